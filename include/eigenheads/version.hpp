@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// The version, and the inline namespace that everything lives in.
+//   Two translation units that were compiled with another alignment, instruction set, fast-math or
+//   exception setting hold different code (and Eigen types of different layout) under one name; the
+//   linker would keep either. So the namespace carries those settings, and such units do not mix.
+#include <Eigen/Core>  // EIGEN_MAX_ALIGN_BYTES
+
+#define EIGENHEADS_VERSION_MAJOR 0
+#define EIGENHEADS_VERSION_MINOR 1
+#define EIGENHEADS_VERSION_PATCH 0
+
+#if !EIGEN_VERSION_AT_LEAST(3, 4, 0)
+#error "Eigenheads needs Eigen 3.4.0 or newer."
+#endif
+
+#if EIGEN_MAX_ALIGN_BYTES >= 64
+#define EIGENHEADS_ABI_ALIGNMENT align64
+#elif EIGEN_MAX_ALIGN_BYTES >= 32
+#define EIGENHEADS_ABI_ALIGNMENT align32
+#elif EIGEN_MAX_ALIGN_BYTES >= 16
+#define EIGENHEADS_ABI_ALIGNMENT align16
+#else
+#define EIGENHEADS_ABI_ALIGNMENT align0
+#endif
+
+#if !defined(EIGEN_VECTORIZE)
+#define EIGENHEADS_ABI_ISA scalar
+#elif defined(__AVX512F__)
+#define EIGENHEADS_ABI_ISA avx512
+#elif defined(__AVX2__) && defined(__FMA__)
+#define EIGENHEADS_ABI_ISA avx2fma
+#elif defined(__AVX2__)
+#define EIGENHEADS_ABI_ISA avx2
+#elif defined(__AVX__) && defined(__FMA__)
+#define EIGENHEADS_ABI_ISA avxfma
+#elif defined(__AVX__)
+#define EIGENHEADS_ABI_ISA avx
+#elif defined(__SSE4_1__)
+#define EIGENHEADS_ABI_ISA sse4
+#else
+#define EIGENHEADS_ABI_ISA baseline
+#endif
+
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || \
+    defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__)
+#define EIGENHEADS_ABI_MATH fast
+#else
+#define EIGENHEADS_ABI_MATH strict
+#endif
+
+#if defined(__cpp_exceptions)
+#define EIGENHEADS_ABI_ERRORS throws
+#else
+#define EIGENHEADS_ABI_ERRORS aborts
+#endif
+
+#define EIGENHEADS_ABI_JOIN(major, align, isa, math, errors) \
+  v##major##_##align##_##isa##_##math##_##errors
+#define EIGENHEADS_ABI_EXPAND(...) EIGENHEADS_ABI_JOIN(__VA_ARGS__)
+#define EIGENHEADS_ABI                                                                          \
+  EIGENHEADS_ABI_EXPAND(EIGENHEADS_VERSION_MAJOR, EIGENHEADS_ABI_ALIGNMENT, EIGENHEADS_ABI_ISA, \
+                        EIGENHEADS_ABI_MATH, EIGENHEADS_ABI_ERRORS)
