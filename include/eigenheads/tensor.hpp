@@ -85,7 +85,7 @@ template <int Rank, class X>
   std::array<Index, static_cast<std::size_t>(Rank)> dimensions{};
   if constexpr (TensorLike<X>)
     for (std::size_t axis = 0; axis < dimensions.size(); ++axis)
-      dimensions[axis] = static_cast<Index>(x.dimension(axis));
+      dimensions[axis] = static_cast<Index>(x.dimensions()[axis]);
   return dimensions;
 }
 
