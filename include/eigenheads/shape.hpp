@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <eigenheads/tensor.hpp>  // Index, Tensor, TensorView
+#include <functional>
 #include <limits>
 #include <span>
 #include <stdexcept>
@@ -91,5 +92,19 @@ void require_shape(std::string_view name, TensorView<T, Rank> tensor, std::strin
     detail::refuse(std::string(name) + " has shape " + detail::shape_text(shape) +
                    " but its data pointer is null");
 }
+
+namespace detail {
+
+// Refuses a result that would be written over one of its inputs.
+template <class T, class U, int Rank, int OtherRank>
+void require_disjoint(std::string_view name, TensorView<T, Rank> result,
+                      std::string_view other_name, TensorView<U, OtherRank> input) {
+  const std::less<const void*> before;
+  if (result.size() > 0 && input.size() > 0 && before(result.data(), input.data() + input.size()) &&
+      before(input.data(), result.data() + result.size()))
+    refuse(std::string(name) + " overlaps " + std::string(other_name) + " in memory");
+}
+
+}  // namespace detail
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

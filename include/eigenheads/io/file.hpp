@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// Whole files, in and out. A write goes to a temporary name beside the target and is renamed when
-// it is complete: after an error the old file is still there and no half-written one is.
+// Whole files, in and out.
+//   A write goes to a new file beside the target, `<target>.unfinished<N>`, which is renamed when
+//   it is complete: after an error the old file is still there and no half-written one is, and of
+//   two programs that write one path the later wins whole. A program that is killed in between
+//   leaves its unfinished file behind. Nothing is synced: after a power cut the disk may hold
+//   either.
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <eigenheads/shape.hpp>  // detail::raise
 #include <filesystem>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -15,7 +21,7 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
-// A file that cannot be read, written or understood. The message begins with its path.
+// A file that cannot be read, written or understood: "eigenheads: <path>: <what is wrong>".
 class FileError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -27,11 +33,18 @@ namespace detail {
   raise<FileError>(path.string() + ": " + what);
 }
 
+[[nodiscard]] inline std::string last_error() { return std::generic_category().message(errno); }
+
+// An open file. `path` is the one that messages name, even where another is open in its place.
 class File {
  public:
-  File(const std::filesystem::path& path, const char* mode)
-      : path_(path), handle_(std::fopen(path.string().c_str(), mode)) {
-    if (handle_ == nullptr) refuse_file(path_, std::strerror(errno));
+  File(const std::filesystem::path& path, const char* mode) : File(path, path.string(), mode) {}
+  File(const std::filesystem::path& path, const std::string& name, const char* mode)
+      : path_(path), handle_(std::fopen(name.c_str(), mode)) {
+    if (handle_ == nullptr) refuse_file(path_, last_error());
+    // Calls move whole headers and tensors, and only unbuffered writes can go on after a signal:
+    // fwrite then tells exactly how much is written.
+    std::setvbuf(handle_, nullptr, _IONBF, 0);
   }
   File(const File&) = delete;
   File& operator=(const File&) = delete;
@@ -39,60 +52,130 @@ class File {
     if (handle_ != nullptr) std::fclose(handle_);
   }
 
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
   void read(char* bytes, std::size_t count) {
-    if (std::fread(bytes, 1, count, handle_) != count)
-      refuse_file(path_, std::ferror(handle_) != 0 ? std::strerror(errno) : "ended too early");
+    for (std::size_t done = 0; done < count;) {
+      done += std::fread(bytes + done, 1, count - done, handle_);
+      if (done < count && !interrupted())
+        refuse_file(path_, std::ferror(handle_) != 0 ? last_error() : "ended too early");
+    }
+  }
+  // Its size was asked before it was opened, so another program may have replaced or grown it
+  // since.
+  void require_end() {
+    if (std::fgetc(handle_) != EOF) refuse_file(path_, "changed while it was read");
   }
   void write(std::string_view bytes) {
-    if (std::fwrite(bytes.data(), 1, bytes.size(), handle_) != bytes.size())
-      refuse_file(path_, std::strerror(errno));
+    while (!bytes.empty()) {
+      bytes.remove_prefix(std::fwrite(bytes.data(), 1, bytes.size(), handle_));
+      if (!bytes.empty() && !interrupted()) refuse_file(path_, last_error());
+    }
   }
-  // What was buffered may fail as late as here (a full disk), so it is part of writing.
+  // A network disk may report a failed write as late as here, so it is part of writing.
   void close() {
-    if (std::fclose(std::exchange(handle_, nullptr)) != 0) refuse_file(path_, std::strerror(errno));
+    if (std::fclose(std::exchange(handle_, nullptr)) != 0) refuse_file(path_, last_error());
   }
 
  private:
+  // By a signal; the call is then simply made again.
+  bool interrupted() {
+    if (std::ferror(handle_) == 0 || errno != EINTR) return false;
+    std::clearerr(handle_);
+    return true;
+  }
+
   std::filesystem::path path_;
   std::FILE* handle_;
 };
 
-}  // namespace detail
+// Asked before a file is opened: to open a FIFO would be to wait for whoever writes to it.
+inline void require_regular(const std::filesystem::path& path,
+                            std::filesystem::file_status status) {
+  if (std::filesystem::is_directory(status)) refuse_file(path, "Is a directory");
+  if (!std::filesystem::is_regular_file(status)) refuse_file(path, "not a regular file");
+}
 
-// The bytes of a regular file. Throws FileError; never allocates more than the file's size.
-[[nodiscard]] inline std::string read_file(const std::filesystem::path& path) {
+// In bytes.
+[[nodiscard]] inline std::uintmax_t regular_file_size(const std::filesystem::path& path) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) detail::refuse_file(path, "no such file");
-  if (!std::filesystem::is_regular_file(status)) detail::refuse_file(path, "not a regular file");
-  const auto size = std::filesystem::file_size(path, error);
-  if (error) detail::refuse_file(path, error.message());
+  if (!std::filesystem::exists(status))
+    refuse_file(path, error ? error.message() : "No such file or directory");
+  require_regular(path, status);
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
+  if (error) refuse_file(path, error.message());
+  return size;
+}
+
+// Creates an empty file beside `target` that no other thread or program has, and returns its name.
+[[nodiscard]] inline std::string create_beside(const std::filesystem::path& path,
+                                               const std::filesystem::path& target) {
+  for (unsigned number = 0;; ++number) {
+    std::string name = target.string() + ".unfinished" + std::to_string(number);
+    if (std::FILE* file = std::fopen(name.c_str(), "wbx"); file != nullptr) {
+      std::fclose(file);
+      return name;
+    }
+    if (errno != EEXIST) refuse_file(path, last_error());
+  }
+}
+
+struct Removal {
+  std::string name;
+
+  ~Removal() {
+    std::error_code ignored;
+    if (!name.empty()) std::filesystem::remove(name, ignored);
+  }
+};
+
+// write_file of the parts, one after the other.
+inline void write_file_parts(const std::filesystem::path& path,
+                             std::span<const std::string_view> parts) {
+  std::error_code error;
+  std::filesystem::path target = path;
+  if (std::filesystem::is_symlink(std::filesystem::symlink_status(path, error))) {
+    target = std::filesystem::canonical(path, error);
+    if (error) refuse_file(path, error.message());
+  }
+  const auto old = std::filesystem::status(target, error);
+  if (std::filesystem::exists(old)) {
+    require_regular(path, old);
+    const File writable(path, target.string(), "r+b");  // a rename would replace it even if not
+  }
+
+  Removal unfinished{create_beside(path, target)};
+  File file(path, unfinished.name, "wb");
+  if (std::filesystem::exists(old)) {  // before a byte is in it: what was private stays private
+    std::filesystem::permissions(unfinished.name, old.permissions(), error);
+    if (error) refuse_file(path, error.message());
+  }
+  for (const std::string_view part : parts) file.write(part);
+  file.close();
+
+  std::filesystem::rename(unfinished.name, target, error);
+  if (error) refuse_file(path, error.message());
+  unfinished.name.clear();  // the name is free: by now it may be another program's
+}
+
+}  // namespace detail
+
+// The bytes of a regular file. Throws FileError; allocates no more than the file's size.
+[[nodiscard]] inline std::string read_file(const std::filesystem::path& path) {
+  const std::uintmax_t size = detail::regular_file_size(path);
+  if (size > std::string().max_size()) detail::refuse_file(path, "more than memory can hold");
   detail::File file(path, "rb");
   std::string bytes(static_cast<std::size_t>(size), '\0');
   file.read(bytes.data(), bytes.size());
+  file.require_end();
   return bytes;
 }
 
-// Throws FileError, and then leaves `path` as it was.
+// Replaces the file, or the one that a symbolic link points to, and keeps its permissions. Its
+// folder must allow new files. Throws FileError, and then leaves `path` as it was.
 inline void write_file(const std::filesystem::path& path, std::string_view bytes) {
-  const std::filesystem::path unfinished = path.string() + ".unfinished";
-  std::error_code ignored;
-  struct Remover {
-    const std::filesystem::path& path;
-    ~Remover() {
-      std::error_code ignored_too;
-      std::filesystem::remove(path, ignored_too);
-    }
-  };
-  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored))
-    detail::refuse_file(path, "not a regular file");
-  const Remover remover{unfinished};
-  detail::File file(unfinished, "wb");
-  file.write(bytes);
-  file.close();
-  std::error_code error;
-  std::filesystem::rename(unfinished, path, error);
-  if (error) detail::refuse_file(path, error.message());
+  detail::write_file_parts(path, {&bytes, 1});
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Scaled dot-product attention, behind its checks: softmax(Q K^T / sqrt(D)) V over the keys that
+// the mask allows. Shapes, masks and empty rows as in attention_reference.hpp, which says what is
+// computed.
+#include <array>
+#include <cmath>
+#include <eigenheads/attention_reference.hpp>  // attend_row
+#include <eigenheads/context.hpp>              // Context
+#include <eigenheads/dropout.hpp>              // Dropout
+#include <eigenheads/mask.hpp>                 // Mask, BoundMask
+#include <eigenheads/shape.hpp>                // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>               // TensorOfRank, TensorView, TensorSpan
+#include <optional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+struct AttentionOptions {
+  std::optional<double> scale{};  // of the scores; 1 / sqrt(D) unless given
+};
+
+template <Scalar T>
+struct AttentionResult {
+  Tensor<T, 4> output;  // [B, H, Q, V]
+  Tensor<T, 3> lse;     // [B, H, Q], log sum_k exp(score); -inf where a query sees no key
+};
+
+// Weights are per head, before dropout; each row sums to 1, or is all 0.
+template <Scalar T, int WeightsRank = 4>
+struct AttentionOutput {
+  Tensor<T, 3> output;             // [B, Q, E]
+  Tensor<T, WeightsRank> weights;  // [B, H, Q, K]; of rank 3 without an axis of heads
+};
+
+namespace detail {
+
+// Throws std::invalid_argument unless the three fit each other.
+template <Scalar T>
+[[nodiscard]] AttentionShape require_attention_shape(TensorView<T, 4> queries,
+                                                     TensorView<T, 4> keys,
+                                                     TensorView<T, 4> values) {
+  require_shape("queries", queries, "[B, H, Q, D]", {any, any, any, any});
+  const AttentionShape shape{queries.dimension(0), queries.dimension(1), keys.dimension(1),
+                             queries.dimension(2), keys.dimension(2),    queries.dimension(3),
+                             values.dimension(3)};
+  require_shape("keys", keys, "[B, G, K, D]", {shape.B, any, any, shape.D});
+  require_shape("values", values, "[B, G, K, V]", {shape.B, shape.G, shape.K, any});
+  if (shape.D == 0) refuse("queries has a head size of 0; expected 1 or more");
+  if (shape.H > 0 && (shape.G == 0 || shape.H % shape.G != 0))
+    refuse("keys has " + std::to_string(shape.G) + " heads; expected a divisor of the queries' " +
+           std::to_string(shape.H));
+  return shape;
+}
+
+template <Scalar T>
+[[nodiscard]] T attention_scale(const AttentionOptions& options, Index head_size) {
+  const double scale = options.scale.value_or(1 / std::sqrt(static_cast<double>(head_size)));
+  if (!is_finite(scale)) refuse("scale is " + number_text(scale) + "; expected a finite number");
+  return static_cast<T>(scale);
+}
+
+// Every path ends here. lse and weights may be null: asking for them changes no bit of the output.
+template <Scalar T>
+void attend(const AttentionShape& shape, T scale, const BoundMask& mask, const T* queries,
+            const T* keys, const T* values, T* output, T* lse, T* weights, Context& context) {
+  context.parallel_for(shape.B * shape.H, [&](Index head) {
+    const Index b = head / shape.H, kv = b * shape.G + shape.kv_head(head % shape.H);
+    std::vector<T> unasked(weights == nullptr ? static_cast<std::size_t>(shape.K) : 0);
+    for (Index q = 0; q < shape.Q; ++q) {
+      const Index row = head * shape.Q + q;
+      const T row_lse = attend_row(shape, scale, mask.key_range(b, q), queries + row * shape.D,
+                                   keys + kv * shape.K * shape.D, values + kv * shape.K * shape.V,
+                                   output + row * shape.V,
+                                   weights == nullptr ? unasked.data() : weights + row * shape.K);
+      if (lse != nullptr) lse[row] = row_lse;
+    }
+  });
+}
+
+}  // namespace detail
+
+// queries: [B, H, Q, D], keys: [B, G, K, D], values: [B, G, K, V], G a divisor of H: query head h
+// reads key/value head h / (H / G). Throws std::invalid_argument for shapes, masks or scales that
+// do not fit.
+template <TensorOfRank<4> Queries, TensorOfRank<4> Keys, TensorOfRank<4> Values>
+[[nodiscard]] auto scaled_dot_product_attention(const Queries& queries, const Keys& keys,
+                                                const Values& values, const Mask& mask = {},
+                                                const AttentionOptions& options = {},
+                                                Context& context = default_context())
+    -> AttentionResult<element_of<Queries>> {
+  using T = element_of<Queries>;
+  static_assert(Scalar<T>, "Attention takes tensors of float or double.");
+  const TensorView<T, 4> q(queries), k(keys), v(values);
+  const auto shape = detail::require_attention_shape(q, k, v);
+  const BoundMask bound(mask, shape.B, shape.Q, shape.K);
+  const T scale = detail::attention_scale<T>(options, shape.D);
+  AttentionResult<T> result{
+      detail::make_tensor<T>("output", std::array{shape.B, shape.H, shape.Q, shape.V}),
+      detail::make_tensor<T>("lse", std::array{shape.B, shape.H, shape.Q})};
+  detail::attend<T>(shape, scale, bound, q.data(), k.data(), v.data(), result.output.data(),
+                    result.lse.data(), nullptr, context);
+  return result;
+}
+
+struct DotProductAttentionOptions {
+  double dropout = 0;  // of the weights, in training
+};
+
+// The chapter's DotProductAttention: one head, scores scaled by 1 / sqrt(D), masked by valid_lens.
+template <Scalar T>
+class DotProductAttention {
+ public:
+  explicit DotProductAttention(const DotProductAttentionOptions& options = {})
+      : dropout_(options.dropout) {}
+
+  [[nodiscard]] const Dropout& dropout() const { return dropout_; }
+
+  // queries: [B, Q, D], keys: [B, K, D], values: [B, K, V] -> [B, Q, V]. No dropout: inference.
+  [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                        TensorView<T, 3> values, const ValidLens& valid_lens = {},
+                                        Context& context = default_context()) const {
+    return attend(queries, keys, values, valid_lens, context, nullptr);
+  }
+
+  // The same output and the weights, [B, Q, K].
+  [[nodiscard]] AttentionOutput<T, 3> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                                   TensorView<T, 3> values,
+                                                   const ValidLens& valid_lens = {},
+                                                   Context& context = default_context()) const {
+    AttentionOutput<T, 3> result;
+    result.output = attend(queries, keys, values, valid_lens, context, &result.weights);
+    return result;
+  }
+
+ private:
+  static TensorView<T, 4> one_head(TensorView<T, 3> x) {
+    return {x.data(), {x.dimension(0), 1, x.dimension(1), x.dimension(2)}};
+  }
+
+  static Tensor<T, 3> attend(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                             TensorView<T, 3> values, const ValidLens& valid_lens, Context& context,
+                             Tensor<T, 3>* weights) {
+    require_shape("queries", queries, "[B, Q, D]", {any, any, any});
+    const Index B = queries.dimension(0), D = queries.dimension(2);
+    require_shape("keys", keys, "[B, K, D]", {B, any, D});
+    require_shape("values", values, "[B, K, V]", {B, keys.dimension(1), any});
+    const auto shape =
+        detail::require_attention_shape(one_head(queries), one_head(keys), one_head(values));
+    const Mask mask{.valid_lens = valid_lens};
+    const BoundMask bound(mask, shape.B, shape.Q, shape.K);
+    auto output = detail::make_tensor<T>("output", std::array{B, shape.Q, shape.V});
+    if (weights != nullptr)
+      *weights = detail::make_tensor<T>("weights", std::array{B, shape.Q, shape.K});
+    detail::attend<T>(shape, detail::attention_scale<T>({}, D), bound, queries.data(), keys.data(),
+                      values.data(), output.data(), nullptr,
+                      weights == nullptr ? nullptr : weights->data(), context);
+    return output;
+  }
+
+  Dropout dropout_;
+};
+
+// As PyTorch prints the chapter's module.
+template <Scalar T>
+std::ostream& operator<<(std::ostream& out, const DotProductAttention<T>& attention) {
+  return out << "DotProductAttention(\n  (dropout): " << attention.dropout() << "\n)";
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI

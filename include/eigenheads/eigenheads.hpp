@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// The core of Eigenheads. Opt in to the rest by including it: io/..., plot/...
+#include <eigenheads/attention.hpp>
+#include <eigenheads/attention_reference.hpp>
+#include <eigenheads/context.hpp>
+#include <eigenheads/dropout.hpp>
+#include <eigenheads/heads.hpp>
+#include <eigenheads/linear.hpp>
+#include <eigenheads/mask.hpp>
+#include <eigenheads/multi_head_attention.hpp>
+#include <eigenheads/random.hpp>
+#include <eigenheads/shape.hpp>
+#include <eigenheads/softmax.hpp>
+#include <eigenheads/tensor.hpp>
+#include <eigenheads/version.hpp>

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Questions about a number that must be answered from its bits: -ffast-math lets the compiler
+// assume that NaN and infinity do not exist, and then x != x and std::isnan are false.
+#include <bit>
+#include <cstdint>
+#include <eigenheads/tensor.hpp>  // Scalar
+#include <limits>
+#include <type_traits>
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+template <Scalar T>
+using BitsOf = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+
+template <Scalar T>
+inline constexpr BitsOf<T> infinity_bits =
+    std::bit_cast<BitsOf<T>>(std::numeric_limits<T>::infinity());
+
+template <Scalar T>
+[[nodiscard]] constexpr bool is_finite(T x) {
+  return (std::bit_cast<BitsOf<T>>(x) & infinity_bits<T>) != infinity_bits<T>;
+}
+
+template <Scalar T>
+[[nodiscard]] constexpr bool is_nan(T x) {
+  return static_cast<BitsOf<T>>(std::bit_cast<BitsOf<T>>(x) << 1) >
+         static_cast<BitsOf<T>>(infinity_bits<T> << 1);
+}
+
+template <Scalar T>
+[[nodiscard]] constexpr bool is_negative_infinity(T x) {
+  return std::bit_cast<BitsOf<T>>(x) ==
+         std::bit_cast<BitsOf<T>>(-std::numeric_limits<T>::infinity());
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail

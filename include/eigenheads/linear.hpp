@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// A learned projection of the last axis: y = x W^T + b, W: [out_features, in_features].
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <eigenheads/context.hpp>  // Context
+#include <eigenheads/random.hpp>   // random_symmetric
+#include <eigenheads/shape.hpp>    // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>   // Tensor, TensorView, TensorSpan
+#include <ostream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+struct LinearOptions {
+  Index in_features = 0;  // 0: lazy, taken from the first input
+  Index out_features = 0;
+  bool bias = false;
+};
+
+template <Scalar T>
+class Linear {
+ public:
+  // The weights are Xavier-uniform (Glorot and Bengio, 2010, eq. 16), the bias is 0. They depend on
+  // (seed, name, in_features, out_features) alone, so a lazy layer ends with an eager one's bits.
+  // Throws std::invalid_argument for sizes that cannot be.
+  explicit Linear(const LinearOptions& options, std::uint64_t seed = 0, std::string_view name = "")
+      : out_features_(options.out_features),
+        seed_(seed),
+        stream_(random_stream(std::string(name) + ".weight")),
+        has_bias_(options.bias) {
+    if (options.out_features < 1)
+      detail::refuse("Linear: out_features is " + std::to_string(options.out_features) +
+                     "; expected 1 or more");
+    if (options.in_features < 0)
+      detail::refuse("Linear: in_features is " + std::to_string(options.in_features) +
+                     "; expected 1 or more, or 0 to take it from the first input");
+    if (has_bias_) {
+      bias_ = detail::make_tensor<T>("bias", std::array{out_features_});
+      bias_.setZero();
+    }
+    if (options.in_features > 0) initialize(options.in_features);
+  }
+
+  [[nodiscard]] Index in_features() const { return columns_.dimension(0); }  // 0 while lazy
+  [[nodiscard]] Index out_features() const { return out_features_; }
+  [[nodiscard]] bool has_bias() const { return has_bias_; }
+  [[nodiscard]] bool is_lazy() const { return in_features() == 0; }
+
+  // Gives a lazy layer its size and its weights; on any other it checks the size.
+  void initialize(Index in_features) {
+    if (!is_lazy() && in_features == this->in_features()) return;
+    if (!is_lazy() || in_features < 1)
+      detail::refuse("Linear: in_features is " + std::to_string(in_features) + "; expected " +
+                     (is_lazy() ? "1 or more" : std::to_string(this->in_features())));
+    auto columns = detail::make_tensor<T>("weight", std::array{in_features, out_features_});
+    const double bound = std::sqrt(6.0 / static_cast<double>(in_features + out_features_));
+    for (Index o = 0; o < out_features_; ++o)
+      for (Index i = 0; i < in_features; ++i)
+        columns(i, o) =
+            static_cast<T>(bound * random_symmetric(seed_, stream_, o * in_features + i));
+    columns_ = std::move(columns);
+  }
+
+  // [out_features, in_features], a copy. Throws std::logic_error while lazy.
+  [[nodiscard]] Tensor<T, 2> weight() const {
+    require_initialized();
+    auto weight = detail::make_tensor<T>("weight", std::array{out_features_, in_features()});
+    for (Index o = 0; o < out_features_; ++o)
+      for (Index i = 0; i < in_features(); ++i) weight(o, i) = columns_(i, o);
+    return weight;
+  }
+
+  // weight: [out_features, in_features]; a lazy layer takes in_features from it.
+  void set_weight(TensorView<T, 2> weight) {
+    require_shape("weight", weight, "[out_features, in_features]",
+                  {out_features_, is_lazy() ? any : in_features()});
+    if (weight.dimension(1) == 0) detail::refuse("weight: in_features is 0; expected 1 or more");
+    auto columns = detail::make_tensor<T>("weight", std::array{weight.dimension(1), out_features_});
+    for (Index o = 0; o < out_features_; ++o)
+      for (Index i = 0; i < weight.dimension(1); ++i) columns(i, o) = weight(o, i);
+    columns_ = std::move(columns);
+  }
+
+  // [out_features]. Both throw std::logic_error on a layer that was made without a bias.
+  [[nodiscard]] const Tensor<T, 1>& bias() const {
+    require_bias();
+    return bias_;
+  }
+  void set_bias(TensorView<T, 1> bias) {
+    require_bias();
+    require_shape("bias", bias, "[out_features]", {out_features_});
+    std::copy_n(bias.data(), out_features_, bias_.data());
+  }
+
+  // x: [..., in_features] -> [..., out_features]. A lazy layer is initialized by its first call; a
+  // lazy const one throws std::logic_error. Throws std::invalid_argument if x does not fit.
+  template <detail::TensorLike X>
+  [[nodiscard]] Tensor<T, rank_of<X>> operator()(const X& x, Context& context = default_context()) {
+    const TensorView<T, rank_of<X>> view(x);
+    if (is_lazy()) initialize(view.dimension(rank_of<X> - 1));
+    return std::as_const(*this)(view, context);
+  }
+  template <detail::TensorLike X>
+  [[nodiscard]] Tensor<T, rank_of<X>> operator()(const X& x,
+                                                 Context& context = default_context()) const {
+    const TensorView<T, rank_of<X>> view(x);
+    require_initialized();
+    auto shape = view.dimensions();
+    shape.back() = out_features_;
+    auto y = detail::make_tensor<T>("y", shape);
+    forward_into(TensorSpan<T, rank_of<X>>(y), view, context);
+    return y;
+  }
+
+  // y: [..., out_features], x: [..., in_features]; y must not overlap x.
+  template <int Rank>
+  void forward_into(TensorSpan<T, Rank> y, TensorView<T, Rank> x,
+                    Context& context = default_context()) const {
+    require_initialized();
+    auto expected = x.dimensions();
+    expected.back() = in_features();
+    require_shape("x", x, "[..., in_features]", expected);
+    expected.back() = out_features_;
+    require_shape("y", TensorView<T, Rank>(y), "[..., out_features]", expected);
+    detail::require_disjoint("y", TensorView<T, Rank>(y), "x", x);
+    context.parallel_for(x.size() / in_features(), [&](Index row) {
+      project_row(x.data() + row * in_features(), y.data() + row * out_features_);
+    });
+  }
+
+ private:
+  void require_initialized() const {
+    if (is_lazy())
+      detail::raise<std::logic_error>(
+          "Linear: in_features is not known yet; call it once on a non-const layer, or "
+          "initialize(in_features)");
+  }
+  void require_bias() const {
+    if (!has_bias_) detail::raise<std::logic_error>("Linear: this layer was made without a bias");
+  }
+
+  // One chain of multiply-adds an output, in the order of the inputs, then the bias: a row's bits
+  // depend on nothing but the row, and an input that is 0 leaves them as if it were absent.
+  void project_row(const T* x, T* y) const {
+    std::fill_n(y, out_features_, T(0));
+    for (Index i = 0; i < in_features(); ++i) {
+      const T* column = columns_.data() + i * out_features_;
+      for (Index o = 0; o < out_features_; ++o) y[o] += x[i] * column[o];
+    }
+    if (has_bias_)
+      for (Index o = 0; o < out_features_; ++o) y[o] += bias_(o);
+  }
+
+  Index out_features_;
+  std::uint64_t seed_, stream_;
+  bool has_bias_;
+  Tensor<T, 2> columns_{0, 0};  // W^T, [in_features, out_features]: the order in which it is read
+  Tensor<T, 1> bias_{0};
+};
+
+// As PyTorch prints it: Linear(in_features=100, out_features=100, bias=False)
+template <Scalar T>
+std::ostream& operator<<(std::ostream& out, const Linear<T>& linear) {
+  return out << (linear.is_lazy() ? "LazyLinear" : "Linear")
+             << "(in_features=" << std::to_string(linear.in_features())
+             << ", out_features=" << std::to_string(linear.out_features())
+             << ", bias=" << (linear.has_bias() ? "True" : "False") << ')';
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Which keys a query may see. Every part of a mask is a range of keys, so together they are one
+// range:
+//   key_range(b, q) = [0, valid_len) and [.., aligned] if causal and [aligned - left, aligned +
+//   right]
+// where `aligned` is the key that stands beside query q. Masked means absent (contract C1): nothing
+// reads a key outside of the range.
+#include <algorithm>
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <eigenheads/shape.hpp>   // refuse, shape_text
+#include <eigenheads/tensor.hpp>  // Index, TensorView
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+// How many keys count, from the first on: ValidLens{3, 2} is one length a sequence, [B], and
+// ValidLens{{1, 4}, {2, 2}} one length a query, [B, Q]. ValidLens() is "all of them". Lengths are
+// checked against the keys of the call that they are used in.
+class ValidLens {
+  // The inner braces. A type of its own: with a plain initializer_list, {{1}, {2}} could also be
+  // the lengths 1 and 2.
+  struct Row {
+    Row(std::initializer_list<Index> row) : lens(row) {}
+    std::vector<Index> lens;
+  };
+
+ public:
+  ValidLens() = default;
+
+  template <std::integral... Lengths>
+  requires(sizeof...(Lengths) > 0)
+      ValidLens(Lengths... lens)  // NOLINT: implicit, for {.valid_lens = {3, 2}}
+      : rank_(1), lens_{static_cast<Index>(lens)...} {}
+
+  ValidLens(std::initializer_list<Row> rows) : rank_(2) {
+    for (const Row& row : rows) append_row(row.lens);
+  }
+
+  // A vector without elements is a batch of no sequences.
+  template <std::integral Length>
+  ValidLens(const std::vector<Length>& lens)
+      : rank_(1), lens_(lens.begin(), lens.end()) {}  // NOLINT
+
+  template <std::integral Length>
+  ValidLens(const std::vector<std::vector<Length>>& rows) : rank_(2) {  // NOLINT
+    for (const auto& row : rows) append_row(row);
+  }
+
+  // lens: [B] or [B, Q], of integers
+  template <detail::TensorLike Lens>
+  requires(std::integral<element_of<Lens>> && (rank_of<Lens> == 1 || rank_of<Lens> == 2))
+      ValidLens(const Lens& lens)
+      : rank_(rank_of<Lens>) {  // NOLINT
+    const TensorView view(lens);
+    lens_.assign(view.data(), view.data() + view.size());
+    sequences_ = view.dimension(0);
+    if constexpr (rank_of<Lens> == 2) queries_ = view.dimension(1);
+  }
+
+  [[nodiscard]] int rank() const { return rank_; }  // 0: none, 1: [B], 2: [B, Q]
+  [[nodiscard]] Index sequences() const {
+    return rank_ == 1 ? static_cast<Index>(lens_.size()) : sequences_;
+  }
+  [[nodiscard]] Index queries() const { return queries_; }  // of rank 2
+
+  [[nodiscard]] Index length(Index b, Index q) const {
+    return lens_[static_cast<std::size_t>(rank_ == 1 ? b : b * queries_ + q)];
+  }
+
+  // Every sequence n times in a row, as torch.repeat_interleave: lengths for a batch of B * n
+  // heads.
+  [[nodiscard]] ValidLens repeat_interleave(Index n) const {
+    if (n < 0)
+      detail::refuse("repeat_interleave: n is " + std::to_string(n) + "; expected 0 or more");
+    ValidLens repeated;
+    repeated.rank_ = rank_;
+    repeated.sequences_ = sequences_ * n;
+    repeated.queries_ = queries_;
+    const auto row = static_cast<std::ptrdiff_t>(rank_ == 2 ? queries_ : 1);
+    for (auto begin = lens_.begin(); begin != lens_.end(); begin += row)
+      for (Index copy = 0; copy < n; ++copy)
+        repeated.lens_.insert(repeated.lens_.end(), begin, begin + row);
+    return repeated;
+  }
+
+  // Throws std::invalid_argument unless the lengths fit a call of B sequences, Q queries, K keys.
+  void require_fits(Index B, Index Q, Index K) const {
+    if (rank_ == 0) return;
+    if (sequences() != B || (rank_ == 2 && queries_ != Q))
+      detail::refuse("valid_lens has shape " + shape_text() +
+                     "; expected [B] = " + detail::shape_text(std::array{B}) +
+                     " or [B, Q] = " + detail::shape_text(std::array{B, Q}));
+    for (std::size_t i = 0; i < lens_.size(); ++i)
+      if (lens_[i] < 0 || lens_[i] > K)
+        detail::refuse("valid_lens" + position_text(static_cast<Index>(i)) + " is " +
+                       std::to_string(lens_[i]) + "; expected 0 to the number of keys, " +
+                       std::to_string(K));
+  }
+
+ private:
+  template <class Row>
+  void append_row(const Row& row) {
+    if (sequences_ > 0 && static_cast<Index>(row.size()) != queries_)
+      detail::refuse("valid_lens: row " + std::to_string(sequences_) + " has " +
+                     std::to_string(row.size()) + " lengths; expected " + std::to_string(queries_) +
+                     " as in the rows before it");
+    queries_ = static_cast<Index>(row.size());
+    ++sequences_;
+    for (const auto length : row) lens_.push_back(static_cast<Index>(length));
+  }
+  [[nodiscard]] std::string shape_text() const {
+    return rank_ == 1 ? detail::shape_text(std::array{sequences()})
+                      : detail::shape_text(std::array{sequences_, queries_});
+  }
+  [[nodiscard]] std::string position_text(Index i) const {
+    return rank_ == 1 ? detail::shape_text(std::array{i})
+                      : detail::shape_text(std::array{i / queries_, i % queries_});
+  }
+
+  int rank_ = 0;
+  Index sequences_ = 0, queries_ = 0;  // of rank 2
+  std::vector<Index> lens_;
+};
+
+// No key after the query. The two alignments differ when Q != K: top_left puts query 0 beside key
+// 0, bottom_right the last query beside the last key of the call (whatever valid_lens says).
+enum class Causal { none, top_left, bottom_right };
+
+// Keys [aligned - left, aligned + right], both ends included; -1 is unlimited. Without a causal
+// mask to name the alignment, it needs as many queries as keys.
+struct Window {
+  Index left = -1, right = -1;
+};
+
+// A query sees the keys that every part allows.
+struct Mask {
+  ValidLens valid_lens{};
+  Causal causal = Causal::none;
+  Window window{};
+};
+
+struct KeyRange {
+  Index begin = 0, end = 0;  // [begin, end); begin == end: no key at all
+};
+
+// A mask in a call of B sequences, Q queries and K keys. The mask must outlive it.
+class BoundMask {
+ public:
+  // Throws std::invalid_argument if the mask does not fit the call.
+  BoundMask(const Mask& mask, Index B, Index Q, Index K)
+      : mask_(mask), keys_(K), shift_(mask.causal == Causal::bottom_right ? K - Q : 0) {
+    mask.valid_lens.require_fits(B, Q, K);
+    const auto [left, right] = mask.window;
+    if (left < -1 || right < -1)
+      detail::refuse("window is {" + std::to_string(left) + ", " + std::to_string(right) +
+                     "}; expected -1 (unlimited) or more on either side");
+    if (mask.causal == Causal::none && (left >= 0 || right >= 0) && Q != K)
+      detail::refuse("a window over " + std::to_string(Q) + " queries and " + std::to_string(K) +
+                     " keys needs causal top_left or bottom_right, to say which key stands beside "
+                     "which query");
+  }
+
+  BoundMask(const Mask&&, Index, Index, Index) = delete;
+
+  [[nodiscard]] KeyRange key_range(Index b, Index q) const {
+    const Index aligned = q + shift_;  // may lie before key 0 or after the last
+    Index begin = 0, end = mask_.valid_lens.rank() == 0 ? keys_ : mask_.valid_lens.length(b, q);
+    if (mask_.causal != Causal::none) end = (std::min)(end, aligned + 1);
+    const auto [left, right] = mask_.window;
+    // Written so that no window, however wide, overflows.
+    if (left >= 0 && left < aligned) begin = aligned - left;
+    if (right >= 0 && right < keys_ - 1 - aligned) end = (std::min)(end, aligned + right + 1);
+    end = (std::max)(end, Index{0});
+    return {(std::min)(begin, end), end};
+  }
+
+ private:
+  const Mask& mask_;
+  Index keys_, shift_;
+};
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Multi-head attention: h heads attend side by side, each to its own projection of the inputs.
+//   head_i = attention(W_q,i queries, W_k,i keys, W_v,i values),   y = W_o [head_1; ...; head_h]
+// Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2; Dive into Deep Learning,
+// section 11.5.
+#include <array>
+#include <cstdint>
+#include <eigenheads/attention.hpp>  // attend, AttentionOutput
+#include <eigenheads/context.hpp>    // Context
+#include <eigenheads/dropout.hpp>    // Dropout
+#include <eigenheads/heads.hpp>      // transpose_qkv, transpose_output
+#include <eigenheads/linear.hpp>     // Linear
+#include <eigenheads/mask.hpp>       // Mask
+#include <eigenheads/shape.hpp>      // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>     // TensorView, TensorSpan
+#include <ostream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+struct MultiHeadAttentionOptions {
+  Index num_hiddens = 0, num_heads = 0;
+  double dropout = 0;                                  // of the attention weights, in training
+  bool bias = false;                                   // in all four projections
+  Index query_size = 0, key_size = 0, value_size = 0;  // 0: lazy, taken from the first inputs
+  Index num_kv_heads = 0;  // 0: num_heads. Fewer: query heads share key/value heads (GQA, MQA)
+  Index head_size = 0;     // 0: num_hiddens / num_heads
+};
+
+template <Scalar T>
+class MultiHeadAttention {
+ public:
+  // Weights depend on (seed, parameter name, shape) alone: a lazy layer ends with an eager one's
+  // bits. Throws std::invalid_argument for options that cannot be.
+  explicit MultiHeadAttention(const MultiHeadAttentionOptions& options, std::uint64_t seed = 0)
+      : MultiHeadAttention(Completed{completed(options)}, seed) {}
+
+  Linear<T> W_q, W_k, W_v, W_o;
+
+  [[nodiscard]] Index num_hiddens() const { return options_.num_hiddens; }
+  [[nodiscard]] Index num_heads() const { return options_.num_heads; }
+  [[nodiscard]] Index num_kv_heads() const { return options_.num_kv_heads; }
+  [[nodiscard]] Index head_size() const { return options_.head_size; }
+  [[nodiscard]] const Dropout& dropout() const { return dropout_; }
+
+  // Gives a lazy layer its input sizes. Throws std::invalid_argument if one is known and another.
+  void initialize(Index query_size, Index key_size, Index value_size) {
+    W_q.initialize(query_size);
+    W_k.initialize(key_size);
+    W_v.initialize(value_size);
+  }
+
+  // Inference, without dropout. queries: [B, Q, query_size], keys: [B, K, key_size], values:
+  // [B, K, value_size] -> [B, Q, num_hiddens]. Throws std::invalid_argument, before anything is
+  // computed, if a tensor or the mask does not fit; std::logic_error if the layer is const and
+  // lazy.
+  [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                        TensorView<T, 3> values, const Mask& mask = {},
+                                        Context& context = default_context()) const {
+    const Call call = checked(queries, keys, values, mask);
+    auto output = call.make_output();
+    run(call, output.data(), nullptr, context);
+    return output;
+  }
+  [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                        TensorView<T, 3> values, const Mask& mask = {},
+                                        Context& context = default_context()) {
+    initialize_from(queries, keys, values);
+    return std::as_const(*this)(queries, keys, values, mask, context);
+  }
+
+  // The same into `output`, [B, Q, num_hiddens], which may be `queries` itself but may overlap no
+  // input otherwise.
+  void forward_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, TensorView<T, 3> keys,
+                    TensorView<T, 3> values, const Mask& mask = {},
+                    Context& context = default_context()) const {
+    const Call call = checked(queries, keys, values, mask);
+    call.require_output(output);
+    run(call, output.data(), nullptr, context);
+  }
+  void forward_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, TensorView<T, 3> keys,
+                    TensorView<T, 3> values, const Mask& mask = {},
+                    Context& context = default_context()) {
+    initialize_from(queries, keys, values);
+    std::as_const(*this).forward_into(output, queries, keys, values, mask, context);
+  }
+
+  // The same output to the bit, and every head's weights, [B, H, Q, K].
+  [[nodiscard]] AttentionOutput<T> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                                TensorView<T, 3> values, const Mask& mask = {},
+                                                Context& context = default_context()) const {
+    const Call call = checked(queries, keys, values, mask);
+    const auto& shape = call.shape;
+    AttentionOutput<T> result{
+        call.make_output(),
+        detail::make_tensor<T>("weights", std::array{shape.B, shape.H, shape.Q, shape.K})};
+    run(call, result.output.data(), result.weights.data(), context);
+    return result;
+  }
+  [[nodiscard]] AttentionOutput<T> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                                TensorView<T, 3> values, const Mask& mask = {},
+                                                Context& context = default_context()) {
+    initialize_from(queries, keys, values);
+    return std::as_const(*this).with_weights(queries, keys, values, mask, context);
+  }
+
+ private:
+  // Options whose zeros have been replaced by what they stand for.
+  struct Completed {
+    MultiHeadAttentionOptions options;
+  };
+
+  static MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
+    const auto require = [](bool holds, const char* name, Index got, const std::string& expected) {
+      if (!holds)
+        detail::refuse("MultiHeadAttention: " + std::string(name) + " is " + std::to_string(got) +
+                       "; expected " + expected);
+    };
+    require(options.num_hiddens > 0, "num_hiddens", options.num_hiddens, "1 or more");
+    require(options.num_heads > 0, "num_heads", options.num_heads, "1 or more");
+    require(options.num_kv_heads >= 0, "num_kv_heads", options.num_kv_heads, "0 or more");
+    require(options.head_size >= 0, "head_size", options.head_size, "0 or more");
+    require(options.query_size >= 0, "query_size", options.query_size, "0 or more");
+    require(options.key_size >= 0, "key_size", options.key_size, "0 or more");
+    require(options.value_size >= 0, "value_size", options.value_size, "0 or more");
+    const std::string heads = std::to_string(options.num_heads);
+    require(options.head_size > 0 || options.num_hiddens % options.num_heads == 0, "num_hiddens",
+            options.num_hiddens, "a multiple of num_heads = " + heads + ", or a head_size");
+    if (options.num_kv_heads == 0) options.num_kv_heads = options.num_heads;
+    if (options.head_size == 0) options.head_size = options.num_hiddens / options.num_heads;
+    require(options.num_heads % options.num_kv_heads == 0, "num_kv_heads", options.num_kv_heads,
+            "a divisor of num_heads = " + heads);
+    detail::require_size<T>("W_q.weight", std::array{options.num_heads, options.head_size});
+    return options;
+  }
+
+  MultiHeadAttention(const Completed& c, std::uint64_t seed)
+      : W_q({c.options.query_size, c.options.num_heads * c.options.head_size, c.options.bias}, seed,
+            "W_q"),
+        W_k({c.options.key_size, c.options.num_kv_heads * c.options.head_size, c.options.bias},
+            seed, "W_k"),
+        W_v({c.options.value_size, c.options.num_kv_heads * c.options.head_size, c.options.bias},
+            seed, "W_v"),
+        W_o({c.options.num_heads * c.options.head_size, c.options.num_hiddens, c.options.bias},
+            seed, "W_o"),
+        options_(c.options),
+        dropout_(c.options.dropout) {}
+
+  void initialize_from(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values) {
+    if (W_q.is_lazy()) W_q.initialize(queries.dimension(2));
+    if (W_k.is_lazy()) W_k.initialize(keys.dimension(2));
+    if (W_v.is_lazy()) W_v.initialize(values.dimension(2));
+  }
+
+  // The projections are public, so a caller may have put others in their place.
+  static void require_projection(const char* name, const Linear<T>& linear, Index out_features) {
+    if (linear.is_lazy())
+      detail::raise<std::logic_error>(
+          "MultiHeadAttention: the input size of " + std::string(name) +
+          " is not known yet; call initialize(query_size, key_size, value_size), or call the layer "
+          "once while it is not const");
+    if (linear.out_features() != out_features)
+      detail::refuse("MultiHeadAttention: " + std::string(name) + ".out_features is " +
+                     std::to_string(linear.out_features()) + "; expected " +
+                     std::to_string(out_features));
+  }
+
+  // One call, all of whose parts fit each other.
+  struct Call {
+    TensorView<T, 3> queries, keys, values;
+    detail::AttentionShape shape;
+    Index num_hiddens;
+    BoundMask mask;
+
+    [[nodiscard]] std::array<Index, 3> output_shape() const {
+      return {shape.B, shape.Q, num_hiddens};
+    }
+    [[nodiscard]] Tensor<T, 3> make_output() const {
+      return detail::make_tensor<T>("output", output_shape());
+    }
+    void require_output(TensorView<T, 3> output) const {
+      require_shape("output", output, "[B, Q, num_hiddens]", output_shape());
+      if (output.data() != queries.data() || output.dimensions() != queries.dimensions())
+        detail::require_disjoint("output", output, "queries", queries);
+      detail::require_disjoint("output", output, "keys", keys);
+      detail::require_disjoint("output", output, "values", values);
+    }
+  };
+
+  [[nodiscard]] Call checked(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                             TensorView<T, 3> values, const Mask& mask) const {
+    const Index H = num_heads(), G = num_kv_heads(), D = head_size();
+    require_projection("W_q", W_q, H * D);
+    require_projection("W_k", W_k, G * D);
+    require_projection("W_v", W_v, G * D);
+    require_projection("W_o", W_o, num_hiddens());
+    require_shape("queries", queries, "[B, Q, query_size]", {any, any, W_q.in_features()});
+    const Index B = queries.dimension(0), Q = queries.dimension(1), K = keys.dimension(1);
+    require_shape("keys", keys, "[B, K, key_size]", {B, any, W_k.in_features()});
+    require_shape("values", values, "[B, K, value_size]", {B, K, W_v.in_features()});
+    return {queries, keys, values, {B, H, G, Q, K, D, D}, num_hiddens(), BoundMask(mask, B, Q, K)};
+  }
+
+  // weights: null, or [B, H, Q, K].
+  void run(const Call& call, T* output, T* weights, Context& context) const {
+    const auto& shape = call.shape;
+    const auto q = transpose_qkv(W_q(call.queries, context), shape.H);  // [B * H, Q, D]
+    const auto k = transpose_qkv(W_k(call.keys, context), shape.G);
+    const auto v = transpose_qkv(W_v(call.values, context), shape.G);
+    auto heads = detail::make_tensor<T>("heads", std::array{shape.B * shape.H, shape.Q, shape.V});
+    detail::attend<T>(shape, detail::attention_scale<T>({}, shape.D), call.mask, q.data(), k.data(),
+                      v.data(), heads.data(), nullptr, weights, context);
+    const auto joined = transpose_output(heads, shape.H);  // [B, Q, H * D]
+    W_o.forward_into(TensorSpan<T, 3>(output, call.output_shape()), TensorView<T, 3>(joined),
+                     context);
+  }
+
+  MultiHeadAttentionOptions options_;
+  Dropout dropout_;
+};
+
+// The module as the chapter shows it, in PyTorch's manner.
+template <Scalar T>
+std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) {
+  return out << "MultiHeadAttention(\n  (attention): DotProductAttention(\n    (dropout): "
+             << layer.dropout() << "\n  )\n  (W_q): " << layer.W_q << "\n  (W_k): " << layer.W_k
+             << "\n  (W_v): " << layer.W_v << "\n  (W_o): " << layer.W_o << "\n)";
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI
