@@ -5,16 +5,17 @@
 // computed.
 #include <array>
 #include <cmath>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <vector>
+
 #include <eigenheads/attention_reference.hpp>  // attend_row
 #include <eigenheads/context.hpp>              // Context
 #include <eigenheads/dropout.hpp>              // Dropout
 #include <eigenheads/mask.hpp>                 // Mask, BoundMask
 #include <eigenheads/shape.hpp>                // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>               // TensorOfRank, TensorView, TensorSpan
-#include <optional>
-#include <ostream>
-#include <string>
-#include <vector>
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

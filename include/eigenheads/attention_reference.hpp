@@ -10,6 +10,7 @@
 // -inf.
 #include <algorithm>
 #include <array>
+
 #include <eigenheads/mask.hpp>     // BoundMask, KeyRange
 #include <eigenheads/softmax.hpp>  // softmax_row
 #include <eigenheads/tensor.hpp>   // TensorView

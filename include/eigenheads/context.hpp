@@ -5,13 +5,14 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <eigenheads/shape.hpp>   // refuse
-#include <eigenheads/tensor.hpp>  // Index
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <unsupported/Eigen/CXX11/ThreadPool>
+
+#include <eigenheads/shape.hpp>   // refuse
+#include <eigenheads/tensor.hpp>  // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

@@ -2,11 +2,12 @@
 #pragma once
 // Dropout of attention weights: a setting of the layer. Inference never drops.
 #include <charconv>
-#include <eigenheads/float_bits.hpp>  // is_finite
-#include <eigenheads/shape.hpp>       // refuse
 #include <ostream>
 #include <string>
 #include <string_view>
+
+#include <eigenheads/float_bits.hpp>  // is_finite
+#include <eigenheads/shape.hpp>       // refuse
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // Questions about a number that must be answered from its bits: -ffast-math lets the compiler
-// assume that NaN and infinity do not exist, and then x != x and std::isnan are false.
+// assume that NaN and infinity do not exist, and then x != x and std::isnan are false. By
+// reference, because newer compilers assume the same of every number that is passed by value.
 #include <bit>
 #include <cstdint>
-#include <eigenheads/tensor.hpp>  // Scalar
 #include <limits>
 #include <type_traits>
+
+#include <eigenheads/tensor.hpp>  // Scalar
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -18,18 +20,18 @@ inline constexpr BitsOf<T> infinity_bits =
     std::bit_cast<BitsOf<T>>(std::numeric_limits<T>::infinity());
 
 template <Scalar T>
-[[nodiscard]] constexpr bool is_finite(T x) {
+[[nodiscard]] constexpr bool is_finite(const T& x) {
   return (std::bit_cast<BitsOf<T>>(x) & infinity_bits<T>) != infinity_bits<T>;
 }
 
 template <Scalar T>
-[[nodiscard]] constexpr bool is_nan(T x) {
+[[nodiscard]] constexpr bool is_nan(const T& x) {
   return static_cast<BitsOf<T>>(std::bit_cast<BitsOf<T>>(x) << 1) >
          static_cast<BitsOf<T>>(infinity_bits<T> << 1);
 }
 
 template <Scalar T>
-[[nodiscard]] constexpr bool is_negative_infinity(T x) {
+[[nodiscard]] constexpr bool is_negative_infinity(const T& x) {
   return std::bit_cast<BitsOf<T>>(x) ==
          std::bit_cast<BitsOf<T>>(-std::numeric_limits<T>::infinity());
 }

@@ -5,9 +5,10 @@
 // as transpose_qkv and transpose_output of Dive into Deep Learning, section 11.5.
 #include <algorithm>
 #include <array>
+#include <string>
+
 #include <eigenheads/shape.hpp>   // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>  // TensorOfRank, TensorView
-#include <string>
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

@@ -6,15 +6,16 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <eigenheads/context.hpp>  // Context
-#include <eigenheads/random.hpp>   // random_symmetric
-#include <eigenheads/shape.hpp>    // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>   // Tensor, TensorView, TensorSpan
 #include <ostream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
+
+#include <eigenheads/context.hpp>  // Context
+#include <eigenheads/random.hpp>   // random_symmetric
+#include <eigenheads/shape.hpp>    // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>   // Tensor, TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

@@ -10,11 +10,12 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
-#include <eigenheads/shape.hpp>   // refuse, shape_text
-#include <eigenheads/tensor.hpp>  // Index, TensorView
 #include <initializer_list>
 #include <string>
 #include <vector>
+
+#include <eigenheads/shape.hpp>   // refuse, shape_text
+#include <eigenheads/tensor.hpp>  // Index, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

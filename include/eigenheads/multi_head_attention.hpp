@@ -6,6 +6,11 @@
 // section 11.5.
 #include <array>
 #include <cstdint>
+#include <ostream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
 #include <eigenheads/attention.hpp>  // attend, AttentionOutput
 #include <eigenheads/context.hpp>    // Context
 #include <eigenheads/dropout.hpp>    // Dropout
@@ -14,10 +19,6 @@
 #include <eigenheads/mask.hpp>       // Mask
 #include <eigenheads/shape.hpp>      // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>     // TensorView, TensorSpan
-#include <ostream>
-#include <stdexcept>
-#include <string>
-#include <utility>
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

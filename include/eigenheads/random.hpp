@@ -6,8 +6,9 @@
 //   2011.
 #include <array>
 #include <cstdint>
-#include <eigenheads/tensor.hpp>  // Index
 #include <string_view>
+
+#include <eigenheads/tensor.hpp>  // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

@@ -6,13 +6,14 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
-#include <eigenheads/tensor.hpp>  // Index, Tensor, TensorView
 #include <functional>
 #include <limits>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+
+#include <eigenheads/tensor.hpp>  // Index, Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -49,21 +50,19 @@ template <class Exception>
 // allocated or read.
 template <class T>
 Index require_size(std::string_view name, std::span<const Index> shape) {
+  constexpr Index limit = (std::numeric_limits<Index>::max)() / static_cast<Index>(sizeof(T));
+  Index size = 1;
   bool empty = false;
   for (const Index n : shape) {
     if (n < 0) refuse(std::string(name) + " has a negative dimension: " + shape_text(shape));
     empty = empty || n == 0;
-  }
-  if (empty) return 0;
-  constexpr Index limit = (std::numeric_limits<Index>::max)() / static_cast<Index>(sizeof(T));
-  Index size = 1;
-  for (const Index n : shape) {
+    if (n == 0) continue;  // but it does not excuse the others: Eigen multiplies them in any order
     if (size > limit / n)
       refuse(std::string(name) + " would have shape " + shape_text(shape) +
              ", more than memory can hold");
     size *= n;
   }
-  return size;
+  return empty ? 0 : size;
 }
 
 // An uninitialised tensor of that shape, for a result.

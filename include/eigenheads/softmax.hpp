@@ -6,11 +6,12 @@
 // give uniform weights.
 #include <algorithm>
 #include <cmath>
+#include <limits>
+
 #include <eigenheads/float_bits.hpp>  // is_negative_infinity
 #include <eigenheads/mask.hpp>        // ValidLens, BoundMask
 #include <eigenheads/shape.hpp>       // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>      // TensorOfRank, TensorView
-#include <limits>
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 namespace detail {

@@ -8,9 +8,10 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
-#include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
+
+#include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <eigenheads/shape.hpp>  // detail::raise
 #include <filesystem>
 #include <span>
 #include <stdexcept>
@@ -18,6 +17,8 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+
+#include <eigenheads/shape.hpp>  // detail::raise
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -100,7 +101,7 @@ inline void require_regular(const std::filesystem::path& path,
 [[nodiscard]] inline std::uintmax_t regular_file_size(const std::filesystem::path& path) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status))
+  if (error || !std::filesystem::exists(status))
     refuse_file(path, error ? error.message() : "No such file or directory");
   require_regular(path, status);
   const std::uintmax_t size = std::filesystem::file_size(path, error);

@@ -8,9 +8,10 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <eigenheads/plot/colormap.hpp>  // Palette
 #include <string>
 #include <string_view>
+
+#include <eigenheads/plot/colormap.hpp>  // Palette
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
 
@@ -62,7 +63,7 @@ class FixedHuffmanWriter {
   // stop before it costs nothing and leaves one formula for the table of 3.2.5.
   void repeat(unsigned length) {
     const unsigned n = length - 3;
-    const int extra = n < 8 ? 0 : std::bit_width(n) - 3;
+    const int extra = n < 8 ? 0 : static_cast<int>(std::bit_width(n)) - 3;
     symbol(257 + 4 * static_cast<unsigned>(extra) + (n >> extra));
     bits(n & ((1u << extra) - 1), extra);
     code(0, 5);  // distance 1
@@ -109,7 +110,7 @@ class FixedHuffmanWriter {
   return out;
 }
 
-// scanlines: height rows of a zero byte (PNG's filter "None") and `width` palette indices.
+// scanlines: height rows of a filter byte and `width` palette indices.
 [[nodiscard]] inline std::string indexed_png(std::uint32_t width, std::uint32_t height,
                                              std::string_view scanlines, const Palette& palette) {
   std::string png = "\x89PNG\r\n\x1A\n";
@@ -121,7 +122,7 @@ class FixedHuffmanWriter {
   std::string header = "IHDR";
   append_big_endian(header, width);
   append_big_endian(header, height);
-  header += {8, 3, 0, 0, 0};  // 8-bit palette indices; deflate, no filter, not interlaced
+  header += {8, 3, 0, 0, 0};  // 8-bit palette indices; deflate, filters, not interlaced
   append_chunk(header);
   std::string colors = "PLTE";
   for (const Rgb& color : palette)

@@ -6,15 +6,16 @@
 #include <charconv>
 #include <cmath>
 #include <cstddef>
-#include <eigenheads/float_bits.hpp>     // is_finite, is_nan
-#include <eigenheads/plot/colormap.hpp>  // level_count, nan_level
-#include <eigenheads/plot/svg.hpp>       // number
-#include <eigenheads/shape.hpp>          // refuse
-#include <eigenheads/tensor.hpp>         // Index, Scalar, TensorView
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <eigenheads/float_bits.hpp>     // is_finite, is_nan, is_negative_infinity
+#include <eigenheads/plot/colormap.hpp>  // level_count, nan_level
+#include <eigenheads/plot/svg.hpp>       // number
+#include <eigenheads/shape.hpp>          // refuse
+#include <eigenheads/tensor.hpp>         // Index, Scalar, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
 
@@ -27,11 +28,12 @@ struct Sample {
   bool is_nan, is_infinite;
 };
 
-// By reference, because a NaN must not even be passed as a value under -ffast-math.
+// By reference: under -ffast-math a compiler may assume that a value it is passed is no NaN.
 template <Scalar T>
 [[nodiscard]] Sample sample_of(const T& x) {
   if (detail::is_nan(x)) return {0, true, false};
-  if (!detail::is_finite(x)) return {x > T(0) ? largest : -largest, false, true};
+  if (!detail::is_finite(x))
+    return {detail::is_negative_infinity(x) ? -largest : largest, false, true};
   return {std::clamp(static_cast<double>(x), -largest, largest), false, false};
 }
 
@@ -99,10 +101,11 @@ struct Tick {
   std::string text;
 };
 
-// Round values inside the scale, about `intervals` steps of 1, 2, 2.5 or 5 times a power of ten.
+// Two or more round values inside the scale, at most `intervals` steps of 1, 2, 2.5 or 5 times a
+// power of ten where that leaves two.
 [[nodiscard]] inline std::vector<Tick> value_ticks(const Scale& scale, int intervals) {
   const double wanted = (scale.maximum - scale.minimum) / intervals;
-  int exponent = static_cast<int>(std::floor(std::log10(wanted)));
+  const int exponent = static_cast<int>(std::floor(std::log10(wanted)));
   const double power = std::pow(10.0, exponent);
   double step = 10 * power;
   int decimals = -exponent - 1;
@@ -119,14 +122,13 @@ struct Tick {
   auto n = static_cast<long long>(std::ceil((scale.minimum - slack) / step));
   for (; static_cast<double>(n) * step <= scale.maximum + slack; ++n) {
     const double value = static_cast<double>(n) * step;
-    std::string text =
-        plain ? number(value, std::chars_format::fixed, (std::max)(decimals, 0))
-              : number(value, std::chars_format::general, (std::max)(digits, 1));
+    std::string text = plain ? number(value, std::chars_format::fixed, (std::max)(decimals, 0))
+                             : number(value, std::chars_format::general, (std::max)(digits, 1));
     for (std::size_t at = 0; (at = text.find('-', at)) != std::string::npos;)
       text.replace(at, 1, "\u2212");
     ticks.push_back({value, text});
   }
-  return ticks;
+  return ticks.size() < 2 ? value_ticks(scale, 2 * intervals) : ticks;
 }
 
 // The first of 1, 2, 5, 10, 20, 50, ... that is at least `least`.

@@ -5,12 +5,13 @@
 // locale can turn a point into a comma.
 #include <charconv>
 #include <cstddef>
-#include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 #include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
 
@@ -18,7 +19,10 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
 [[nodiscard]] inline std::string number(double value, std::chars_format format, int precision) {
   char buffer[512];  // fixed notation of 1e300 and its decimals
   const auto result = std::to_chars(buffer, buffer + sizeof buffer, value, format, precision);
-  return std::string(buffer, result.ptr);
+  std::string text(buffer, result.ptr);
+  // Zero has no sign here, nor has what rounding leaves of a small negative number.
+  if (text.find_first_of("123456789") == std::string::npos && text[0] == '-') text.erase(0, 1);
+  return text;
 }
 
 // A length in px, to the hundredth: "12", "12.5", "12.25".
@@ -26,7 +30,7 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
   std::string text = number(value, std::chars_format::fixed, 2);
   text.erase(text.find_last_not_of('0') + 1);
   if (text.back() == '.') text.pop_back();
-  return text == "-0" ? "0" : text;
+  return text;
 }
 
 // What an XML file can hold of a string. Control characters, which tokenizers have as tokens,
@@ -76,12 +80,23 @@ inline void append_utf8(std::string& out, char32_t rune) {
 [[nodiscard]] inline std::string escaped(std::string_view utf8) {
   std::string xml;
   for (const char32_t rune : readable(utf8)) switch (rune) {
-      case U'&': xml += "&amp;"; break;
-      case U'<': xml += "&lt;"; break;
-      case U'>': xml += "&gt;"; break;
-      case U'"': xml += "&quot;"; break;
-      case U'\'': xml += "&#39;"; break;
-      default: append_utf8(xml, rune);
+      case U'&':
+        xml += "&amp;";
+        break;
+      case U'<':
+        xml += "&lt;";
+        break;
+      case U'>':
+        xml += "&gt;";
+        break;
+      case U'"':
+        xml += "&quot;";
+        break;
+      case U'\'':
+        xml += "&#39;";
+        break;
+      default:
+        append_utf8(xml, rune);
     }
   return xml;
 }
@@ -169,8 +184,7 @@ class SvgWriter {
   void begin(std::string_view name, Attributes attributes) {
     svg_.append("<").append(name);
     for (const Attribute& attribute : attributes)
-      svg_.append(" ").append(attribute.name).append("=\"").append(escaped(attribute.value)) +=
-          '"';
+      svg_.append(" ").append(attribute.name).append("=\"").append(escaped(attribute.value)) += '"';
   }
 
   std::string svg_ = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: MIT
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <gtest/gtest.h>
+#include <random>
+#include <set>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include <eigenheads/io/file.hpp>
+
+#if __has_include(<unistd.h>)
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
+namespace {
+
+namespace eh = eigenheads;
+namespace fs = std::filesystem;
+
+// A folder of its own for each test.
+class File : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::random_device random;
+    do folder_ = fs::temp_directory_path() / ("eigenheads_file_" + std::to_string(random()));
+    while (!fs::create_directory(folder_));
+  }
+  void TearDown() override {
+    std::error_code ignored;
+    fs::permissions(folder_, fs::perms::owner_all, ignored);
+    fs::remove_all(folder_, ignored);
+  }
+
+  std::set<std::string> names() const {
+    std::set<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder_))
+      names.insert(entry.path().filename().string());
+    return names;
+  }
+
+  fs::path folder_;
+};
+
+// What is refused, without the path that the message must name first.
+template <class Action>
+std::string refusal(const fs::path& path, Action action) {
+  const std::string start = "eigenheads: " + path.string() + ": ";
+  try {
+    action();
+  } catch (const eh::FileError& error) {
+    const std::string message = error.what();
+    return message.starts_with(start) ? message.substr(start.size()) : message;
+  }
+  return "nothing is refused";
+}
+std::string read_refusal(const fs::path& path) {
+  return refusal(path, [&] { (void)eh::read_file(path); });
+}
+std::string write_refusal(const fs::path& path, std::string_view bytes = "new") {
+  return refusal(path, [&] { eh::write_file(path, bytes); });
+}
+
+TEST_F(File, ReadsWhatWasWritten) {
+  std::string every_byte;
+  for (int c = 0; c < 256; ++c) every_byte += static_cast<char>(c);
+  for (const std::string& bytes :
+       {std::string(), std::string("x"), every_byte, std::string(3'000'001, '\n')}) {
+    eh::write_file(folder_ / "a", bytes);
+    EXPECT_EQ(eh::read_file(folder_ / "a"), bytes);
+  }
+  EXPECT_EQ(names(), std::set<std::string>{"a"});
+}
+
+TEST_F(File, RefusesToReadWhatIsNoFile) {
+  EXPECT_EQ(read_refusal(folder_ / "missing"), "No such file or directory");
+  EXPECT_EQ(read_refusal(folder_ / "missing" / "a"), "No such file or directory");
+  EXPECT_EQ(read_refusal(""), "No such file or directory");
+  EXPECT_EQ(read_refusal(folder_), "Is a directory");
+}
+
+TEST_F(File, RefusesToWriteWhatIsNoFile) {
+  EXPECT_EQ(write_refusal(folder_), "Is a directory");
+  EXPECT_EQ(write_refusal(folder_ / "missing" / "a"), "No such file or directory");
+  EXPECT_EQ(names(), std::set<std::string>{});
+}
+
+TEST_F(File, LeavesTheUnfinishedFilesOfOthersAlone) {
+  eh::write_file(folder_ / "a.unfinished0", "another program's");
+  eh::write_file(folder_ / "a", "ours");
+  EXPECT_EQ(eh::read_file(folder_ / "a"), "ours");
+  EXPECT_EQ(eh::read_file(folder_ / "a.unfinished0"), "another program's");
+  EXPECT_EQ(names(), (std::set<std::string>{"a", "a.unfinished0"}));
+}
+
+TEST_F(File, IsWholeWhenThreadsWriteItAtOnce) {
+  const fs::path path = folder_ / "a";
+  const auto content = [](int thread) {
+    return std::string(static_cast<std::size_t>(20'000 + 10'000 * thread),
+                       static_cast<char>('a' + thread));
+  };
+  eh::write_file(path, content(0));
+  std::vector<std::thread> writers;
+  for (int thread = 0; thread < 4; ++thread)
+    writers.emplace_back([&, thread] {
+      for (int i = 0; i < 100; ++i) eh::write_file(path, content(thread));
+    });
+  for (std::thread& writer : writers) writer.join();
+  const std::string last = eh::read_file(path);
+  EXPECT_EQ(last, content(last[0] - 'a'));
+  EXPECT_EQ(names(), std::set<std::string>{"a"});
+}
+
+#if __has_include(<unistd.h>)
+
+// As a user whom permissions bind: root is none, and where it cannot become one it does nothing.
+template <class Action>
+void as_ordinary_user(Action action) {
+  const bool is_root = geteuid() == 0;
+  if (is_root && seteuid(65534) != 0) return;
+  action();
+  if (is_root) {
+    ASSERT_EQ(seteuid(0), 0);
+  }
+}
+
+TEST_F(File, RefusesWhatItMayNotRead) {
+  eh::write_file(folder_ / "a", "old");
+  fs::permissions(folder_ / "a", fs::perms::none);
+  as_ordinary_user([&] { EXPECT_EQ(read_refusal(folder_ / "a"), "Permission denied"); });
+  fs::permissions(folder_, fs::perms::none);
+  as_ordinary_user([&] { EXPECT_EQ(read_refusal(folder_ / "a"), "Permission denied"); });
+}
+
+TEST_F(File, RefusesToReplaceAReadOnlyFile) {
+  eh::write_file(folder_ / "a", "old");
+  fs::permissions(folder_ / "a", fs::perms(0444));
+  fs::permissions(folder_, fs::perms::all);
+  as_ordinary_user([&] { EXPECT_EQ(write_refusal(folder_ / "a"), "Permission denied"); });
+  EXPECT_EQ(eh::read_file(folder_ / "a"), "old");
+  EXPECT_EQ(names(), std::set<std::string>{"a"});
+}
+
+TEST_F(File, RefusesAFolderThatAllowsNoNewFile) {
+  eh::write_file(folder_ / "a", "old");
+  fs::permissions(folder_ / "a", fs::perms::all);
+  fs::permissions(folder_, fs::perms(0555));
+  as_ordinary_user([&] { EXPECT_EQ(write_refusal(folder_ / "a"), "Permission denied"); });
+  EXPECT_EQ(eh::read_file(folder_ / "a"), "old");
+}
+
+TEST_F(File, KeepsItsPermissions) {
+  eh::write_file(folder_ / "a", "old");
+  for (const fs::perms mode : {fs::perms(0600), fs::perms(0644), fs::perms(0666)}) {
+    fs::permissions(folder_ / "a", mode);
+    eh::write_file(folder_ / "a", "new");
+    EXPECT_EQ(fs::status(folder_ / "a").permissions(), mode);
+  }
+}
+
+TEST_F(File, IsReadAndWrittenThroughASymbolicLink) {
+  fs::create_directory(folder_ / "elsewhere");
+  const fs::path target = folder_ / "elsewhere" / "target";
+  eh::write_file(target, "old");
+  fs::create_symlink("elsewhere/target", folder_ / "link");
+  fs::create_symlink("link", folder_ / "link to link");
+  EXPECT_EQ(eh::read_file(folder_ / "link to link"), "old");
+  eh::write_file(folder_ / "link to link", "new");
+  EXPECT_EQ(eh::read_file(target), "new");
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link to link"));
+
+  fs::create_symlink("nowhere", folder_ / "dangling");
+  EXPECT_EQ(read_refusal(folder_ / "dangling"), "No such file or directory");
+  EXPECT_EQ(write_refusal(folder_ / "dangling"), "No such file or directory");
+  fs::create_symlink("loop", folder_ / "loop");
+  EXPECT_EQ(read_refusal(folder_ / "loop"), "Too many levels of symbolic links");
+  EXPECT_EQ(write_refusal(folder_ / "loop"), "Too many levels of symbolic links");
+}
+
+TEST_F(File, RefusesDevicesAndPipesWithoutWaiting) {
+  ASSERT_EQ(mkfifo((folder_ / "pipe").c_str(), 0600), 0);
+  EXPECT_EQ(read_refusal(folder_ / "pipe"), "not a regular file");
+  EXPECT_EQ(write_refusal(folder_ / "pipe"), "not a regular file");
+  EXPECT_EQ(read_refusal("/dev/zero"), "not a regular file");
+  EXPECT_EQ(write_refusal("/dev/null"), "not a regular file");
+  EXPECT_EQ(names(), std::set<std::string>{"pipe"});
+}
+
+TEST_F(File, RefusesAFileThatGrowsWhileItIsRead) {
+  // Says that it is empty, and is not.
+  if (fs::exists("/proc/self/status")) {
+    EXPECT_EQ(read_refusal("/proc/self/status"), "changed while it was read");
+  }
+}
+
+TEST_F(File, SaysThatTheDiskIsFull) {
+  if (!fs::exists("/dev/full")) return;
+  eh::detail::File full("/dev/full", "wb");
+  EXPECT_EQ(refusal("/dev/full", [&] { full.write("x"); }), "No space left on device");
+}
+
+TEST_F(File, IsTheOldOneWhenTheNewOneDoesNotFit) {
+  eh::write_file(folder_ / "a", "old");
+  const auto ignored_before = signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  rlimit small = before;
+  small.rlim_cur = 100'000;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  const std::string existing = write_refusal(folder_ / "a", std::string(1'000'000, 'x'));
+  const std::string absent = write_refusal(folder_ / "b", std::string(1'000'000, 'x'));
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  signal(SIGXFSZ, ignored_before);
+  EXPECT_EQ(existing, "File too large");
+  EXPECT_EQ(absent, "File too large");
+  EXPECT_EQ(eh::read_file(folder_ / "a"), "old");
+  EXPECT_EQ(names(), std::set<std::string>{"a"});
+}
+
+TEST_F(File, IsWholeWhenProgramsWriteItAtOnce) {
+  const fs::path path = folder_ / "a";
+  std::vector<pid_t> children;
+  for (int child = 0; child < 3; ++child) {
+    const pid_t id = fork();
+    ASSERT_GE(id, 0);
+    if (id == 0) {
+      try {
+        for (int i = 0; i < 100; ++i)
+          eh::write_file(path, std::string(100'000, static_cast<char>('a' + child)));
+      } catch (const eh::FileError&) {
+        _exit(1);
+      }
+      _exit(0);
+    }
+    children.push_back(id);
+  }
+  for (const pid_t id : children) {
+    int status = -1;
+    ASSERT_EQ(waitpid(id, &status, 0), id);
+    EXPECT_EQ(status, 0);
+  }
+  const std::string last = eh::read_file(path);
+  EXPECT_EQ(last, std::string(100'000, last[0]));
+  EXPECT_EQ(names(), std::set<std::string>{"a"});
+}
+
+// A signal every millisecond, handled without SA_RESTART: calls return early with EINTR.
+volatile sig_atomic_t signals = 0;
+
+class Interruptions {
+ public:
+  Interruptions() {
+    signals = 0;
+    struct sigaction action {};
+    action.sa_handler = [](int) { signals = signals + 1; };
+    sigaction(SIGALRM, &action, &before_);
+    const itimerval every{{0, 1000}, {0, 1000}};
+    setitimer(ITIMER_REAL, &every, nullptr);
+  }
+  ~Interruptions() {
+    const itimerval never{};
+    setitimer(ITIMER_REAL, &never, nullptr);
+    sigaction(SIGALRM, &before_, nullptr);
+  }
+
+ private:
+  struct sigaction before_ {};
+};
+
+// At the other end of a pipe, in a program that the signals do not reach.
+template <class Action>
+pid_t in_another_program(Action action) {
+  const pid_t id = fork();
+  if (id == 0) {
+    action();
+    _exit(0);
+  }
+  return id;
+}
+
+TEST_F(File, GoesOnReadingAfterASignal) {
+  const std::string path = (folder_ / "pipe").string();
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  const pid_t writer = in_another_program([&] {
+    std::FILE* pipe = std::fopen(path.c_str(), "wb");
+    for (int i = 0; i < 10; ++i) {
+      usleep(5000);
+      std::fwrite("0123456789", 1, 10, pipe);
+      std::fflush(pipe);
+    }
+  });
+  std::string bytes(100, '\0');
+  {
+    eh::detail::File pipe(path, "rb");
+    const Interruptions interruptions;
+    pipe.read(bytes.data(), bytes.size());
+    pipe.require_end();
+  }
+  EXPECT_GT(signals, 0);
+  std::string expected;
+  for (int i = 0; i < 10; ++i) expected += "0123456789";
+  EXPECT_EQ(bytes, expected);
+  EXPECT_EQ(waitpid(writer, nullptr, 0), writer);
+}
+
+TEST_F(File, GoesOnWritingAfterASignal) {
+  const std::string path = (folder_ / "pipe").string();
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  std::string bytes;
+  for (int i = 0; i < 40'000; ++i) bytes += std::to_string(i) + "\n";
+  const pid_t reader = in_another_program([&] {
+    std::FILE* pipe = std::fopen(path.c_str(), "rb");
+    std::string got;
+    std::array<char, 20'000> some{};
+    while (const std::size_t count = std::fread(some.data(), 1, some.size(), pipe)) {
+      usleep(3000);
+      got.append(some.data(), count);
+    }
+    _exit(got == bytes ? 0 : 1);
+  });
+  {
+    eh::detail::File pipe(path, "wb");
+    const Interruptions interruptions;
+    pipe.write(bytes);
+    pipe.close();
+  }
+  EXPECT_GT(signals, 0);
+  int status = -1;
+  EXPECT_EQ(waitpid(reader, &status, 0), reader);
+  EXPECT_EQ(status, 0);
+}
+
+#endif
+
+}  // namespace
