@@ -165,7 +165,8 @@ template <class Got, class Exact>
 [[nodiscard]] testing::AssertionResult within(const Got& got, const Exact& exact,
                                               const Exact& bound) {
   using W = eh::element_of<Exact>;
-  const TensorView x(got), y(exact), off(bound);
+  const TensorView x(got);
+  const TensorView y(exact), off(bound);
   if (x.dimensions() != y.dimensions()) return testing::AssertionFailure() << "another shape";
   for (Index i = 0; i < x.size(); ++i) {
     const auto value = static_cast<W>(x.data()[i]);

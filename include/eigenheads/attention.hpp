@@ -5,6 +5,7 @@
 // computed.
 #include <array>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <ostream>
 #include <string>
@@ -59,7 +60,8 @@ template <Scalar T>
 template <Scalar T>
 [[nodiscard]] T attention_scale(const AttentionOptions& options, Index head_size) {
   const double scale = options.scale.value_or(1 / std::sqrt(static_cast<double>(head_size)));
-  if (!is_finite(scale)) refuse("scale is " + number_text(scale) + "; expected a finite number");
+  if (!is_finite(scale) || std::abs(scale) > static_cast<double>((std::numeric_limits<T>::max)()))
+    refuse("scale is " + number_text(scale) + "; expected a finite number");
   return static_cast<T>(scale);
 }
 

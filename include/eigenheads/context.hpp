@@ -59,19 +59,24 @@ class Context {
   class Loop {
    public:
     Loop(Index count, const Body& body) : count_(count), body_(body) {}
+    Loop(const Loop&) = delete;
+    Loop& operator=(const Loop&) = delete;
+    ~Loop() {
+      next_ = count_;  // for the case that not all helpers could be started
+      wait();
+    }
 
     void start_on(Eigen::ThreadPoolInterface& pool) {
+      Place place{this};
       {
         const std::lock_guard lock(mutex_);
         ++helpers_;
       }
       pool.Schedule([this] {
         work();
-        // Notified under the lock: after it, the caller may destroy the loop.
-        const std::lock_guard lock(mutex_);
-        --helpers_;
-        all_left_.notify_one();
+        leave();
       });
+      place.loop = nullptr;
     }
 
     void work() {
@@ -89,14 +94,31 @@ class Context {
     }
 
     void finish() {
-      std::unique_lock lock(mutex_);
-      all_left_.wait(lock, [this] { return helpers_ == 0; });
+      wait();
       if (error_) std::rethrow_exception(error_);
     }
 
    private:
+    // Given back unless the pool took the helper.
+    struct Place {
+      Loop* loop;
+      ~Place() {
+        if (loop != nullptr) loop->leave();
+      }
+    };
+
     void take_all() {
       for (Index i = next_++; i < count_; i = next_++) body_(i);
+    }
+    void leave() {
+      // Notified under the lock: after it, the caller may destroy the loop.
+      const std::lock_guard lock(mutex_);
+      --helpers_;
+      all_left_.notify_one();
+    }
+    void wait() {
+      std::unique_lock lock(mutex_);
+      all_left_.wait(lock, [this] { return helpers_ == 0; });
     }
 
     const Index count_;

@@ -105,7 +105,10 @@ class Linear {
   template <detail::TensorLike X>
   [[nodiscard]] Tensor<T, rank_of<X>> operator()(const X& x, Context& context = default_context()) {
     const TensorView<T, rank_of<X>> view(x);
-    if (is_lazy()) initialize(view.dimension(rank_of<X> - 1));
+    if (is_lazy()) {
+      require_input(view);
+      initialize(view.dimension(rank_of<X> - 1));
+    }
     return std::as_const(*this)(view, context);
   }
   template <detail::TensorLike X>
@@ -113,6 +116,7 @@ class Linear {
                                                  Context& context = default_context()) const {
     const TensorView<T, rank_of<X>> view(x);
     require_initialized();
+    require_input(view);
     auto shape = view.dimensions();
     shape.back() = out_features_;
     auto y = detail::make_tensor<T>("y", shape);
@@ -125,9 +129,8 @@ class Linear {
   void forward_into(TensorSpan<T, Rank> y, TensorView<T, Rank> x,
                     Context& context = default_context()) const {
     require_initialized();
+    require_input(x);
     auto expected = x.dimensions();
-    expected.back() = in_features();
-    require_shape("x", x, "[..., in_features]", expected);
     expected.back() = out_features_;
     require_shape("y", TensorView<T, Rank>(y), "[..., out_features]", expected);
     detail::require_disjoint("y", TensorView<T, Rank>(y), "x", x);
@@ -142,6 +145,12 @@ class Linear {
       detail::raise<std::logic_error>(
           "Linear: in_features is not known yet; call it once on a non-const layer, or "
           "initialize(in_features)");
+  }
+  template <int Rank>
+  void require_input(TensorView<T, Rank> x) const {
+    auto expected = x.dimensions();
+    expected.back() = is_lazy() ? any : in_features();
+    require_shape("x", x, "[..., in_features]", expected);
   }
   void require_bias() const {
     if (!has_bias_) detail::raise<std::logic_error>("Linear: this layer was made without a bias");

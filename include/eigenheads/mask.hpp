@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include <eigenheads/shape.hpp>   // refuse, shape_text
+#include <eigenheads/shape.hpp>   // require_shape, refuse, shape_text
 #include <eigenheads/tensor.hpp>  // Index, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
@@ -58,6 +58,10 @@ class ValidLens {
       ValidLens(const Lens& lens)
       : rank_(rank_of<Lens>) {  // NOLINT
     const TensorView view(lens);
+    if constexpr (rank_of<Lens> == 1)
+      require_shape("valid_lens", view, "[B]", {any});
+    else
+      require_shape("valid_lens", view, "[B, Q]", {any, any});
     lens_.assign(view.data(), view.data() + view.size());
     sequences_ = view.dimension(0);
     if constexpr (rank_of<Lens> == 2) queries_ = view.dimension(1);

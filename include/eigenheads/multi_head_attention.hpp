@@ -47,8 +47,12 @@ class MultiHeadAttention {
   [[nodiscard]] Index head_size() const { return options_.head_size; }
   [[nodiscard]] const Dropout& dropout() const { return dropout_; }
 
-  // Gives a lazy layer its input sizes. Throws std::invalid_argument if one is known and another.
+  // Gives a lazy layer its input sizes, all or none. Throws std::invalid_argument if one of them
+  // cannot be, or is known to be another.
   void initialize(Index query_size, Index key_size, Index value_size) {
+    require_size("query_size", query_size, W_q);
+    require_size("key_size", key_size, W_k);
+    require_size("value_size", value_size, W_v);
     W_q.initialize(query_size);
     W_k.initialize(key_size);
     W_v.initialize(value_size);
@@ -61,6 +65,7 @@ class MultiHeadAttention {
   [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                         TensorView<T, 3> values, const Mask& mask = {},
                                         Context& context = default_context()) const {
+    require_initialized();
     const Call call = checked(queries, keys, values, mask);
     auto output = call.make_output();
     run(call, output.data(), nullptr, context);
@@ -69,7 +74,7 @@ class MultiHeadAttention {
   [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                         TensorView<T, 3> values, const Mask& mask = {},
                                         Context& context = default_context()) {
-    initialize_from(queries, keys, values);
+    initialize_from(checked(queries, keys, values, mask));
     return std::as_const(*this)(queries, keys, values, mask, context);
   }
 
@@ -78,6 +83,7 @@ class MultiHeadAttention {
   void forward_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, TensorView<T, 3> keys,
                     TensorView<T, 3> values, const Mask& mask = {},
                     Context& context = default_context()) const {
+    require_initialized();
     const Call call = checked(queries, keys, values, mask);
     call.require_output(output);
     run(call, output.data(), nullptr, context);
@@ -85,7 +91,9 @@ class MultiHeadAttention {
   void forward_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, TensorView<T, 3> keys,
                     TensorView<T, 3> values, const Mask& mask = {},
                     Context& context = default_context()) {
-    initialize_from(queries, keys, values);
+    const Call call = checked(queries, keys, values, mask);
+    call.require_output(output);
+    initialize_from(call);
     std::as_const(*this).forward_into(output, queries, keys, values, mask, context);
   }
 
@@ -93,6 +101,7 @@ class MultiHeadAttention {
   [[nodiscard]] AttentionOutput<T> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                                 TensorView<T, 3> values, const Mask& mask = {},
                                                 Context& context = default_context()) const {
+    require_initialized();
     const Call call = checked(queries, keys, values, mask);
     const auto& shape = call.shape;
     AttentionOutput<T> result{
@@ -104,7 +113,7 @@ class MultiHeadAttention {
   [[nodiscard]] AttentionOutput<T> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                                 TensorView<T, 3> values, const Mask& mask = {},
                                                 Context& context = default_context()) {
-    initialize_from(queries, keys, values);
+    initialize_from(checked(queries, keys, values, mask));
     return std::as_const(*this).with_weights(queries, keys, values, mask, context);
   }
 
@@ -150,23 +159,27 @@ class MultiHeadAttention {
         options_(c.options),
         dropout_(c.options.dropout) {}
 
-  void initialize_from(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values) {
-    if (W_q.is_lazy()) W_q.initialize(queries.dimension(2));
-    if (W_k.is_lazy()) W_k.initialize(keys.dimension(2));
-    if (W_v.is_lazy()) W_v.initialize(values.dimension(2));
+  static void require_size(const char* name, Index size, const Linear<T>& linear) {
+    if (linear.is_lazy() ? size < 1 : size != linear.in_features())
+      detail::refuse("MultiHeadAttention: " + std::string(name) + " is " + std::to_string(size) +
+                     "; expected " +
+                     (linear.is_lazy() ? "1 or more" : std::to_string(linear.in_features())));
   }
 
   // The projections are public, so a caller may have put others in their place.
-  static void require_projection(const char* name, const Linear<T>& linear, Index out_features) {
-    if (linear.is_lazy())
-      detail::raise<std::logic_error>(
-          "MultiHeadAttention: the input size of " + std::string(name) +
-          " is not known yet; call initialize(query_size, key_size, value_size), or call the layer "
-          "once while it is not const");
-    if (linear.out_features() != out_features)
-      detail::refuse("MultiHeadAttention: " + std::string(name) + ".out_features is " +
-                     std::to_string(linear.out_features()) + "; expected " +
-                     std::to_string(out_features));
+  static void require_projection(const char* name, const char* size, Index got, Index expected) {
+    if (got != expected)
+      detail::refuse("MultiHeadAttention: " + std::string(name) + "." + size + " is " +
+                     std::to_string(got) + "; expected " + std::to_string(expected));
+  }
+  void require_initialized() const {
+    for (const auto& [name, linear] :
+         {std::pair{"W_q", &W_q}, std::pair{"W_k", &W_k}, std::pair{"W_v", &W_v}})
+      if (linear->is_lazy())
+        detail::raise<std::logic_error>(
+            "MultiHeadAttention: the input size of " + std::string(name) +
+            " is not known yet; call initialize(query_size, key_size, value_size), or call the "
+            "layer once while it is not const");
   }
 
   // One call, all of whose parts fit each other.
@@ -191,18 +204,28 @@ class MultiHeadAttention {
     }
   };
 
+  // A lazy projection takes inputs of every size.
   [[nodiscard]] Call checked(TensorView<T, 3> queries, TensorView<T, 3> keys,
                              TensorView<T, 3> values, const Mask& mask) const {
     const Index H = num_heads(), G = num_kv_heads(), D = head_size();
-    require_projection("W_q", W_q, H * D);
-    require_projection("W_k", W_k, G * D);
-    require_projection("W_v", W_v, G * D);
-    require_projection("W_o", W_o, num_hiddens());
-    require_shape("queries", queries, "[B, Q, query_size]", {any, any, W_q.in_features()});
+    require_projection("W_q", "out_features", W_q.out_features(), H * D);
+    require_projection("W_k", "out_features", W_k.out_features(), G * D);
+    require_projection("W_v", "out_features", W_v.out_features(), G * D);
+    require_projection("W_o", "in_features", W_o.in_features(), H * D);
+    require_projection("W_o", "out_features", W_o.out_features(), num_hiddens());
+    const auto size_of = [](const Linear<T>& linear) {
+      return linear.is_lazy() ? any : linear.in_features();
+    };
+    require_shape("queries", queries, "[B, Q, query_size]", {any, any, size_of(W_q)});
     const Index B = queries.dimension(0), Q = queries.dimension(1), K = keys.dimension(1);
-    require_shape("keys", keys, "[B, K, key_size]", {B, any, W_k.in_features()});
-    require_shape("values", values, "[B, K, value_size]", {B, K, W_v.in_features()});
+    require_shape("keys", keys, "[B, K, key_size]", {B, any, size_of(W_k)});
+    require_shape("values", values, "[B, K, value_size]", {B, K, size_of(W_v)});
     return {queries, keys, values, {B, H, G, Q, K, D, D}, num_hiddens(), BoundMask(mask, B, Q, K)};
+  }
+
+  void initialize_from(const Call& call) {
+    if (W_q.is_lazy() || W_k.is_lazy() || W_v.is_lazy())
+      initialize(call.queries.dimension(2), call.keys.dimension(2), call.values.dimension(2));
   }
 
   // weights: null, or [B, H, Q, K].

@@ -39,10 +39,16 @@ template <class Exception>
 
 [[nodiscard]] inline std::string shape_text(std::span<const Index> shape) {
   std::string text = "[";
-  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-    if (axis > 0) text += ", ";
-    text += shape[axis] == any ? "*" : std::to_string(shape[axis]);
-  }
+  for (std::size_t axis = 0; axis < shape.size(); ++axis)
+    text += (axis > 0 ? ", " : "") + std::to_string(shape[axis]);
+  return text + "]";
+}
+
+// The same for a shape that is asked for: `any` is a star.
+[[nodiscard]] inline std::string expected_text(std::span<const Index> shape) {
+  std::string text = "[";
+  for (std::size_t axis = 0; axis < shape.size(); ++axis)
+    text += (axis > 0 ? ", " : "") + (shape[axis] == any ? "*" : std::to_string(shape[axis]));
   return text + "]";
 }
 
@@ -86,7 +92,7 @@ void require_shape(std::string_view name, TensorView<T, Rank> tensor, std::strin
   for (std::size_t axis = 0; axis < shape.size(); ++axis)
     if (expected[axis] != any && shape[axis] != expected[axis])
       detail::refuse(std::string(name) + " has shape " + detail::shape_text(shape) + "; expected " +
-                     std::string(axes) + " = " + detail::shape_text(expected));
+                     std::string(axes) + " = " + detail::expected_text(expected));
   if (detail::require_size<T>(name, shape) > 0 && tensor.data() == nullptr)
     detail::refuse(std::string(name) + " has shape " + detail::shape_text(shape) +
                    " but its data pointer is null");

@@ -25,7 +25,7 @@
 #include <eigenheads/io/file.hpp>               // FileError, refuse_file
 #include <eigenheads/io/npy.hpp>                // load_npy, read_npy_header
 #include <eigenheads/multi_head_attention.hpp>  // MultiHeadAttention
-#include <eigenheads/shape.hpp>                 // refuse, shape_text
+#include <eigenheads/shape.hpp>                 // refuse, shape_text, expected_text
 #include <eigenheads/tensor.hpp>                // Index, Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
@@ -186,7 +186,7 @@ class TorchWeights {
     if (!std::ranges::equal(shape, expected, fits))
       detail::refuse_file(part(name).file, "has shape " + detail::shape_text(shape) +
                                                "; expected " + axes + " = " +
-                                               detail::shape_text(expected) +
+                                               detail::expected_text(expected) +
                                                ", where E = " + std::to_string(embed_dim()) +
                                                " is from " + file_of("out_proj.weight"));
   }

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// The grid that the contract is tested on: attention itself and the whole layer, under every kind
+// of mask, in sizes around those of a register and of a block.
+#include <algorithm>
+#include <functional>
+#include <string>
+
+#include <eigenheads/multi_head_attention.hpp>
+
+#include "support.hpp"
+#include "textbook.hpp"
+
+namespace support {
+
+// queries [B, Q, D], keys [B, K, D], values [B, K, D] -> [B, Q, E]
+template <class T>
+using Attend = std::function<Tensor<T, 3>(TensorView<T, 3>, TensorView<T, 3>, TensorView<T, 3>,
+                                          const eh::Mask&, eh::Context&)>;
+
+template <class T>
+struct Subject {
+  std::string name;
+  Attend<T> attend;
+  Tensor<T, 1> nothing;  // what a query gets that sees no key, [E]
+
+  Tensor<T, 3> operator()(TensorView<T, 3> q, TensorView<T, 3> k, TensorView<T, 3> v,
+                          const eh::Mask& mask) const {
+    eh::Context context;
+    return attend(q, k, v, mask, context);
+  }
+};
+
+inline constexpr Index kFeatures = 17;
+
+template <class T>
+[[nodiscard]] Subject<T> core() {
+  const auto one_head = [](TensorView<T, 3> x) {
+    return TensorView<T, 4>(x.data(), {x.dimension(0), 1, x.dimension(1), x.dimension(2)});
+  };
+  return {"attention",
+          [one_head](TensorView<T, 3> q, TensorView<T, 3> k, TensorView<T, 3> v,
+                     const eh::Mask& mask, eh::Context& context) {
+            const auto output = eh::scaled_dot_product_attention(one_head(q), one_head(k),
+                                                                 one_head(v), mask, {}, context)
+                                    .output;
+            Tensor<T, 3> y(q.dimension(0), q.dimension(1), v.dimension(2));
+            std::copy_n(output.data(), output.size(), y.data());
+            return y;
+          },
+          constant_tensor<T>(0, kFeatures)};
+}
+
+template <class T>
+[[nodiscard]] eh::MultiHeadAttention<T> make_layer() {
+  eh::MultiHeadAttention<T> layer({.num_hiddens = 10,
+                                   .num_heads = 4,
+                                   .bias = true,
+                                   .query_size = kFeatures,
+                                   .key_size = kFeatures,
+                                   .value_size = kFeatures,
+                                   .num_kv_heads = 2,
+                                   .head_size = 5},
+                                  11);
+  for (auto* linear : {&layer.W_q, &layer.W_k, &layer.W_v, &layer.W_o})
+    linear->set_bias(random_tensor<T>(12, linear->out_features()));
+  return layer;
+}
+
+template <class T>
+[[nodiscard]] Subject<T> whole_layer() {
+  const auto layer = make_layer<T>();
+  return {"layer",
+          [layer](TensorView<T, 3> q, TensorView<T, 3> k, TensorView<T, 3> v, const eh::Mask& mask,
+                  eh::Context& context) { return layer(q, k, v, mask, context); },
+          layer.W_o.bias()};
+}
+
+// A call of three sequences, and its result.
+template <class T>
+struct Call {
+  static constexpr Index B = 3;
+  const Subject<T>& subject;
+  PairMask mask;
+  Tensor<T, 3> q = random_tensor<T>(1, B, mask.Q, kFeatures);
+  Tensor<T, 3> k = random_tensor<T>(2, B, mask.K, kFeatures);
+  Tensor<T, 3> v = random_tensor<T>(3, B, mask.K, kFeatures);
+  Tensor<T, 3> y = subject(q, k, v, mask.mask());
+
+  // The keys that a query may see are those from `begin` to before `end`.
+  [[nodiscard]] Index begin(Index b, Index i) const {
+    Index key = 0;
+    while (key < mask.K && !mask.visible(b, i, key)) ++key;
+    return key;
+  }
+  [[nodiscard]] Index end(Index b, Index i) const {
+    Index key = mask.K;
+    while (key > 0 && !mask.visible(b, i, key - 1)) --key;
+    return key;
+  }
+};
+
+// Stops at the first call that fails.
+template <class T>
+void for_each_call(const std::function<void(const Call<T>&)>& expect) {
+  static constexpr Index sizes[] = {1, 2, 3, 15, 16, 17, 63, 64, 65};
+  for (const Subject<T>& subject : {core<T>(), whole_layer<T>()})
+    for (const Index Q : sizes)
+      for (const Index K : sizes)
+        for (const PairMask& mask :
+             example_masks(Call<T>::B, Q, K, static_cast<std::uint64_t>(100 * Q + K))) {
+          SCOPED_TRACE(subject.name + ": " + mask.text());
+          expect(Call<T>{subject, mask});
+          if (testing::Test::HasFailure()) return;
+        }
+}
+
+}  // namespace support

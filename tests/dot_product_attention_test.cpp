@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// The chapter's DotProductAttention is attention with one head. (It is in attention.hpp.)
+#include <sstream>
+
+#include <eigenheads/attention.hpp>
+
+#include "support.hpp"
+#include "textbook.hpp"
+
+namespace {
+
+using namespace support;
+using eh::Causal, eh::scaled_dot_product_attention;
+
+template <class T>
+class DotProductAttentionTest : public testing::Test {
+ protected:
+  Tensor<T, 3> q_ = random_tensor<T>(1, 2, 3, 5), k_ = random_tensor<T>(2, 2, 6, 5),
+               v_ = random_tensor<T>(3, 2, 6, 4);
+  eh::DotProductAttention<T> attention_{{.dropout = 0.5}};
+};
+TYPED_TEST_SUITE(DotProductAttentionTest, Scalars, ScalarNames);
+
+TYPED_TEST(DotProductAttentionTest, ItIsAttentionWithOneHead) {
+  using T = TypeParam;
+  const auto one_head = [](const Tensor<T, 3>& x) {
+    return TensorView<T, 4>(x.data(), {x.dimension(0), 1, x.dimension(1), x.dimension(2)});
+  };
+  const auto q = one_head(this->q_), k = one_head(this->k_), v = one_head(this->v_);
+  for (const PairMask& mask : example_masks(2, 3, 6, 1)) {
+    if (mask.causal != Causal::none) continue;
+    const auto lens = mask.mask().valid_lens;
+    const Tensor<T, 3> output = this->attention_(this->q_, this->k_, this->v_, lens);
+    const auto core = scaled_dot_product_attention(q, k, v, {.valid_lens = lens}).output;
+    EXPECT_TRUE(same_bits(TensorView<T, 4>(output.data(), {2, 1, 3, 4}), core));
+
+    const auto with_weights = this->attention_.with_weights(this->q_, this->k_, this->v_, lens);
+    EXPECT_TRUE(same_bits(with_weights.output, output));
+    const auto exact = textbook<T>(q, k, v, mask, 1 / std::sqrt(Wide<T>(5)));
+    EXPECT_TRUE(within(TensorView<T, 4>(with_weights.weights.data(), {2, 1, 3, 6}), exact.weights,
+                       exact.weights_bound));
+  }
+  eh::Context context(3);
+  EXPECT_TRUE(same_bits(this->attention_(this->q_, this->k_, this->v_, {3, 2}, context),
+                        this->attention_(this->q_, this->k_, this->v_, {3, 2})));
+}
+
+TYPED_TEST(DotProductAttentionTest, WhatDoesNotFitIsRefused) {
+  const auto &q = this->q_, &k = this->k_, &v = this->v_;
+  const auto& attention = this->attention_;
+  EXPECT_EQ(refusal([&] { return attention(q, v, k); }),
+            "eigenheads: keys has shape [2, 6, 4]; expected [B, K, D] = [2, *, 5]");
+  EXPECT_EQ(refusal([&] { return attention(q, k, q); }),
+            "eigenheads: values has shape [2, 3, 5]; expected [B, K, V] = [2, 6, *]");
+  EXPECT_EQ(refusal([&] {
+              return attention.with_weights(q, k, v, {3, 7});
+            }),
+            "eigenheads: valid_lens[1] is 7; expected 0 to the number of keys, 6");
+  EXPECT_EQ(refusal([] { return eh::DotProductAttention<TypeParam>({.dropout = 1}); }),
+            "eigenheads: dropout is 1; expected 0 <= dropout < 1");
+}
+
+TYPED_TEST(DotProductAttentionTest, PrintsAsPyTorchDoes) {
+  EXPECT_EQ(this->attention_.dropout().p(), 0.5);
+  std::ostringstream out;
+  out << this->attention_;
+  EXPECT_EQ(out.str(), "DotProductAttention(\n  (dropout): Dropout(p=0.5, inplace=False)\n)");
+}
+
+}  // namespace

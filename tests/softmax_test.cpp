@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT
+// Softmax over the keys that are left: exact, blind to the others, and never made up.
+#include <array>
+#include <vector>
+
+#include <eigenheads/softmax.hpp>
+
+#include "support.hpp"
+#include "textbook.hpp"
+
+namespace {
+
+using namespace support;
+using eh::masked_softmax, eh::ValidLens;
+
+template <class T>
+class SoftmaxTest : public testing::Test {
+ protected:
+  // One row of scores; its weights.
+  static Tensor<T, 3> softmax(const std::vector<T>& scores, const ValidLens& lens = {}) {
+    return masked_softmax(
+        TensorView<T, 3>(scores.data(), {1, 1, static_cast<Index>(scores.size())}), lens);
+  }
+  static testing::AssertionResult is(const Tensor<T, 3>& weights, const std::vector<T>& expected) {
+    return same_bits(row(weights, 0, 0),
+                     TensorView<T, 1>(expected.data(), {static_cast<Index>(expected.size())}));
+  }
+};
+TYPED_TEST_SUITE(SoftmaxTest, Scalars, ScalarNames);
+
+// A weight is off by the rounding of its score's distance to the maximum, of exp and of the sum.
+TYPED_TEST(SoftmaxTest, ItIsExactForEveryLengthAndSumsToOne) {
+  using T = TypeParam;
+  using W = Wide<T>;
+  constexpr Index B = 3, Q = 2;
+  const W u = W(Limits<T>::epsilon()) / 2;
+  for (const Index K : {0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 200})
+    for (const int rank : {0, 1, 2})
+      for (const T size : {T(1), T(30)}) {
+        auto scores = random_tensor<T>(static_cast<std::uint64_t>(K + rank), B, Q, K);
+        for (Index i = 0; i < scores.size(); ++i) scores.data()[i] *= size;
+        PairMask mask{.Q = Q, .K = K, .lens_rank = rank};
+        mask.lens = Tensor<Index, 2>(B, rank == 1 ? 1 : Q);
+        Numbers numbers(7);
+        for (Index i = 0; i < mask.lens.size(); ++i) mask.lens.data()[i] = numbers.between(0, K);
+
+        Tensor<W, 3> exact(B, Q, K), bound(B, Q, K);
+        const Tensor<T, 3> weights = masked_softmax(scores, mask.mask().valid_lens);
+        for (Index b = 0; b < B; ++b)
+          for (Index q = 0; q < Q; ++q) {
+            W sum = 0, total = 0, n = 0;
+            for (Index k = 0; k < K; ++k) {
+              exact(b, q, k) = mask.visible(b, q, k) ? std::exp(W(scores(b, q, k))) : 0;
+              sum += exact(b, q, k);
+              n += mask.visible(b, q, k);
+            }
+            for (Index k = 0; k < K; ++k) {
+              if (mask.visible(b, q, k)) exact(b, q, k) /= sum;
+              bound(b, q, k) = exact(b, q, k) * u * (8 * (1 + W(size)) + 2 * std::sqrt(n));
+              total += W(weights(b, q, k));
+            }
+            EXPECT_NEAR(static_cast<double>(total), n > 0 ? 1 : 0,
+                        static_cast<double>((n + 2) * u));
+          }
+        ASSERT_TRUE(within(weights, exact, bound)) << K << ' ' << rank;
+      }
+}
+
+TYPED_TEST(SoftmaxTest, KnownWeights) {
+  using T = TypeParam;
+  EXPECT_TRUE(this->is(this->softmax({T(-3)}), {1}));
+  EXPECT_TRUE(this->is(this->softmax({5, 5, 5, 5}), {T(0.25), T(0.25), T(0.25), T(0.25)}));
+  const auto weights = this->softmax({0, T(1.0986122886681098)});  // ln 3
+  EXPECT_NEAR(weights(0, 0, 0), 0.25, Limits<T>::epsilon());
+  EXPECT_NEAR(weights(0, 0, 1), 0.75, 2 * Limits<T>::epsilon());
+}
+
+TYPED_TEST(SoftmaxTest, ScoresOfAnySizeGiveWeights) {
+  using T = TypeParam;
+  const T big = T(1e30), most = Limits<T>::max();
+  for (const T x : {big, -big, most, -most, T(-2e4), Limits<T>::denorm_min()})
+    EXPECT_TRUE(this->is(this->softmax({x, x}), {T(0.5), T(0.5)})) << x;
+  EXPECT_TRUE(this->is(this->softmax({-big, big, 0}), {0, 1, 0}));
+  EXPECT_TRUE(this->is(this->softmax({-most, most}), {0, 1}));
+  EXPECT_TRUE(this->is(this->softmax({0, T(1e4), 1}), {0, 1, 0}));
+}
+
+TYPED_TEST(SoftmaxTest, ARowWithoutKeysIsZero) {
+  using T = TypeParam;
+  EXPECT_TRUE(this->is(this->softmax({1, 2, 3}, {0}), {0, 0, 0}));
+  EXPECT_TRUE(this->is(this->softmax({kNan<T>, kInf<T>, 3}, {{0}}), {0, 0, 0}));
+  const T hidden = -kInf<T>;
+  EXPECT_TRUE(this->is(this->softmax({hidden, hidden, hidden}), {0, 0, 0}));
+  EXPECT_TRUE(this->is(this->softmax({hidden, hidden, 3}, {2}), {0, 0, 0}));
+}
+
+TYPED_TEST(SoftmaxTest, WhatLiesAtAHiddenKeyChangesNothing) {
+  using T = TypeParam;
+  const auto scores = random_tensor<T>(1, 2, 3, 9);
+  const ValidLens lens{{4, 0, 9}, {1, 8, 3}};
+  const Tensor<T, 3> weights = masked_softmax(scores, lens);
+  for (const T poison : {kNan<T>, -kNan<T>, kInf<T>, -kInf<T>, Limits<T>::max()}) {
+    auto poisoned = scores;
+    for (Index b = 0; b < 2; ++b)
+      for (Index q = 0; q < 3; ++q)
+        for (Index k = lens.length(b, q); k < 9; ++k) poisoned(b, q, k) = poison;
+    EXPECT_TRUE(same_bits(masked_softmax(poisoned, lens), weights)) << poison;
+  }
+}
+
+TYPED_TEST(SoftmaxTest, AScoreOfMinusInfinityIsAHiddenKey) {
+  using T = TypeParam;
+  const T hidden = -kInf<T>;
+  const std::vector<T> scores{T(0.5), T(-2), T(1.25), T(3), T(0.1)};
+  for (std::size_t length = 0; length <= scores.size(); ++length) {
+    auto cut = scores;
+    std::fill(cut.begin() + static_cast<std::ptrdiff_t>(length), cut.end(), hidden);
+    EXPECT_TRUE(same_bits(this->softmax(cut), this->softmax(scores, {length})));
+  }
+  const auto with_hole = this->softmax({hidden, T(0.5), hidden, T(-2), hidden}),
+             without = this->softmax({T(0.5), T(-2)});
+  EXPECT_TRUE(this->is(with_hole, {0, without(0, 0, 0), 0, without(0, 0, 1), 0}));
+}
+
+TYPED_TEST(SoftmaxTest, NanAndInfinityReachTheirWholeRowAndNoOther) {
+  using T = TypeParam;
+  const auto scores = random_tensor<T>(2, 1, 3, 17);
+  const Tensor<T, 3> weights = masked_softmax(scores, {12});
+  for (Index k = 0; k < 12; ++k)
+    for (const T bad : {kNan<T>, -kNan<T>, kInf<T>})
+      for (const T others : {T(0), -kInf<T>, T(1e30)}) {  // NaN is not lost beside any of them
+        auto with_bad = scores;
+        with_bad(0, 1, (k + 5) % 12) = others;
+        with_bad(0, 1, k) = bad;
+        const Tensor<T, 3> got = masked_softmax(with_bad, {12});
+        EXPECT_TRUE(same_bits(row(got, 0, 0), row(weights, 0, 0)));
+        EXPECT_TRUE(same_bits(row(got, 0, 2), row(weights, 0, 2)));
+        for (Index i = 0; i < 17; ++i)
+          EXPECT_EQ(bits(got(0, 1, i)), bits(i < 12 ? kNan<T> : T(0)))
+              << bad << ' ' << k << ' ' << i;
+      }
+}
+
+TYPED_TEST(SoftmaxTest, ItGivesTheLogarithmOfTheSum) {
+  using T = TypeParam;
+  for (const Index n : {1, 2, 10, 1000}) {
+    auto scores = constant_tensor<T>(T(-7), n);
+    const double lse = static_cast<double>(eh::detail::softmax_row(scores.data(), n));
+    EXPECT_NEAR(lse, std::log(static_cast<double>(n)) - 7,
+                8 * static_cast<double>(Limits<T>::epsilon()));
+  }
+  EXPECT_EQ(eh::detail::softmax_row<T>(nullptr, 0), -kInf<T>);
+  T score = T(1e30);
+  EXPECT_EQ(eh::detail::softmax_row(&score, 1), T(1e30));
+}
+
+TYPED_TEST(SoftmaxTest, AnEmptyAxisStaysEmpty) {
+  using T = TypeParam;
+  for (const auto& shape : {std::array<Index, 3>{0, 2, 3}, {2, 0, 3}, {2, 3, 0}}) {
+    const TensorView<T, 3> scores(nullptr, shape);
+    EXPECT_EQ(TensorView(masked_softmax(scores)).dimensions(), shape);
+    const std::vector<int> lens(static_cast<std::size_t>(shape[0]));
+    EXPECT_EQ(TensorView(masked_softmax(scores, lens)).dimensions(), shape);
+  }
+}
+
+TYPED_TEST(SoftmaxTest, WhatDoesNotFitIsRefused) {
+  using T = TypeParam;
+  const auto scores = random_tensor<T>(1, 2, 3, 4);
+  const auto refused = [&](const ValidLens& lens) {
+    return refusal([&] { return masked_softmax(scores, lens); });
+  };
+  EXPECT_EQ(refused({1, 2, 3}),
+            "eigenheads: valid_lens has shape [3]; expected [B] = [2] or [B, Q] = [2, 3]");
+  EXPECT_EQ(refused({1, 5}), "eigenheads: valid_lens[1] is 5; expected 0 to the number of keys, 4");
+  EXPECT_EQ(refusal([] {
+              return masked_softmax(TensorView<T, 3>(nullptr, {2, 3, 4}));
+            }),
+            "eigenheads: masked_softmax: scores has shape [2, 3, 4] but its data pointer is null");
+}
+
+}  // namespace
