@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Every index once, on however many threads, whoever owns them; and what is thrown arrives.
+// Every index once, on however many threads; what is thrown arrives; and scratch memory is kept.
+#include "context.hpp"
+
 #include <algorithm>
 #include <atomic>
-#include <functional>
+#include <chrono>
+#include <cstdint>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -19,19 +22,6 @@ namespace {
 using namespace support;
 using eh::Context;
 
-// How often each index was handed out. Not atomic: a body owns its index, and what it wrote is
-// there once parallel_for has returned.
-std::vector<int> visits(Context& context, Index count) {
-  std::vector<int> visits(static_cast<std::size_t>(count));
-  context.parallel_for(count, [&](Index i) { ++visits[static_cast<std::size_t>(i)]; });
-  return visits;
-}
-
-bool each_once(Context& context, Index count) {
-  const auto all = visits(context, count);
-  return std::all_of(all.begin(), all.end(), [](int n) { return n == 1; });
-}
-
 TEST(Context, HandsOutEveryIndexOnce) {
   for (const int threads : {1, 2, 3, 4, 8}) {
     Context context(threads);
@@ -40,29 +30,6 @@ TEST(Context, HandsOutEveryIndexOnce) {
       for (int repeat = 0; repeat < 20; ++repeat)
         ASSERT_TRUE(each_once(context, count)) << threads << " threads, " << count;
   }
-}
-
-TEST(Context, HandsOutEveryIndexOnceOnTheCallersPool) {
-  for (const int size : {1, 2, 3}) {
-    Eigen::ThreadPool pool(size);
-    Context context(pool);
-    EXPECT_EQ(context.threads(), size + 1);  // the calling thread works too
-    for (const Index count : {0, 1, 2, 3, 4, 1000}) EXPECT_TRUE(each_once(context, count));
-  }
-}
-
-// A pool may run a task at once, where it was scheduled: Eigen's does when its queue is full.
-class AtOnce : public Eigen::ThreadPoolInterface {
- public:
-  void Schedule(std::function<void()> task) override { task(); }
-  int NumThreads() const override { return 3; }
-  int CurrentThreadId() const override { return -1; }
-};
-
-TEST(Context, HandsOutEveryIndexOnceOnAPoolThatRunsTasksAtOnce) {
-  AtOnce pool;
-  Context context(pool);
-  for (const Index count : {0, 1, 2, 5, 1000}) EXPECT_TRUE(each_once(context, count));
 }
 
 TEST(Context, UsesTheThreadsItHas) {
@@ -166,22 +133,6 @@ TEST(Context, BodiesNotYetBegunAreLeftOutAfterAnException) {
   }
 }
 
-// Waiting inside a task for other tasks of the pool would wait for ever.
-TEST(Context, ACallFromATaskOfTheCallersPoolReturns) {
-  for (const int size : {1, 2}) {
-    finishes([size] {
-      std::vector<std::promise<bool>> done(4);
-      Eigen::ThreadPool pool(size);
-      for (auto& one : done)
-        pool.Schedule([&] {
-          Context context(pool);
-          one.set_value(each_once(context, 100));
-        });
-      for (auto& one : done) EXPECT_TRUE(one.get_future().get());
-    });
-  }
-}
-
 TEST(Context, ABodyMayUseAContextOfItsOwn) {
   finishes([] {
     Context context(3);
@@ -194,46 +145,72 @@ TEST(Context, ABodyMayUseAContextOfItsOwn) {
   });
 }
 
-// Runs its first task on a thread; once that is at work, it has no memory for a second.
-class FailsOnSecondTask : public Eigen::ThreadPoolInterface {
- public:
-  void Schedule(std::function<void()> task) override {
-    if (!thread_.joinable()) {
-      thread_ = std::thread(std::move(task));
-    } else {
-      while (!at_work) std::this_thread::yield();
-      throw std::bad_alloc();
+// ---- body(i, thread) --------------------------------------------------------------------------
+
+// What a body keeps for its thread, no other body touches meanwhile.
+TEST(Context, BodiesThatRunAtOnceHaveDifferentThreads) {
+  for (const int threads : {1, 2, 3, 5}) {
+    Context context(threads);
+    for (const Index count : {1, 2, 7, 500}) {
+      std::vector<std::atomic<bool>> is_taken(static_cast<std::size_t>(threads));
+      std::vector<int> visits(static_cast<std::size_t>(count));
+      std::atomic<int> wrong{0};
+      context.parallel_for(count, [&](Index i, int thread) {
+        if (thread < 0 || thread >= threads) {
+          ++wrong;
+          return;
+        }
+        auto& mine = is_taken[static_cast<std::size_t>(thread)];
+        wrong += mine.exchange(true);
+        ++visits[static_cast<std::size_t>(i)];
+        if (i % 50 == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
+        mine = false;
+      });
+      EXPECT_EQ(wrong, 0) << threads << " threads, " << count;
+      EXPECT_EQ(visits, std::vector<int>(static_cast<std::size_t>(count), 1));
     }
   }
-  int NumThreads() const override { return 2; }
-  int CurrentThreadId() const override { return -1; }
-  void join() { thread_.join(); }
+}
 
-  std::atomic<bool> at_work{false};
+TEST(Context, TheOnlyThreadIsNumberZero) {
+  Context context;
+  context.parallel_for(3, [](Index, int thread) { EXPECT_EQ(thread, 0); });
+}
 
- private:
-  std::thread thread_;
-};
+// ---- Scratch memory ----------------------------------------------------------------------------
 
-// The helpers work on what lies on the caller's stack.
-TEST(Context, ACallThatFailsToGetHelpersReturnsOnlyWhenThoseItGotHaveLeft) {
-  finishes([] {
-    FailsOnSecondTask pool;
-    Context context(pool);
-    std::atomic<int> inside{0};
-    const auto body = [&](Index) {
-      ++inside;
-      pool.at_work = true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
-      --inside;
-    };
-    try {
-      context.parallel_for(3, body);  // refused memory, it may also go on without the second helper
-    } catch (const std::bad_alloc&) {
-    }
-    EXPECT_EQ(inside, 0);
-    pool.join();
-  });
+using eh::detail::Scratch;
+
+TEST(Context, ScratchMemoryIsKeptAndReleased) {
+  Context context;
+  EXPECT_EQ(context.scratch_bytes(), 0);
+  float* const first = context.scratch<float>(Scratch::tasks, 1000);
+  EXPECT_GE(context.scratch_bytes(), 4000);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first) % 64, 0u);
+  const Index bytes = context.scratch_bytes();
+  for (const Index smaller : {1000, 10, 0, 999}) {
+    EXPECT_EQ(context.scratch<float>(Scratch::tasks, smaller), first);
+    EXPECT_EQ(context.scratch_bytes(), bytes);
+  }
+  std::fill_n(context.scratch<double>(Scratch::tasks, 1000), 1000, 1.0);  // all of it is there
+  EXPECT_GE(context.scratch_bytes(), 8000);
+  context.release();
+  EXPECT_EQ(context.scratch_bytes(), 0);
+  std::fill_n(context.scratch<float>(Scratch::tasks, 5), 5, 1.0f);
+  EXPECT_GE(context.scratch_bytes(), 20);
+}
+
+// One piece of memory for each purpose, none of them in another.
+TEST(Context, ScratchOfOnePurposeIsNotThatOfAnother) {
+  Context context(2);
+  std::vector<int*> pieces;
+  for (int purpose = 0; purpose < static_cast<int>(Scratch::count); ++purpose) {
+    pieces.push_back(context.scratch<int>(static_cast<Scratch>(purpose), 100 + purpose));
+    std::fill_n(pieces.back(), 100 + purpose, purpose);
+  }
+  for (int purpose = 0; purpose < static_cast<int>(Scratch::count); ++purpose)
+    for (int i = 0; i < 100 + purpose; ++i)
+      ASSERT_EQ(pieces[static_cast<std::size_t>(purpose)][i], purpose);
 }
 
 TEST(DefaultContext, IsTheThreadsOwnAndHasOneThread) {

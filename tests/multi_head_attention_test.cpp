@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include <eigenheads/heads.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 
 #include "support.hpp"

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <eigenheads/mask.hpp>
+#include <eigenheads/score.hpp>
 
 #include "support.hpp"
 
@@ -24,13 +25,24 @@ struct PairMask {
   Tensor<Index, 2> lens{0, 0};  // NOLINT
   eh::Causal causal = eh::Causal::none;
   eh::Window window{};
+  std::vector<Index> query_lens{};      // [B]; empty: none
+  Tensor<bool, 4> allowed{0, 0, 0, 0};  // NOLINT: [B, H, Q, K], any of them 1; empty: none
 
+  // By the parts that are the same for all heads.
   [[nodiscard]] bool visible(Index b, Index q, Index k) const {
+    if (!query_lens.empty() && q >= query_lens[static_cast<std::size_t>(b)]) return false;
     if (lens_rank > 0 && k >= lens(b, lens_rank == 2 ? q : 0)) return false;
     const Index beside = causal == eh::Causal::bottom_right ? q + K - Q : q;
     if (causal != eh::Causal::none && k > beside) return false;
     if (window.left >= 0 && beside - k > window.left) return false;
     return window.right < 0 || k - beside <= window.right;
+  }
+  [[nodiscard]] bool visible(Index b, Index h, Index q, Index k) const {
+    const auto at = [this](std::size_t axis, Index i) {
+      return allowed.dimension(axis) == 1 ? 0 : i;
+    };
+    return visible(b, q, k) &&
+           (allowed.size() == 0 || allowed(at(0, b), at(1, h), at(2, q), at(3, k)));
   }
   [[nodiscard]] bool any_visible(Index b, Index q) const {
     for (Index k = 0; k < K; ++k)
@@ -41,7 +53,8 @@ struct PairMask {
   [[nodiscard]] std::string text() const {
     return "Q " + std::to_string(Q) + ", K " + std::to_string(K) + ", lens of rank " +
            std::to_string(lens_rank) + ", causal " + std::to_string(static_cast<int>(causal)) +
-           ", window " + std::to_string(window.left) + ' ' + std::to_string(window.right);
+           ", window " + std::to_string(window.left) + ' ' + std::to_string(window.right) +
+           (query_lens.empty() ? "" : ", query_lens") + (allowed.size() == 0 ? "" : ", allowed");
   }
 
   [[nodiscard]] eh::Mask mask() const {
@@ -49,6 +62,8 @@ struct PairMask {
     if (lens_rank == 1)
       mask.valid_lens = eh::ValidLens(TensorView<Index, 1>(lens.data(), {lens.dimension(0)}));
     if (lens_rank == 2) mask.valid_lens = eh::ValidLens(lens);
+    if (!query_lens.empty()) mask.query_lens = query_lens;
+    if (allowed.size() > 0) mask.allowed = allowed;
     return mask;
   }
   [[nodiscard]] PairMask of_sequence(Index b) const {
@@ -57,6 +72,12 @@ struct PairMask {
       const TensorView<Index, 2> one = sequence(lens, b);
       alone.lens = Tensor<Index, 2>(1, one.dimension(1));
       std::copy_n(one.data(), one.size(), alone.lens.data());
+    }
+    if (!query_lens.empty()) alone.query_lens = {query_lens[static_cast<std::size_t>(b)]};
+    if (allowed.dimension(0) > 1) {
+      alone.allowed =
+          Tensor<bool, 4>(1, allowed.dimension(1), allowed.dimension(2), allowed.dimension(3));
+      std::copy_n(sequence(allowed, b).data(), alone.allowed.size(), alone.allowed.data());
     }
     return alone;
   }
@@ -97,17 +118,26 @@ struct Textbook {
   Tensor<Wide<T>, 4> output, weights;
   Tensor<Wide<T>, 3> lse;
   // How far a computation in T may be off. With u half a unit in the last place, A the largest
-  // sum_d |scale q_d k_d| of a visible key and n the number of visible keys: rounding moves a score
-  // by some u A and a sum of n terms by some u sqrt(n), so a weight p by
-  // p * u (8 (1 + A) + 2 sqrt(n)); and K subnormals may be lost.
+  // sum_d |scale q_d k_d| of a visible key, together with what the score function adds to it, and n
+  // the number of visible keys: rounding moves a score by some u A and a sum of n terms by some
+  // u sqrt(n), so a weight p by p * u (8 (1 + A) + 2 sqrt(n)); and K subnormals may be lost.
   Tensor<Wide<T>, 4> output_bound, weights_bound;
   Tensor<Wide<T>, 3> lse_bound;
 };
 
-// queries [B, H, Q, D], keys [B, G, K, D], values [B, G, K, V]
-template <class T>
+struct ScoreAsItIs {
+  template <class W>
+  W operator()(W score, eh::ScorePosition) const {
+    return score;
+  }
+};
+
+// queries [B, H, Q, D], keys [B, G, K, D], values [B, G, K, V]. A key whose score is -inf is
+// hidden.
+template <class T, class Score = ScoreAsItIs>
 [[nodiscard]] Textbook<T> textbook(TensorView<T, 4> queries, TensorView<T, 4> keys,
-                                   TensorView<T, 4> values, const PairMask& mask, Wide<T> scale) {
+                                   TensorView<T, 4> values, const PairMask& mask, Wide<T> scale,
+                                   const Score& score_function = {}) {
   using W = Wide<T>;
   const Index B = queries.dimension(0), H = queries.dimension(1), Q = queries.dimension(2),
               D = queries.dimension(3), G = keys.dimension(1), K = keys.dimension(2),
@@ -122,34 +152,37 @@ template <class T>
         W top = -kInf<W>, A = 0, sum = 0;
         Index n = 0;
         for (Index k = 0; k < K; ++k) {
-          if (!mask.visible(b, q, k)) continue;
+          score(k) = -kInf<W>;
+          if (!mask.visible(b, h, q, k)) continue;
           W dot = 0, magnitude = 0;
           for (Index d = 0; d < D; ++d) {
             const W term = scale * W(queries(b, h, q, d)) * W(keys(b, g, k, d));
             dot += term;
             magnitude += std::abs(term);
           }
-          score(k) = dot;
-          top = std::max(top, dot);
-          A = std::max(A, magnitude);
+          score(k) = score_function(dot, eh::detail::score_position(b, h, q, k));
+          if (score(k) == -kInf<W>) continue;
+          top = std::max(top, score(k));
+          A = std::max(A, magnitude + std::abs(score(k) - dot));
           ++n;
         }
+        const auto seen = [&](Index k) { return score(k) != -kInf<W>; };
         for (Index k = 0; k < K; ++k) {
-          weight(k) = mask.visible(b, q, k) ? std::exp(score(k) - top) : W(0);
+          weight(k) = seen(k) ? std::exp(score(k) - top) : W(0);
           sum += weight(k);
         }
         const W off = u * (8 * (1 + A) + 2 * std::sqrt(W(n)));
         result.lse(b, h, q) = n == 0 ? -kInf<W> : top + std::log(sum);
         result.lse_bound(b, h, q) = off;
         for (Index k = 0; k < K; ++k) {
-          const W p = mask.visible(b, q, k) ? weight(k) / sum : W(0);
+          const W p = seen(k) ? weight(k) / sum : W(0);
           result.weights(b, h, q, k) = p;
-          result.weights_bound(b, h, q, k) = mask.visible(b, q, k) ? off * p + lost : W(0);
+          result.weights_bound(b, h, q, k) = seen(k) ? off * p + lost : W(0);
         }
         for (Index v = 0; v < V; ++v) {
           W mean = 0, magnitude = 0;
           for (Index k = 0; k < K; ++k) {
-            if (!mask.visible(b, q, k)) continue;
+            if (!seen(k)) continue;
             const W term = result.weights(b, h, q, k) * W(values(b, g, k, v));
             mean += term;
             magnitude += std::abs(term);

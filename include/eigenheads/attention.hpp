@@ -9,14 +9,14 @@
 #include <optional>
 #include <ostream>
 #include <string>
-#include <vector>
 
-#include <eigenheads/attention_reference.hpp>  // attend_row
-#include <eigenheads/context.hpp>              // Context
-#include <eigenheads/dropout.hpp>              // Dropout
-#include <eigenheads/mask.hpp>                 // Mask, BoundMask
-#include <eigenheads/shape.hpp>                // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>               // TensorOfRank, TensorView, TensorSpan
+#include <eigenheads/context.hpp>           // Context
+#include <eigenheads/dropout.hpp>           // Dropout
+#include <eigenheads/kernels/schedule.hpp>  // attend
+#include <eigenheads/mask.hpp>              // Mask, BoundMask
+#include <eigenheads/score.hpp>             // ScoreFunction, PlainScore
+#include <eigenheads/shape.hpp>             // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>            // TensorOfRank, TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -57,6 +57,13 @@ template <Scalar T>
   return shape;
 }
 
+// Functions that hold tensors say whether those fit the call.
+template <class Score>
+void require_score_fits(const Score& score, const AttentionShape& shape) {
+  const std::array call{shape.B, shape.H, shape.Q, shape.K};
+  if constexpr (requires { score.require_fits(call); }) score.require_fits(call);
+}
+
 template <Scalar T>
 [[nodiscard]] T attention_scale(const AttentionOptions& options, Index head_size) {
   const double scale = options.scale.value_or(1 / std::sqrt(static_cast<double>(head_size)));
@@ -65,32 +72,16 @@ template <Scalar T>
   return static_cast<T>(scale);
 }
 
-// Every path ends here. lse and weights may be null: asking for them changes no bit of the output.
-template <Scalar T>
-void attend(const AttentionShape& shape, T scale, const BoundMask& mask, const T* queries,
-            const T* keys, const T* values, T* output, T* lse, T* weights, Context& context) {
-  context.parallel_for(shape.B * shape.H, [&](Index head) {
-    const Index b = head / shape.H, kv = b * shape.G + shape.kv_head(head % shape.H);
-    std::vector<T> unasked(weights == nullptr ? static_cast<std::size_t>(shape.K) : 0);
-    for (Index q = 0; q < shape.Q; ++q) {
-      const Index row = head * shape.Q + q;
-      const T row_lse = attend_row(shape, scale, mask.key_range(b, q), queries + row * shape.D,
-                                   keys + kv * shape.K * shape.D, values + kv * shape.K * shape.V,
-                                   output + row * shape.V,
-                                   weights == nullptr ? unasked.data() : weights + row * shape.K);
-      if (lse != nullptr) lse[row] = row_lse;
-    }
-  });
-}
-
 }  // namespace detail
 
 // queries: [B, H, Q, D], keys: [B, G, K, D], values: [B, G, K, V], G a divisor of H: query head h
-// reads key/value head h / (H / G). Throws std::invalid_argument for shapes, masks or scales that
-// do not fit.
-template <TensorOfRank<4> Queries, TensorOfRank<4> Keys, TensorOfRank<4> Values>
+// reads key/value head h / (H / G). The score function sees what the mask leaves, after scaling.
+// Throws std::invalid_argument for shapes, masks, biases or scales that do not fit.
+template <TensorOfRank<4> Queries, TensorOfRank<4> Keys, TensorOfRank<4> Values, class Score>
+requires ScoreFunction<Score, element_of<Queries>>
 [[nodiscard]] auto scaled_dot_product_attention(const Queries& queries, const Keys& keys,
-                                                const Values& values, const Mask& mask = {},
+                                                const Values& values, const Mask& mask,
+                                                const Score& score,
                                                 const AttentionOptions& options = {},
                                                 Context& context = default_context())
     -> AttentionResult<element_of<Queries>> {
@@ -98,14 +89,50 @@ template <TensorOfRank<4> Queries, TensorOfRank<4> Keys, TensorOfRank<4> Values>
   static_assert(Scalar<T>, "Attention takes tensors of float or double.");
   const TensorView<T, 4> q(queries), k(keys), v(values);
   const auto shape = detail::require_attention_shape(q, k, v);
-  const BoundMask bound(mask, shape.B, shape.Q, shape.K);
+  const BoundMask bound(mask, shape.B, shape.Q, shape.K, shape.H);
+  detail::require_score_fits(score, shape);
   const T scale = detail::attention_scale<T>(options, shape.D);
   AttentionResult<T> result{
       detail::make_tensor<T>("output", std::array{shape.B, shape.H, shape.Q, shape.V}),
       detail::make_tensor<T>("lse", std::array{shape.B, shape.H, shape.Q})};
-  detail::attend<T>(shape, scale, bound, q.data(), k.data(), v.data(), result.output.data(),
-                    result.lse.data(), nullptr, context);
+  detail::attend<T>(
+      {shape, scale, &bound, q.data(), k.data(), v.data(),
+       detail::HeadLayout<T>::heads_apart(result.output.data(), shape.Q, shape.H, shape.V),
+       result.lse.data(), nullptr},
+      score, context);
   return result;
+}
+template <TensorOfRank<4> Queries, TensorOfRank<4> Keys, TensorOfRank<4> Values>
+[[nodiscard]] auto scaled_dot_product_attention(const Queries& queries, const Keys& keys,
+                                                const Values& values, const Mask& mask = {},
+                                                const AttentionOptions& options = {},
+                                                Context& context = default_context())
+    -> AttentionResult<element_of<Queries>> {
+  return scaled_dot_product_attention(queries, keys, values, mask, PlainScore{}, options, context);
+}
+
+// Attention over some keys and over others, joined: as if it had been over all of them, up to
+// rounding. Parts that saw no key (lse = -inf) change nothing. Throws std::invalid_argument unless
+// the shapes agree.
+template <Scalar T>
+[[nodiscard]] AttentionResult<T> merge_attention(const AttentionResult<T>& first,
+                                                 const AttentionResult<T>& second) {
+  const TensorView<T, 4> o1(first.output), o2(second.output);
+  const TensorView<T, 3> lse1(first.lse), lse2(second.lse);
+  const auto [B, H, Q, V] = o1.dimensions();
+  require_shape("merge_attention: first.lse", lse1, "[B, H, Q]", {B, H, Q});
+  require_shape("merge_attention: second.output", o2, "[B, H, Q, V]", {B, H, Q, V});
+  require_shape("merge_attention: second.lse", lse2, "[B, H, Q]", {B, H, Q});
+  AttentionResult<T> merged{detail::make_tensor<T>("output", o1.dimensions()),
+                            detail::make_tensor<T>("lse", lse1.dimensions())};
+  const Index columns = V;
+  detail::with_kernels([&]<class Kernels>(Kernels) {
+    for (Index row = 0; row < lse1.size(); ++row)
+      Kernels::merge_row(o1.data() + row * columns, lse1.data()[row], o2.data() + row * columns,
+                         lse2.data()[row], columns, merged.output.data() + row * columns,
+                         merged.lse.data()[row]);
+  });
+  return merged;
 }
 
 struct DotProductAttentionOptions {
@@ -157,9 +184,11 @@ class DotProductAttention {
     auto output = detail::make_tensor<T>("output", std::array{B, shape.Q, shape.V});
     if (weights != nullptr)
       *weights = detail::make_tensor<T>("weights", std::array{B, shape.Q, shape.K});
-    detail::attend<T>(shape, detail::attention_scale<T>({}, D), bound, queries.data(), keys.data(),
-                      values.data(), output.data(), nullptr,
-                      weights == nullptr ? nullptr : weights->data(), context);
+    detail::attend<T>(
+        {shape, detail::attention_scale<T>({}, D), &bound, queries.data(), keys.data(),
+         values.data(), detail::HeadLayout<T>::heads_apart(output.data(), shape.Q, 1, shape.V),
+         nullptr, weights == nullptr ? nullptr : weights->data()},
+        PlainScore{}, context);
     return output;
   }
 

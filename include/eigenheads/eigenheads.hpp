@@ -5,11 +5,13 @@
 #include <eigenheads/attention_reference.hpp>
 #include <eigenheads/context.hpp>
 #include <eigenheads/dropout.hpp>
+#include <eigenheads/explain.hpp>
 #include <eigenheads/heads.hpp>
 #include <eigenheads/linear.hpp>
 #include <eigenheads/mask.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 #include <eigenheads/random.hpp>
+#include <eigenheads/score.hpp>
 #include <eigenheads/shape.hpp>
 #include <eigenheads/softmax.hpp>
 #include <eigenheads/tensor.hpp>

@@ -7,15 +7,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <ostream>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 
-#include <eigenheads/context.hpp>  // Context
-#include <eigenheads/random.hpp>   // random_symmetric
-#include <eigenheads/shape.hpp>    // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>   // Tensor, TensorView, TensorSpan
+#include <eigenheads/context.hpp>           // Context
+#include <eigenheads/kernels/schedule.hpp>  // project
+#include <eigenheads/random.hpp>            // random_symmetric
+#include <eigenheads/shape.hpp>             // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>            // Tensor, TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -49,7 +51,7 @@ class Linear {
     if (options.in_features > 0) initialize(options.in_features);
   }
 
-  [[nodiscard]] Index in_features() const { return columns_.dimension(0); }  // 0 while lazy
+  [[nodiscard]] Index in_features() const { return in_features_; }  // 0 while lazy
   [[nodiscard]] Index out_features() const { return out_features_; }
   [[nodiscard]] bool has_bias() const { return has_bias_; }
   [[nodiscard]] bool is_lazy() const { return in_features() == 0; }
@@ -60,21 +62,21 @@ class Linear {
     if (!is_lazy() || in_features < 1)
       detail::refuse("Linear: in_features is " + std::to_string(in_features) + "; expected " +
                      (is_lazy() ? "1 or more" : std::to_string(this->in_features())));
-    auto columns = detail::make_tensor<T>("weight", std::array{in_features, out_features_});
+    auto weight = detail::make_tensor<T>("weight", std::array{out_features_, in_features});
     const double bound = std::sqrt(6.0 / static_cast<double>(in_features + out_features_));
-    for (Index o = 0; o < out_features_; ++o)
-      for (Index i = 0; i < in_features; ++i)
-        columns(i, o) =
-            static_cast<T>(bound * random_symmetric(seed_, stream_, o * in_features + i));
-    columns_ = std::move(columns);
+    for (Index i = 0; i < weight.size(); ++i)
+      weight.data()[i] = static_cast<T>(bound * random_symmetric(seed_, stream_, i));
+    store(weight);
   }
 
   // [out_features, in_features], a copy. Throws std::logic_error while lazy.
   [[nodiscard]] Tensor<T, 2> weight() const {
     require_initialized();
     auto weight = detail::make_tensor<T>("weight", std::array{out_features_, in_features()});
+    const Index W = detail::panel_width<T>();
     for (Index o = 0; o < out_features_; ++o)
-      for (Index i = 0; i < in_features(); ++i) weight(o, i) = columns_(i, o);
+      for (Index i = 0; i < in_features_; ++i)
+        weight(o, i) = panels_[static_cast<std::size_t>((o / W * in_features_ + i) * W + o % W)];
     return weight;
   }
 
@@ -83,10 +85,7 @@ class Linear {
     require_shape("weight", weight, "[out_features, in_features]",
                   {out_features_, is_lazy() ? any : in_features()});
     if (weight.dimension(1) == 0) detail::refuse("weight: in_features is 0; expected 1 or more");
-    auto columns = detail::make_tensor<T>("weight", std::array{weight.dimension(1), out_features_});
-    for (Index o = 0; o < out_features_; ++o)
-      for (Index i = 0; i < weight.dimension(1); ++i) columns(i, o) = weight(o, i);
-    columns_ = std::move(columns);
+    store(weight);
   }
 
   // [out_features]. Both throw std::logic_error on a layer that was made without a bias.
@@ -134,9 +133,18 @@ class Linear {
     expected.back() = out_features_;
     require_shape("y", TensorView<T, Rank>(y), "[..., out_features]", expected);
     detail::require_disjoint("y", TensorView<T, Rank>(y), "x", x);
-    context.parallel_for(x.size() / in_features(), [&](Index row) {
-      project_row(x.data() + row * in_features(), y.data() + row * out_features_);
-    });
+    const Index rows = x.size() / in_features();
+    const detail::RowPiece all{0, rows};
+    project(x.data(), {&all, 1},
+            detail::HeadLayout<T>::heads_together(y.data(), rows, 1, out_features_), context);
+  }
+
+  // The same without checks, for some rows, into any layout: for layers that are made of
+  // projections.
+  void project(const T* x, std::span<const detail::RowPiece> rows, const detail::HeadLayout<T>& y,
+               Context& context) const {
+    detail::project(x, rows, panels_.data(), in_features_, out_features_,
+                    has_bias_ ? bias_.data() : nullptr, y, context);
   }
 
  private:
@@ -156,22 +164,24 @@ class Linear {
     if (!has_bias_) detail::raise<std::logic_error>("Linear: this layer was made without a bias");
   }
 
-  // One chain of multiply-adds an output, in the order of the inputs, then the bias: a row's bits
-  // depend on nothing but the row, and an input that is 0 leaves them as if it were absent.
-  void project_row(const T* x, T* y) const {
-    std::fill_n(y, out_features_, T(0));
-    for (Index i = 0; i < in_features(); ++i) {
-      const T* column = columns_.data() + i * out_features_;
-      for (Index o = 0; o < out_features_; ++o) y[o] += x[i] * column[o];
-    }
-    if (has_bias_)
-      for (Index o = 0; o < out_features_; ++o) y[o] += bias_(o);
+  void store(TensorView<T, 2> weight) {
+    const Index in_features = weight.dimension(1);
+    detail::with_kernels([&]<class Kernels>(Kernels) {
+      const Index rows =
+          detail::blocks_of(out_features_, Kernels::template width<T>) * Kernels::template width<T>;
+      panels_.resize(static_cast<std::size_t>(rows * in_features));
+      Kernels::pack_rows(weight.data(), in_features, Index{0}, out_features_, in_features,
+                         panels_.data());
+    });
+    in_features_ = in_features;
   }
 
-  Index out_features_;
+  Index in_features_ = 0, out_features_;
   std::uint64_t seed_, stream_;
   bool has_bias_;
-  Tensor<T, 2> columns_{0, 0};  // W^T, [in_features, out_features]: the order in which it is read
+  // W in panels, the order in which it is read, and the only copy. One chain of multiply-adds an
+  // output, in the order of the inputs, then the bias: a row's bits depend on nothing but the row.
+  detail::AlignedVector<T> panels_;
   Tensor<T, 1> bias_{0};
 };
 

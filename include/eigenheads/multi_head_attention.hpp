@@ -4,9 +4,11 @@
 //   head_i = attention(W_q,i queries, W_k,i keys, W_v,i values),   y = W_o [head_1; ...; head_h]
 // Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2; Dive into Deep Learning,
 // section 11.5.
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <ostream>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -14,9 +16,9 @@
 #include <eigenheads/attention.hpp>  // attend, AttentionOutput
 #include <eigenheads/context.hpp>    // Context
 #include <eigenheads/dropout.hpp>    // Dropout
-#include <eigenheads/heads.hpp>      // transpose_qkv, transpose_output
 #include <eigenheads/linear.hpp>     // Linear
 #include <eigenheads/mask.hpp>       // Mask
+#include <eigenheads/score.hpp>      // ScoreFunction, PlainScore
 #include <eigenheads/shape.hpp>      // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>     // TensorView, TensorSpan
 
@@ -59,62 +61,105 @@ class MultiHeadAttention {
   }
 
   // Inference, without dropout. queries: [B, Q, query_size], keys: [B, K, key_size], values:
-  // [B, K, value_size] -> [B, Q, num_hiddens]. Throws std::invalid_argument, before anything is
-  // computed, if a tensor or the mask does not fit; std::logic_error if the layer is const and
-  // lazy.
+  // [B, K, value_size] -> [B, Q, num_hiddens]. A score function may stand after the mask
+  // (score.hpp). Throws std::invalid_argument, before anything is computed, if a tensor, the mask
+  // or the score function does not fit; std::logic_error if the layer is const and lazy.
+  template <class Score>
+  requires ScoreFunction<Score, T>
   [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
-                                        TensorView<T, 3> values, const Mask& mask = {},
+                                        TensorView<T, 3> values, const Mask& mask,
+                                        const Score& score,
                                         Context& context = default_context()) const {
     require_initialized();
-    const Call call = checked(queries, keys, values, mask);
+    const Call call = checked(queries, keys, values, mask, score);
     auto output = call.make_output();
-    run(call, output.data(), nullptr, context);
+    run(call, score, output.data(), nullptr, context);
     return output;
   }
   [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                         TensorView<T, 3> values, const Mask& mask = {},
-                                        Context& context = default_context()) {
-    initialize_from(checked(queries, keys, values, mask));
-    return std::as_const(*this)(queries, keys, values, mask, context);
+                                        Context& context = default_context()) const {
+    return (*this)(queries, keys, values, mask, PlainScore{}, context);
   }
 
   // The same into `output`, [B, Q, num_hiddens], which may be `queries` itself but may overlap no
-  // input otherwise.
+  // input otherwise. Allocates nothing once the context has seen such a call.
+  template <class Score>
+  requires ScoreFunction<Score, T>
+  void forward_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, TensorView<T, 3> keys,
+                    TensorView<T, 3> values, const Mask& mask, const Score& score,
+                    Context& context = default_context()) const {
+    require_initialized();
+    const Call call = checked(queries, keys, values, mask, score);
+    call.require_output(output);
+    run(call, score, output.data(), nullptr, context);
+  }
   void forward_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, TensorView<T, 3> keys,
                     TensorView<T, 3> values, const Mask& mask = {},
                     Context& context = default_context()) const {
-    require_initialized();
-    const Call call = checked(queries, keys, values, mask);
-    call.require_output(output);
-    run(call, output.data(), nullptr, context);
-  }
-  void forward_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, TensorView<T, 3> keys,
-                    TensorView<T, 3> values, const Mask& mask = {},
-                    Context& context = default_context()) {
-    const Call call = checked(queries, keys, values, mask);
-    call.require_output(output);
-    initialize_from(call);
-    std::as_const(*this).forward_into(output, queries, keys, values, mask, context);
+    forward_into(output, queries, keys, values, mask, PlainScore{}, context);
   }
 
   // The same output to the bit, and every head's weights, [B, H, Q, K].
+  template <class Score>
+  requires ScoreFunction<Score, T>
   [[nodiscard]] AttentionOutput<T> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
-                                                TensorView<T, 3> values, const Mask& mask = {},
+                                                TensorView<T, 3> values, const Mask& mask,
+                                                const Score& score,
                                                 Context& context = default_context()) const {
     require_initialized();
-    const Call call = checked(queries, keys, values, mask);
+    const Call call = checked(queries, keys, values, mask, score);
     const auto& shape = call.shape;
     AttentionOutput<T> result{
         call.make_output(),
         detail::make_tensor<T>("weights", std::array{shape.B, shape.H, shape.Q, shape.K})};
-    run(call, result.output.data(), result.weights.data(), context);
+    run(call, score, result.output.data(), result.weights.data(), context);
     return result;
   }
   [[nodiscard]] AttentionOutput<T> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                                 TensorView<T, 3> values, const Mask& mask = {},
-                                                Context& context = default_context()) {
-    initialize_from(checked(queries, keys, values, mask));
-    return std::as_const(*this).with_weights(queries, keys, values, mask, context);
+                                                Context& context = default_context()) const {
+    return with_weights(queries, keys, values, mask, PlainScore{}, context);
+  }
+
+  // On a layer that is not const, each of them first gives a lazy layer its sizes. `more` is what
+  // may follow the values: a mask, a score function, a context.
+  template <class... More>
+  [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                        TensorView<T, 3> values, const Mask& mask, More&&... more) {
+    if (is_lazy()) initialize_from(checked(queries, keys, values, mask, score_among(more...)));
+    return std::as_const(*this)(queries, keys, values, mask, std::forward<More>(more)...);
+  }
+  [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                        TensorView<T, 3> values) {
+    return (*this)(queries, keys, values, Mask{});
+  }
+  template <class... More>
+  void forward_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, TensorView<T, 3> keys,
+                    TensorView<T, 3> values, const Mask& mask, More&&... more) {
+    if (is_lazy()) {
+      const Call call = checked(queries, keys, values, mask, score_among(more...));
+      call.require_output(output);
+      initialize_from(call);
+    }
+    std::as_const(*this).forward_into(output, queries, keys, values, mask,
+                                      std::forward<More>(more)...);
+  }
+  void forward_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, TensorView<T, 3> keys,
+                    TensorView<T, 3> values) {
+    forward_into(output, queries, keys, values, Mask{});
+  }
+  template <class... More>
+  [[nodiscard]] AttentionOutput<T> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                                TensorView<T, 3> values, const Mask& mask,
+                                                More&&... more) {
+    if (is_lazy()) initialize_from(checked(queries, keys, values, mask, score_among(more...)));
+    return std::as_const(*this).with_weights(queries, keys, values, mask,
+                                             std::forward<More>(more)...);
+  }
+  [[nodiscard]] AttentionOutput<T> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                                TensorView<T, 3> values) {
+    return with_weights(queries, keys, values, Mask{});
   }
 
  private:
@@ -172,6 +217,7 @@ class MultiHeadAttention {
       detail::refuse("MultiHeadAttention: " + std::string(name) + "." + size + " is " +
                      std::to_string(got) + "; expected " + std::to_string(expected));
   }
+  [[nodiscard]] bool is_lazy() const { return W_q.is_lazy() || W_k.is_lazy() || W_v.is_lazy(); }
   void require_initialized() const {
     for (const auto& [name, linear] :
          {std::pair{"W_q", &W_q}, std::pair{"W_k", &W_k}, std::pair{"W_v", &W_v}})
@@ -205,8 +251,9 @@ class MultiHeadAttention {
   };
 
   // A lazy projection takes inputs of every size.
+  template <class Score>
   [[nodiscard]] Call checked(TensorView<T, 3> queries, TensorView<T, 3> keys,
-                             TensorView<T, 3> values, const Mask& mask) const {
+                             TensorView<T, 3> values, const Mask& mask, const Score& score) const {
     const Index H = num_heads(), G = num_kv_heads(), D = head_size();
     require_projection("W_q", "out_features", W_q.out_features(), H * D);
     require_projection("W_k", "out_features", W_k.out_features(), G * D);
@@ -220,26 +267,79 @@ class MultiHeadAttention {
     const Index B = queries.dimension(0), Q = queries.dimension(1), K = keys.dimension(1);
     require_shape("keys", keys, "[B, K, key_size]", {B, any, size_of(W_k)});
     require_shape("values", values, "[B, K, value_size]", {B, K, size_of(W_v)});
-    return {queries, keys, values, {B, H, G, Q, K, D, D}, num_hiddens(), BoundMask(mask, B, Q, K)};
+    const detail::AttentionShape shape{B, H, G, Q, K, D, D};
+    detail::require_score_fits(score, shape);
+    return {queries, keys, values, shape, num_hiddens(), BoundMask(mask, B, Q, K, H)};
   }
 
   void initialize_from(const Call& call) {
-    if (W_q.is_lazy() || W_k.is_lazy() || W_v.is_lazy())
-      initialize(call.queries.dimension(2), call.keys.dimension(2), call.values.dimension(2));
+    initialize(call.queries.dimension(2), call.keys.dimension(2), call.values.dimension(2));
   }
 
-  // weights: null, or [B, H, Q, K].
-  void run(const Call& call, T* output, T* weights, Context& context) const {
-    const auto& shape = call.shape;
-    const auto q = transpose_qkv(W_q(call.queries, context), shape.H);  // [B * H, Q, D]
-    const auto k = transpose_qkv(W_k(call.keys, context), shape.G);
-    const auto v = transpose_qkv(W_v(call.values, context), shape.G);
-    auto heads = detail::make_tensor<T>("heads", std::array{shape.B * shape.H, shape.Q, shape.V});
-    detail::attend<T>(shape, detail::attention_scale<T>({}, shape.D), call.mask, q.data(), k.data(),
-                      v.data(), heads.data(), nullptr, weights, context);
-    const auto joined = transpose_output(heads, shape.H);  // [B, Q, H * D]
-    W_o.forward_into(TensorSpan<T, 3>(output, call.output_shape()), TensorView<T, 3>(joined),
-                     context);
+  // The score function among what follows a mask, if there is one.
+  static PlainScore score_among() { return {}; }
+  template <class First, class... Rest>
+  static decltype(auto) score_among(const First& first, const Rest&...) {
+    if constexpr (ScoreFunction<First, T>)
+      return (first);
+    else
+      return PlainScore{};
+  }
+
+  // Rows [begin, end) of every sequence of `length`, as few pieces.
+  template <class RangeOf>
+  static std::span<const detail::RowPiece> rows_of(Index B, Index length, const RangeOf& range_of,
+                                                   detail::RowPiece* pieces) {
+    std::size_t count = 0;
+    for (Index b = 0; b < B; ++b) {
+      const auto [begin, end] = range_of(b);
+      if (begin == end) continue;
+      if (count > 0 && pieces[count - 1].first + pieces[count - 1].count == b * length + begin)
+        pieces[count - 1].count += end - begin;
+      else
+        pieces[count++] = {b * length + begin, end - begin};
+    }
+    return {pieces, count};
+  }
+
+  // weights: null, or [B, H, Q, K]. transpose_qkv and transpose_output are in the layouts that the
+  // projections and the attention write to. Only keys that some query sees, and queries that are
+  // not padding, are projected at all.
+  template <class Score>
+  void run(const Call& call, const Score& score, T* output, T* weights, Context& context) const {
+    using Layout = detail::HeadLayout<T>;
+    const auto [B, H, G, Q, K, D, V] = call.shape;
+    const Index num_hiddens = call.num_hiddens;
+    const BoundMask& mask = call.mask;
+    T* q = context.scratch<T>(detail::Scratch::projections,
+                              2 * B * H * Q * D + 2 * B * G * K * D);  // [B, H, Q, D]
+    T* k = q + B * H * Q * D;                                          // [B, G, K, D]
+    T* v = k + B * G * K * D;                                          // [B, G, K, V]
+    T* heads = v + B * G * K * V;                                      // [B, Q, H * V]
+    auto* pieces = context.scratch<detail::RowPiece>(detail::Scratch::pieces, 2 * B);
+    const auto query_rows = rows_of(
+        B, Q,
+        [&](Index b) {
+          return KeyRange{0, mask.query_count(b)};
+        },
+        pieces);
+    const auto key_rows = rows_of(
+        B, K, [&](Index b) { return mask.seen_keys(b); }, pieces + B);
+
+    W_q.project(call.queries.data(), query_rows, Layout::heads_apart(q, Q, H, D), context);
+    W_k.project(call.keys.data(), key_rows, Layout::heads_apart(k, K, G, D), context);
+    W_v.project(call.values.data(), key_rows, Layout::heads_apart(v, K, G, V), context);
+    detail::attend<T>({call.shape, detail::attention_scale<T>({}, D), &mask, q, k, v,
+                       Layout::heads_together(heads, Q, H, V), nullptr, weights},
+                      score, context);
+    W_o.project(heads, query_rows, Layout::heads_together(output, Q, 1, num_hiddens), context);
+    // What W_o makes of an attention of 0.
+    for (Index b = 0; b < B; ++b)
+      for (Index row = mask.query_count(b); row < Q; ++row)
+        if (T* to = output + (b * Q + row) * num_hiddens; W_o.has_bias())
+          std::copy_n(W_o.bias().data(), num_hiddens, to);
+        else
+          std::fill_n(to, num_hiddens, T(0));
   }
 
   MultiHeadAttentionOptions options_;

@@ -22,7 +22,8 @@ namespace detail {
 // first, and otherwise it reaches the sum.
 template <Scalar T>
 T softmax_row(T* scores, Index count) {
-  if (std::all_of(scores, scores + count, [](const T& score) { return is_negative_infinity(score); })) {
+  if (std::all_of(scores, scores + count,
+                  [](const T& score) { return is_negative_infinity(score); })) {
     std::fill_n(scores, count, T(0));
     return -std::numeric_limits<T>::infinity();
   }

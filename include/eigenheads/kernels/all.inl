@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+// The kernels for one instruction set, in the order in which they build on each other. Included by
+// targets.hpp inside a namespace, after the file of that set's register.
+// clang-format off
+#include <eigenheads/kernels/math.inl>
+#include <eigenheads/kernels/panels.inl>
+#include <eigenheads/kernels/tile.inl>
+#include <eigenheads/kernels/matmul.inl>
+#include <eigenheads/kernels/softmax.inl>
+#include <eigenheads/kernels/rows.inl>
+#include <eigenheads/kernels/few_rows.inl>
+#include <eigenheads/kernels/attention.inl>
+// clang-format on
+
+// The doors of this namespace: what code that is compiled for another instruction set may call.
+struct Kernels {
+  template <class T>
+  static constexpr Index width = panel_width<T>;
+  template <class T>
+  static constexpr Index keys_a_block = key_block<T>;
+  static constexpr Index rows_a_block = matmul_rows;
+  static constexpr Index rows_a_tile = tile_rows;
+  static constexpr Index rows_read_direct = few_rows;
+
+  template <class T>
+  static void pack_rows(const T* matrix, Index stride, Index begin, Index end, Index depth,
+                        T* panels) {
+    pack_panels(matrix, stride, begin, end, depth, panels);
+  }
+  template <class T>
+  static bool pack_values(const T* matrix, Index stride, Index rows, Index columns, T* panels,
+                          Index panel_stride) {
+    return pack_columns(matrix, stride, rows, columns, panels, panel_stride);
+  }
+  template <class T>
+  static void multiply(const T* x, std::span<const RowPiece> pieces, const T* panels, Index depth,
+                       Index columns, const T* bias, Index panel_begin, Index panel_end,
+                       const HeadLayout<T>& y, T* scratch) {
+    matmul(x, pieces, panels, depth, columns, bias, panel_begin, panel_end, y, scratch);
+  }
+  // y[i] = e^x[i] for x[i] <= 0, and ln x[i].
+  template <class T>
+  static void exp_nonpositive(const T* x, T* y, Index count) {
+    constexpr Index S = Register<T>::width;
+    for (Index i = 0; i < count; i += S) {
+      T lanes[S] = {};
+      std::copy_n(x + i, (std::min)(S, count - i), lanes);
+      store(lanes, exp_register(load(lanes)));
+      std::copy_n(lanes, (std::min)(S, count - i), y + i);
+    }
+  }
+  template <class T>
+  static void log(const T* x, T* y, Index count) {
+    for (Index i = 0; i < count; ++i) y[i] = natural_log(x[i]);
+  }
+
+  // Elements of scratch memory that a task takes.
+  template <class T>
+  static Index task_size(const AttentionCall<T>& call, bool packs_itself) {
+    RowBlock<T> block;
+    return lay_out<T>(block, call.shape, packs_itself, call.weights != nullptr, nullptr);
+  }
+  template <class T, class Score>
+  static void attend(const AttentionCall<T>& call, const Score& score, const RowsOf& which,
+                     const PackedHead<T>& packed, T* scratch) {
+    RowBlock<T> rows;
+    lay_out(rows, call.shape, packed.keys == nullptr, call.weights != nullptr, scratch);
+    rows.count = which.count;
+    attend_rows(call, score, which, rows, packed);
+  }
+  // The same in two steps: every block of keys by itself, then all of them.
+  template <class T>
+  static Index partial_elements(const AttentionCall<T>& call) {
+    return partial_size<T>(call.shape);
+  }
+  template <class T, class Score>
+  static void attend_block_alone(const AttentionCall<T>& call, const Score& score,
+                                 const RowsOf& which, Index number, T* partial, T* scratch) {
+    RowBlock<T> rows;
+    lay_out(rows, call.shape, true, false, scratch);
+    rows.count = which.count;
+    attend_one_block(call, score, which, rows, number, partial);
+  }
+  template <class T>
+  static void merge(const AttentionCall<T>& call, const RowsOf& which, const T* partials,
+                    T* scratch) {
+    RowBlock<T> rows;
+    lay_out(rows, call.shape, true, false, scratch);
+    rows.count = which.count;
+    merge_blocks(call, which, rows, partials);
+  }
+
+  // (o, lse) of the keys of both: o = (o1 e^(lse1 - m) + o2 e^(lse2 - m)) / (their factors' sum).
+  template <class T>
+  static void merge_row(const T* o1, T lse1, const T* o2, T lse2, Index V, T* o, T& lse) {
+    // The larger first, so that the order of the two makes no difference.
+    if (lse2 > lse1) {
+      std::swap(o1, o2);
+      std::swap(lse1, lse2);
+    }
+    if (detail::is_negative_infinity(lse2)) {  // nothing to add: not even if both are
+      std::copy_n(o1, V, o);
+      lse = lse1;
+      return;
+    }
+    const T second = exp_difference(lse2, lse1), sum = T(1) + second, reciprocal = T(1) / sum;
+    for (Index v = 0; v < V; ++v) o[v] = std::fma(second, o2[v], o1[v]) * reciprocal;
+    lse = lse1 + natural_log(sum);
+  }
+};

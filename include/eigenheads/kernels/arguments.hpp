@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// What the kernels are given: plain structs of pointers, sizes and strides, the same for every
+// instruction set.
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include <eigenheads/mask.hpp>    // BoundMask
+#include <eigenheads/tensor.hpp>  // Index
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+// A matrix [B * Q, H * D] that lies in memory as [B, Q, H * D], as [B, H, Q, D], or otherwise:
+// where transpose_qkv and transpose_output happen, at no cost.
+template <class T>
+struct HeadLayout {
+  T* data;
+  Index rows_per_sequence, head_size;
+  Index sequence_stride, row_stride, head_stride;
+
+  static HeadLayout heads_apart(T* data, Index Q, Index H, Index D) {
+    return {data, Q, D, H * Q * D, D, Q * D};
+  }
+  static HeadLayout heads_together(T* data, Index Q, Index H, Index D) {
+    return {data, Q, D, Q * H * D, H * D, D};
+  }
+
+  [[nodiscard]] Index row_offset(Index row) const {
+    return row / rows_per_sequence * sequence_stride + row % rows_per_sequence * row_stride;
+  }
+  [[nodiscard]] Index column_offset(Index column) const {
+    return column / head_size * head_stride + column % head_size;
+  }
+  [[nodiscard]] Index columns_left_in_head(Index column) const {
+    return head_size - column % head_size;
+  }
+};
+
+// Rows [first, first + count) of the matrix that is multiplied: what a mask leaves of it is a few
+// of them.
+struct RowPiece {
+  Index first, count;
+};
+
+// The sizes of one call of attention.
+struct AttentionShape {
+  Index B, H, G, Q, K, D, V;
+
+  [[nodiscard]] Index group() const { return G == 0 ? 0 : H / G; }  // query heads a key/value head
+  [[nodiscard]] Index kv_head(Index h) const { return h / group(); }
+};
+
+// One call. queries: [B, H, Q, D], keys: [B, G, K, D], values: [B, G, K, V]; lse and weights may be
+// null: asking for them changes no bit of the output.
+template <class T>
+struct AttentionCall {
+  AttentionShape shape;
+  T scale;
+  const BoundMask* mask;
+  const T *queries, *keys, *values;
+  HeadLayout<T> output;
+  T* lse;                                    // [B, H, Q]
+  T* weights;                                // [B, H, Q, K]
+  std::atomic<Index>* row_by_row = nullptr;  // counts rows that take the slow edge
+
+  [[nodiscard]] Index row(Index b, Index h, Index q) const {
+    return (b * shape.H + h) * shape.Q + q;
+  }
+  [[nodiscard]] T* lse_of(Index b, Index h, Index q) const { return lse + row(b, h, q); }
+  [[nodiscard]] T* weights_of(Index b, Index h, Index q) const {
+    return weights + row(b, h, q) * shape.K;
+  }
+};
+
+// Rows that one task works on at once: scores of 48 KiB, and a multiple of every tile.
+inline constexpr Index query_block = 48;
+
+// The rows of a task: row r is query r % Q of query head g * group + r / Q, so that the query heads
+// that share keys share their tiles too.
+struct RowsOf {
+  Index b, g, first, count;
+
+  [[nodiscard]] Index head(const AttentionShape& shape, Index row) const {
+    return g * shape.group() + (first + row) / shape.Q;
+  }
+  [[nodiscard]] Index query(const AttentionShape& shape, Index row) const {
+    return (first + row) % shape.Q;
+  }
+};
+
+// Keys and values of one key/value head, packed as the tiles read them. Without them (null), every
+// block is packed when it is reached: cheaper when there are few queries.
+template <class T>
+struct PackedHead {
+  const T* keys;       // panels of pack_panels
+  const T* values;     // panels of pack_columns, [V / panel_width][K][panel_width]
+  const bool* finite;  // of every block of values, whether all that are seen are finite
+};
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+// Fused attention: a few rows of queries against one block of keys after the other. The scores of a
+// block are in the second-level cache and nowhere else.
+//   S = Q K^T                      m_b = max S, P = exp(S - m_b), l_b = sum P, O_b = P V
+//   m' = max(m, m_b)               l' = l e^(m - m') + l_b e^(m_b - m')      and so O'
+// Dao et al., "FlashAttention", 2022, with one difference: a block starts at a multiple of
+// key_block and is computed by itself, its sums from zero, and merged from left to right. So a row
+// is one fixed sequence of operations, whoever computes its blocks (contract C3), and long rows
+// stay accurate.
+
+// Keys [begin, end) of one block, begin a multiple of key_block, as the products read them.
+template <class T>
+struct KeyBlock {
+  Index begin, end;
+  // With nothing to merge with, its product is O: what the merge would give, to the bit.
+  bool is_first;
+  KeyRange seen;           // by any row, relative to begin
+  const T *keys, *values;  // of key `begin`: panels, or rows where is_direct says so
+  Index value_stride, value_panel_stride;  // from one key to the next, from one panel to the next
+  bool are_keys_direct;
+  bool hides_by_range;  // keys are hidden by ranges alone: neither one by one nor by scores of -inf
+  bool finite;          // all values that are seen are
+};
+
+// Rows that are multiplied together, and the keys of the block at hand that any of them sees.
+struct Tile {
+  Index first, count;
+  KeyRange seen;
+};
+
+template <class T>
+[[nodiscard]] bool alike(const RowBlock<T>& block, Index first, Index count) {
+  for (Index i = first + 1; i < first + count; ++i)
+    if (block.ranges[i].begin != block.ranges[first].begin ||
+        block.ranges[i].end != block.ranges[first].end)
+      return false;
+  return true;
+}
+
+// S = Q K^T. Panel outer, rows inner: a panel is read from the first-level cache.
+template <class T>
+void multiply_keys(const RowBlock<T>& rows, const KeyBlock<T>& block, Index D,
+                   std::span<const Tile> tiles) {
+  constexpr Index W = panel_width<T>, KB = key_block<T>;
+  if (block.are_keys_direct) {
+    multiply_keys_direct(rows, block.keys, D, block.seen);
+    return;
+  }
+  for (Index panel = block.seen.begin / W * W; panel < block.seen.end; panel += W)
+    for (const Tile& tile : tiles)
+      if (tile.seen.begin < panel + W && panel < tile.seen.end)
+        tile_products<T>[static_cast<std::size_t>(tile.count - 1)](
+            rows.queries + tile.first * D, D, block.keys + panel * D, W, D,
+            rows.scores + tile.first * KB + panel, KB, false);
+}
+
+// P = exp(S - m_b), with m_b and l_b of every row.
+template <class T, class Score>
+void softmax_rows(const AttentionCall<T>& call, const Score& score, const RowsOf& which,
+                  const RowBlock<T>& rows, const KeyBlock<T>& block) {
+  constexpr Index KB = key_block<T>;
+  std::fill_n(rows.block_maximum, query_block, std::numeric_limits<T>::lowest());
+  std::fill_n(rows.block_sum, query_block, T(0));
+  for (Index i = 0; i < rows.count; ++i) {
+    const KeyRange range = within(rows.ranges[i], block.begin, 0, block.end - block.begin);
+    if (range.begin == range.end) continue;
+    const Index h = which.head(call.shape, i), q = which.query(call.shape, i);
+    T* scores = rows.scores + i * KB;
+    apply_score(score, scores, range.begin, range.end, score_position(which.b, h, q, block.begin));
+    SeenKeys keys{range.begin, range.end, nullptr};
+    const std::uint8_t* allowed = call.mask->allowed_row(which.b, h, q);
+    std::uint8_t* seen = rows.seen + i * KB;
+    if (allowed != nullptr) {
+      std::fill_n(seen, KB, std::uint8_t{0});
+      std::copy(allowed + block.begin + range.begin, allowed + block.begin + range.end,
+                seen + range.begin);
+      keys.allowed = seen;
+    }
+    if (!block.finite)  // then it matters that a score of -inf hides its key too
+      for (Index k = range.begin; k < range.end; ++k)
+        seen[k] = (allowed == nullptr || seen[k] != 0) && !detail::is_negative_infinity(scores[k]);
+    softmax_block(scores, keys, rows.block_maximum[i], rows.block_sum[i]);
+  }
+}
+
+// One row of weights times one panel of values, of which only those that the row sees are touched:
+// the same chain as in a whole tile, where the others add exact zeros.
+template <class T>
+void multiply_seen(const RowBlock<T>& rows, const KeyBlock<T>& block, Index row, const T* panel,
+                   T* product) {
+  const KeyRange range = within(rows.ranges[row], block.begin, 0, block.end - block.begin);
+  const T* weights = rows.scores + row * key_block<T>;
+  const std::uint8_t* seen = rows.seen + row * key_block<T>;
+  std::fill_n(product, panel_width<T>, T(0));
+  for (Index k = range.begin, run = k; k < range.end; k = run + 1) {
+    for (run = k; run < range.end && seen[run] != 0;) ++run;
+    tile_products<T>[0](weights + k, 0, panel + k * block.value_stride, block.value_stride, run - k,
+                        product, 0, true);
+  }
+}
+
+// O = O e^(m - m') + P V e^(m_b - m'), for one tile of rows.
+template <class T>
+void multiply_values(const AttentionCall<T>& call, const RowBlock<T>& rows,
+                     const KeyBlock<T>& block, const Tile& tile) {
+  constexpr Index W = panel_width<T>, KB = key_block<T>;
+  const auto [from, to] = tile.seen;
+  // Hidden weights are exact zeros, so a whole tile may be multiplied where 0 * value is 0.
+  const bool whole = block.finite || (block.hides_by_range && alike(rows, tile.first, tile.count));
+  for (Index i = tile.first; i < tile.first + tile.count; ++i) {
+    const KeyRange range = within(rows.ranges[i], block.begin, from, to);
+    T* weights = rows.scores + i * KB;
+    std::fill(weights + from, weights + range.begin, T(0));
+    std::fill(weights + range.end, weights + to, T(0));
+  }
+  if (!whole) call.row_by_row->fetch_add(tile.count, std::memory_order_relaxed);
+  for (Index column = 0; column < rows.padded_V; column += W) {
+    const T* panel = block.values + column / W * block.value_panel_stride;
+    T* product = block.is_first ? rows.output + tile.first * rows.padded_V + column : rows.product;
+    const Index stride = block.is_first ? rows.padded_V : W;
+    if (whole) {
+      tile_products<T>[static_cast<std::size_t>(tile.count - 1)](
+          rows.scores + tile.first * KB + from, KB, panel + from * block.value_stride,
+          block.value_stride, to - from, product, stride, false);
+    } else {
+      for (Index i = 0; i < tile.count; ++i)
+        multiply_seen(rows, block, tile.first + i, panel, product + i * stride);
+    }
+    if (!block.is_first) merge_output(rows, tile.first, tile.count, column);
+  }
+}
+
+template <class T, class Score>
+void attend_block(const AttentionCall<T>& call, const Score& score, const RowsOf& which,
+                  const RowBlock<T>& rows, const KeyBlock<T>& block) {
+  std::array<Tile, query_block> storage;
+  std::size_t tile_count = 0;
+  for_each_tile(rows.count, [&](Index first, Index count) {
+    const KeyRange seen = seen_by(rows, first, count, block.begin, block.end);
+    if (seen.begin < seen.end)
+      storage[tile_count++] = {first, count, {seen.begin - block.begin, seen.end - block.begin}};
+    else if (block.is_first)
+      std::fill_n(rows.output + first * rows.padded_V, count * rows.padded_V, T(0));
+  });
+  const std::span<const Tile> tiles(storage.data(), tile_count);
+
+  multiply_keys(rows, block, call.shape.D, tiles);
+  softmax_rows(call, score, which, rows, block);
+  if (call.weights != nullptr) keep_weights(call, which, rows, block.begin, block.end);
+  merge_sums(rows);
+  for (const Tile& tile : tiles) multiply_values(call, rows, block, tile);
+}
+
+// Where the products find the keys and values of a block. What is not packed yet is packed here,
+// or, for few rows, read as it is.
+template <class Score, class T>
+[[nodiscard]] KeyBlock<T> find_keys(const AttentionCall<T>& call, const RowsOf& which,
+                                    const RowBlock<T>& rows, const PackedHead<T>& packed,
+                                    Index begin, Index end, bool is_first) {
+  constexpr Index W = panel_width<T>, KB = key_block<T>;
+  const AttentionShape& shape = call.shape;
+  const KeyRange any_row = seen_by(rows, 0, rows.count, begin, end);
+  KeyBlock<T> block{};
+  block.begin = begin;
+  block.end = end;
+  block.is_first = is_first;
+  block.hides_by_range = !call.mask->hides_single_keys() && std::is_same_v<Score, PlainScore>;
+  block.seen = {any_row.begin - begin, (std::max)(any_row.end, any_row.begin) - begin};
+  if (packed.keys != nullptr) {
+    block.keys = packed.keys + begin * shape.D;
+    block.values = packed.values + begin * W;
+    block.value_stride = W;
+    block.value_panel_stride = shape.K * W;
+    block.finite = packed.finite[begin / KB];
+    return block;
+  }
+  const Index head = which.b * shape.G + which.g;
+  const T* keys = call.keys + (head * shape.K + begin) * shape.D;
+  const T* values = call.values + (head * shape.K + begin) * shape.V;
+  const auto [from, to] = block.seen;
+  block.are_keys_direct = rows.count <= few_rows;
+  block.keys = block.are_keys_direct ? keys : rows.packed_keys;
+  if (!block.are_keys_direct) pack_panels(keys, shape.D, from, to, shape.D, rows.packed_keys);
+  if (rows.count <= few_rows && shape.V % W == 0) {
+    block.values = values;
+    block.value_stride = shape.V;
+    block.value_panel_stride = W;
+    block.finite = (block.hides_by_range && alike(rows, 0, rows.count)) ||
+                   all_finite(values + from * shape.V, (to - from) * shape.V);
+  } else {
+    block.values = rows.packed_values;
+    block.value_stride = W;
+    block.value_panel_stride = KB * W;
+    block.finite = pack_columns(values + from * shape.V, shape.V, to - from, shape.V,
+                                rows.packed_values + from * W, KB * W);
+  }
+  return block;
+}
+
+// A task: some rows of one sequence and key/value head, over the keys [begin, end) of a call, begin
+// a multiple of key_block.
+template <class T, class Score>
+void attend_keys(const AttentionCall<T>& call, const Score& score, const RowsOf& which,
+                 const RowBlock<T>& rows, const PackedHead<T>& packed, Index begin, Index end) {
+  const KeyRange seen = seen_by(rows, 0, rows.count, begin, end);
+  bool is_first = true;
+  for (Index first = seen.begin / key_block<T> * key_block<T>; first < seen.end;
+       first += key_block<T>) {
+    attend_block(call, score, which, rows,
+                 find_keys<Score>(call, which, rows, packed, first,
+                                  (std::min)(first + key_block<T>, seen.end), is_first));
+    is_first = false;
+  }
+}
+
+template <class T, class Score>
+void attend_rows(const AttentionCall<T>& call, const Score& score, const RowsOf& which,
+                 RowBlock<T>& rows, const PackedHead<T>& packed) {
+  begin_rows(call, which, rows);
+  attend_keys(call, score, which, rows, packed, 0, call.shape.K);
+  end_rows(call, which, rows);
+}
+
+// The same task in pieces: one block of keys by itself, then all of them from left to right.
+template <class T, class Score>
+void attend_one_block(const AttentionCall<T>& call, const Score& score, const RowsOf& which,
+                      RowBlock<T>& rows, Index number, T* partial) {
+  begin_rows(call, which, rows);
+  std::fill_n(rows.output, rows.count * rows.padded_V, T(0));
+  const Index begin = number * key_block<T>;
+  attend_keys(call, score, which, rows, PackedHead<T>{}, begin,
+              (std::min)(begin + key_block<T>, call.shape.K));
+  save_rows(rows, partial);
+}
+
+template <class T>
+void merge_blocks(const AttentionCall<T>& call, const RowsOf& which, RowBlock<T>& rows,
+                  const T* partials) {
+  begin_rows(call, which, rows);
+  const KeyRange seen = seen_by(rows, 0, rows.count, 0, call.shape.K);
+  const Index first = seen.begin / key_block<T>;
+  for (Index number = first; number * key_block<T> < seen.end; ++number)
+    merge_rows(rows, partials + number * partial_size<T>(call.shape), number == first);
+  end_rows(call, which, rows);
+}

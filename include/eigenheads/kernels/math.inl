@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+// The library's own elementary functions: the same bits on every CPU with a fused multiply-add,
+// where libm's differ from version to version. Every product that feeds a sum is a written fma, so
+// nothing is left for a compiler to contract. Coefficients: minimax in relative error, by Remez
+// exchange.
+
+template <class T>
+inline constexpr T log2_e = T(1.442695040888963407359924681001892137);
+
+// ln(2) in two parts; the first has so few digits that a product with an exponent is exact.
+template <class T>
+inline constexpr T ln2_high = sizeof(T) == 4 ? T(0x1.62e4p-1) : T(0x1.62e42fefa38p-1);
+template <class T>
+inline constexpr T ln2_low = sizeof(T) == 4 ? T(0x1.7f7d1cp-20) : T(0x1.ef35793c7673p-45);
+
+// e^r on [-ln(2) / 2, ln(2) / 2], highest power first. Relative error 1.8571e-9 (float), 3.0582e-18
+// (double) before rounding; `limit` is the first number whose e^t is normal.
+template <class T>
+struct ExpCoefficients;
+template <>
+struct ExpCoefficients<float> {
+  static constexpr float limit = -0x1.5d589ep+6f;
+  static constexpr std::array<float, 7> value = {
+      0.001383683574479838540624145f, 0.008374824030662807959614219f, 0.04166822618847283933946994f,
+      0.1666642007244513939257986f,   0.4999999207510098284414351f,   1.000000036344639804081919f,
+      1.000000000554606254157008f};
+};
+template <>
+struct ExpCoefficients<double> {
+  static constexpr double limit = -0x1.6232bdd7abcd2p+9;
+  static constexpr std::array<double, 12> value = {
+      2.49943032738143951237368e-8,    0.0000002763230817489448581777201,
+      0.00000275576226204719803904613, 0.00002480148648143640087134352,
+      0.000198412694324704883441868,   0.001388888895126104161471934,
+      0.008333333333559433932005683,   0.04166666666649262968416565,
+      0.16666666666666168203886,       0.500000000000001770310766,
+      1.000000000000000030394514,      0.9999999999999999970969711};
+};
+
+// e^t for t <= 0: within 2 ulp where the result is normal, exactly 0 below, NaN for NaN.
+//   e^t = 2^n e^r,   n = round(t / ln(2)),   r = t - n ln(2)
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> exp_register(Register<T> t) {
+  using Coefficients = ExpCoefficients<T>;
+  const Register<T> n = round(mul(t, broadcast(log2_e<T>)));
+  const Register<T> r = fma(n, broadcast(-ln2_low<T>), fma(n, broadcast(-ln2_high<T>), t));
+  Register<T> y = broadcast(Coefficients::value[0]);
+#pragma GCC unroll 16
+  for (std::size_t i = 1; i < Coefficients::value.size(); ++i)
+    y = fma(y, r, broadcast(Coefficients::value[i]));
+  return zero_if_below(scale_by_power(y, n), t, broadcast(Coefficients::limit));
+}
+
+// e^(s - m) for s <= m. The difference is taken first: it cannot overflow in what matters.
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> exp_difference(Register<T> s, Register<T> m) {
+  return exp_register(sub(s, m));
+}
+template <class T>
+EIGEN_ALWAYS_INLINE T exp_difference(T s, T m) {
+  T lanes[Register<T>::width];
+  store(lanes, exp_difference(broadcast(s), broadcast(m)));
+  return lanes[0];
+}
+
+// log(1 + f) = 2s + s z R(z), s = f / (2 + f), z = s^2, for 1 + f in [1/sqrt(2), sqrt(2)]. Relative
+// error of R: 1.1e-9 (float), 2.0e-18 (double).
+template <class T>
+struct LogCoefficients;
+template <>
+struct LogCoefficients<float> {
+  static constexpr std::array<float, 4> value = {
+      0.2333238298332600888262483f, 0.2855073710904799835965267f, 0.4000012275374166578052056f,
+      0.6666666655302046143729922f};
+};
+template <>
+struct LogCoefficients<double> {
+  static constexpr std::array<double, 8> value = {
+      0.1308794965480994830112057, 0.1326863783500900197573958, 0.1538624513638542455300898,
+      0.1818179553194475186994967, 0.2222222239281956997328184, 0.285714285707982319616172,
+      0.4000000000000088679666969, 0.6666666666666646201851};
+};
+
+// The natural logarithm of a normal number above 0, within 2 ulp; NaN for NaN.
+template <class T>
+[[nodiscard]] EIGEN_ALWAYS_INLINE T natural_log(T x) {
+  using Bits = detail::BitsOf<T>;
+  using Coefficients = LogCoefficients<T>;
+  constexpr int mantissa = std::numeric_limits<T>::digits - 1;
+  constexpr Bits fraction = (Bits(1) << mantissa) - 1;
+  constexpr Bits root_half = std::bit_cast<Bits>(T(0.70710678118654752440));
+  if (detail::is_nan(x)) return x;
+  // x = 2^n (1 + f): the exponent of x / sqrt(1/2), rounded down.
+  const Bits shifted = std::bit_cast<Bits>(x) - root_half;
+  const T n = static_cast<T>(static_cast<std::make_signed_t<Bits>>(shifted) >> mantissa);
+  const T f = std::bit_cast<T>(static_cast<Bits>((shifted & fraction) + root_half)) - T(1);
+  const T s = f / (T(2) + f), z = s * s, half = T(0.5) * f;
+  T R = Coefficients::value[0];
+  for (std::size_t i = 1; i < Coefficients::value.size(); ++i)
+    R = std::fma(R, z, Coefficients::value[i]);
+  // 2s = f - s f, so log(1 + f) = f - (f^2 / 2 - s (f^2 / 2 + z R)): small corrections to exact
+  // terms.
+  const T correction = std::fma(s, std::fma(R, z, half * f), n * ln2_low<T>);
+  return std::fma(n, ln2_high<T>, f - std::fma(half, f, -correction));
+}

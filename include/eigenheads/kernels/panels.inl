@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+// A matrix in panels: what stands on the right of every product.
+//   panels[p][k][j] = matrix[p * panel_width + j][k],  rows beyond the last are 0
+// A register tile reads one panel from front to back.
+
+template <class T>
+inline constexpr Index panel_width = 2 * Register<T>::width;
+
+// Rows [begin, end) of `matrix` ([*, depth], rows `stride` apart) into the panels that hold them,
+// one whole panel after the other; the panels' other rows are 0, and nothing of them is read.
+template <class T>
+void pack_panels(const T* matrix, Index stride, Index begin, Index end, Index depth, T* panels) {
+  constexpr Index W = panel_width<T>, S = Register<T>::width;
+  for (Index first = begin / W * W; first < end; first += W) {
+    T* panel = panels + first * depth;
+    if (first < begin || first + W > end) {
+      std::fill_n(panel, depth * W, T(0));
+      for (Index row = (std::max)(first, begin); row < (std::min)(first + W, end); ++row)
+        for (Index k = 0; k < depth; ++k) panel[k * W + row - first] = matrix[row * stride + k];
+      continue;
+    }
+    Index k = 0;
+    for (; k + S <= depth; k += S)
+      for (Index half = 0; half < W; half += S) {
+        Register<T> square[S];
+#pragma GCC unroll 16
+        for (Index j = 0; j < S; ++j) square[j] = load(matrix + (first + half + j) * stride + k);
+        transpose(square);
+#pragma GCC unroll 16
+        for (Index j = 0; j < S; ++j) store(panel + (k + j) * W + half, square[j]);
+      }
+    for (; k < depth; ++k)
+      for (Index j = 0; j < W; ++j) panel[k * W + j] = matrix[(first + j) * stride + k];
+  }
+}
+
+// Columns of `matrix` ([rows, columns], rows `stride` apart) into panels of columns:
+//   panels[p][row][j] = matrix[row][p * panel_width + j],  columns beyond the last are 0
+// `panel_stride` is the distance from one panel to the next. Returns whether all numbers are
+// finite, decided from their bits.
+template <class T>
+bool pack_columns(const T* matrix, Index stride, Index rows, Index columns, T* panels,
+                  Index panel_stride) {
+  constexpr Index W = panel_width<T>, S = Register<T>::width;
+  bool finite = true;
+  for (Index first = 0; first < columns; first += W, panels += panel_stride) {
+    const Index width = (std::min)(W, columns - first);
+    for (Index row = 0; row < rows; ++row) {
+      const T* from = matrix + row * stride + first;
+      T* to = panels + row * W;
+      if (width < W) {
+        std::fill_n(std::copy_n(from, width, to), W - width, T(0));
+        from = to;
+      }
+      const Register<T> low = load(from), high = load(from + S);
+      store(to, low);
+      store(to + S, high);
+      finite = finite && all_finite(low) && all_finite(high);
+    }
+  }
+  return finite;
+}
+
+template <class T>
+[[nodiscard]] bool all_finite(const T* x, Index count) {
+  constexpr Index S = Register<T>::width;
+  Index i = 0;
+  for (; i + S <= count; i += S)
+    if (!all_finite(load(x + i))) return false;
+  for (; i < count; ++i)
+    if (!detail::is_finite(x[i])) return false;
+  return true;
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// The kernels, once for every instruction set, and the choice between them at run time: a plain -O2
+// build runs AVX2 or AVX-512 code where the CPU has it. Each copy lives in a namespace of its own
+// and is compiled inside a target region, so it does not depend on the flags of the translation
+// unit. What is included inside a region is compiled for its instruction set: standard headers come
+// before.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include <eigenheads/float_bits.hpp>         // is_finite, BitsOf
+#include <eigenheads/kernels/arguments.hpp>  // AttentionCall, HeadLayout
+#include <eigenheads/mask.hpp>               // KeyRange
+#include <eigenheads/score.hpp>              // ScorePosition, PlainScore
+#include <eigenheads/shape.hpp>              // refuse
+
+#if defined(__x86_64__)
+#define EIGENHEADS_X86 1
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#define EIGENHEADS_NEON 1
+#include <arm_neon.h>
+#endif
+
+// Sizes are signed in here, as Eigen's; an array of such a length is not worth a cast each time.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+
+// The register comes before what is written with it.
+// clang-format off
+#if defined(EIGENHEADS_X86)
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+namespace eigenheads::inline EIGENHEADS_ABI::detail::avx2 {
+#include <eigenheads/kernels/simd/avx2.inl>
+#include <eigenheads/kernels/all.inl>
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail::avx2
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
+                             apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
+#endif
+namespace eigenheads::inline EIGENHEADS_ABI::detail::avx512 {
+#include <eigenheads/kernels/simd/avx512.inl>
+#include <eigenheads/kernels/all.inl>
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail::avx512
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#elif defined(EIGENHEADS_NEON)
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail::neon {
+#include <eigenheads/kernels/simd/neon.inl>
+#include <eigenheads/kernels/all.inl>
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail::neon
+
+#endif
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail::portable {
+#include <eigenheads/kernels/simd/portable.inl>
+#include <eigenheads/kernels/all.inl>
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail::portable
+// clang-format on
+#pragma GCC diagnostic pop
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+// In the order of preference.
+enum class InstructionSet { portable, neon, avx2, avx512 };
+
+[[nodiscard]] constexpr const char* name_of(InstructionSet set) {
+  constexpr std::array names{"portable", "neon", "avx2", "avx512"};
+  return names[static_cast<std::size_t>(set)];
+}
+
+namespace detail {
+
+[[nodiscard]] inline bool runs_here(InstructionSet set) {
+#if defined(EIGENHEADS_X86)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (set == InstructionSet::avx2) return avx2;
+  if (set == InstructionSet::avx512)
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#elif defined(EIGENHEADS_NEON)
+  if (set == InstructionSet::neon) return true;
+#endif
+  return set == InstructionSet::portable;
+}
+
+// EIGENHEADS_ISA=portable|neon|avx2|avx512 asks for less than the CPU has, for tests and
+// comparisons.
+[[nodiscard]] inline InstructionSet choose_instruction_set() {
+  using enum InstructionSet;
+  const char* asked = std::getenv("EIGENHEADS_ISA");
+  for (const InstructionSet set : {avx512, avx2, neon, portable})
+    if (runs_here(set) && (asked == nullptr || std::string_view(asked) == name_of(set))) return set;
+  refuse("EIGENHEADS_ISA is " + std::string(asked) +
+         "; expected portable, neon, avx2 or avx512, and one that this CPU has");
+}
+
+}  // namespace detail
+
+// The one that all kernels of this process run on: chosen at the first call.
+[[nodiscard]] inline InstructionSet instruction_set() {
+  static const InstructionSet chosen = detail::choose_instruction_set();
+  return chosen;
+}
+
+namespace detail {
+
+// run(Kernels) with the kernels of this process.
+template <class Run>
+decltype(auto) with_kernels(const Run& run) {
+  switch (instruction_set()) {
+#if defined(EIGENHEADS_X86)
+    case InstructionSet::avx512:
+      return run(avx512::Kernels{});
+    case InstructionSet::avx2:
+      return run(avx2::Kernels{});
+#elif defined(EIGENHEADS_NEON)
+    case InstructionSet::neon:
+      return run(neon::Kernels{});
+#endif
+    default:
+      return run(portable::Kernels{});
+  }
+}
+
+}  // namespace detail
+}  // namespace eigenheads::inline EIGENHEADS_ABI

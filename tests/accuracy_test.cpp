@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+// How exact attention is: its largest and its mean error over a tensor are at most twice those of
+// attention_reference in the same precision, both against twice the precision; and on long rows no
+// more than sums by blocks may lose.
+#include <algorithm>
+#include <cmath>
+
+#include <eigenheads/attention.hpp>
+#include <eigenheads/attention_reference.hpp>
+
+#include "support.hpp"
+#include "textbook.hpp"
+
+namespace {
+
+using namespace support;
+
+template <class T>
+class Accuracy : public testing::Test {};
+TYPED_TEST_SUITE(Accuracy, Scalars, ScalarNames);
+
+struct Errors {
+  double largest = 0, mean = 0;
+};
+
+template <class Got, class Exact>
+Errors errors_of(const Got& got, const Exact& exact) {
+  Errors errors;
+  for (Index i = 0; i < got.size(); ++i) {
+    const auto error = static_cast<double>(
+        std::abs(static_cast<eh::element_of<Exact>>(got.data()[i]) - exact.data()[i]));
+    errors.largest = std::max(errors.largest, error);
+    errors.mean += error / static_cast<double>(got.size());
+  }
+  return errors;
+}
+
+void expect_at_most_twice(const char* what, const Errors& got, const Errors& reference) {
+  EXPECT_LE(got.largest, 2 * reference.largest) << what;
+  EXPECT_LE(got.mean, 2 * reference.mean) << what;
+}
+
+template <class T>
+struct Inputs {
+  Inputs(Index H, Index Q, Index K, Index D)
+      : q(random_tensor<T>(1, 1, H, Q, D)),
+        k(random_tensor<T>(2, 1, H, K, D)),
+        v(random_tensor<T>(3, 1, H, K, D)) {}
+
+  Tensor<T, 4> q, k, v;
+  T scale = T(1) / std::sqrt(static_cast<T>(q.dimension(3)));
+};
+
+// Changes every element of a tensor.
+template <class X, class Function>
+void each(X& x, const Function& function) {
+  for (Index i = 0; i < x.size(); ++i) x.data()[i] = function(x.data()[i], i);
+}
+
+template <class T>
+void expect_accurate(const Inputs<T>& inputs) {
+  const auto& [q, k, v, scale] = inputs;
+  for (const eh::Causal causal : {eh::Causal::none, eh::Causal::bottom_right}) {
+    const PairMask pairs{.Q = q.dimension(2), .K = k.dimension(2), .causal = causal};
+    const auto exact = textbook<T>(q, k, v, pairs, scale);
+    const auto got = eh::scaled_dot_product_attention(q, k, v, pairs.mask(),
+                                                      {.scale = static_cast<double>(scale)});
+    const auto reference = eh::attention_reference<T>(q, k, v, pairs.mask(), scale);
+    expect_at_most_twice("output", errors_of(got.output, exact.output),
+                         errors_of(reference.output, exact.output));
+    expect_at_most_twice("lse", errors_of(got.lse, exact.lse), errors_of(reference.lse, exact.lse));
+  }
+}
+
+TYPED_TEST(Accuracy, OnRandomNumbers) {
+  for (const Index D : {8, 64, 80, 128})
+    for (const Index K : {64, 300}) {
+      SCOPED_TRACE(testing::Message() << "D " << D << ", K " << K);
+      expect_accurate(Inputs<TypeParam>(2, 60, K, D));
+    }
+}
+
+// What adds up instead of cancelling.
+TYPED_TEST(Accuracy, OnValuesOfOneSign) {
+  using T = TypeParam;
+  for (const Index K : {64, 300, 2000}) {
+    SCOPED_TRACE(testing::Message() << "K " << K);
+    Inputs<T> inputs(2, 20, K, 32);
+    each(inputs.v, [](T x, Index) { return std::abs(x) + T(0.5); });
+    expect_accurate(inputs);
+  }
+}
+
+// Scores up to +-1e4: spread out, and close together, where their rounding is all that is seen.
+TYPED_TEST(Accuracy, OnLargeScores) {
+  using T = TypeParam;
+  constexpr Index D = 64;
+  for (const T size : {T(16), T(400), T(10000)}) {
+    SCOPED_TRACE(testing::Message() << "size " << size);
+    Inputs<T> spread(2, 60, 300, D);
+    each(spread.q, [size](T x, Index) { return size * x; });
+    expect_accurate(spread);
+    for (const Index place : {Index{0}, D / 2, D - 1}) {  // of the one large product in the sum
+      SCOPED_TRACE(testing::Message() << "place " << place);
+      Inputs<T> close(2, 60, 300, D);
+      each(close.q,
+           [&](T x, Index i) { return i % D != place ? x : (x < 0 ? -size : size) / close.scale; });
+      each(close.k, [&](T x, Index i) { return i % D == place ? T(1) : x; });
+      expect_accurate(close);
+    }
+  }
+}
+
+TYPED_TEST(Accuracy, OnAHundredThousandKeys) {
+  using T = TypeParam;
+  for (const bool is_positive : {false, true}) {
+    SCOPED_TRACE(is_positive);
+    Inputs<T> inputs(1, 6, 100'000, 8);
+    if (is_positive) each(inputs.v, [](T x, Index) { return std::abs(x); });
+    expect_accurate(inputs);
+  }
+}
+
+// S3.16: equal scores over same-sign values. One sum over all of them loses 254 u here, with u half
+// a unit in the last place; blocks of at most 256 keys, merged, may lose 2 sqrt(256 + 512) u.
+TYPED_TEST(Accuracy, LongRowsAreSummedByBlocks) {
+  using T = TypeParam;
+  const Index K = 131'072, V = 16;
+  const auto q = constant_tensor<T>(0, 1, 1, 1, 4), k = random_tensor<T>(1, 1, 1, K, 4);
+  auto v = random_tensor<T>(2, 1, 1, K, V);
+  each(v, [](T x, Index) { return std::abs(x); });
+  const auto got = eh::scaled_dot_product_attention(q, k, v);
+  const Wide<T> u = Wide<T>(Limits<T>::epsilon()) / 2;
+  for (Index column = 0; column < V; ++column) {
+    Wide<T> mean = 0;
+    for (Index key = 0; key < K; ++key) mean += Wide<T>(v(0, 0, key, column)) / Wide<T>(K);
+    EXPECT_LE(std::abs(Wide<T>(got.output(0, 0, 0, column)) - mean),
+              u * (8 + 2 * std::sqrt(Wide<T>(256 + 512))) * mean);
+  }
+  EXPECT_LE(std::abs(Wide<T>(got.lse(0, 0, 0)) - std::log(Wide<T>(K))), 64 * u);
+}
+
+}  // namespace

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Tensors at the edge of memory: reading or writing one element too many ends the program, or
+// shows.
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "support.hpp"
+
+namespace support {
+
+// Memory for a tensor between two pages that may not be touched: it ends at the second, or begins
+// at the first. What is left of its own pages holds canaries. Where it ends at a page, it is
+// aligned to its elements and to nothing else.
+template <class T, int Rank>
+class Guarded {
+ public:
+  enum class Edge { end, begin };
+  using Dimensions = typename TensorView<T, Rank>::Dimensions;
+
+  // A copy of x that may only be read.
+  explicit Guarded(const Tensor<T, Rank>& x, Edge edge = Edge::end)
+      : Guarded(edge, TensorView<T, Rank>(x).dimensions()) {
+    std::copy_n(x.data(), x.size(), data_);
+    mprotect(pages(), readable_, PROT_READ);
+  }
+  // Memory for a result, which is NaN before.
+  static Guarded result(const Dimensions& shape, Edge edge = Edge::end) { return {edge, shape}; }
+
+  Guarded(const Guarded&) = delete;
+  Guarded& operator=(const Guarded&) = delete;
+  ~Guarded() { munmap(start_, readable_ + 2 * page_); }
+
+  [[nodiscard]] TensorView<T, Rank> view() const { return {data_, shape_}; }
+  [[nodiscard]] eh::TensorSpan<T, Rank> span() { return {data_, shape_}; }
+
+  [[nodiscard]] bool canaries_live() const {
+    const auto* from = reinterpret_cast<const std::byte*>(data_);
+    const auto* to = reinterpret_cast<const std::byte*>(data_ + view().size());
+    const auto lives = [](std::byte one) { return one == canary; };
+    return std::all_of(static_cast<const std::byte*>(pages()), from, lives) &&
+           std::all_of(to, static_cast<const std::byte*>(pages()) + readable_, lives);
+  }
+
+ private:
+  Guarded(Edge edge, const Dimensions& shape) : shape_(shape) {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const auto size = static_cast<std::size_t>(TensorView<T, Rank>(nullptr, shape).size());
+    readable_ = std::max((size * sizeof(T) + page - 1) / page, std::size_t{1}) * page;
+    page_ = page;
+    start_ = static_cast<std::byte*>(mmap(nullptr, readable_ + 2 * page, PROT_READ | PROT_WRITE,
+                                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    std::fill_n(pages(), readable_, canary);
+    const std::size_t unused = readable_ - size * sizeof(T);
+    data_ = reinterpret_cast<T*>(pages() + (edge == Edge::end ? unused : 0));
+    std::fill_n(data_, size, kNan<T>);
+    mprotect(start_, page, PROT_NONE);
+    mprotect(pages() + readable_, page, PROT_NONE);
+  }
+
+  static constexpr std::byte canary{0xA5};
+  [[nodiscard]] std::byte* pages() const { return start_ + page_; }
+
+  Dimensions shape_;
+  std::size_t readable_ = 0, page_ = 0;
+  std::byte* start_ = nullptr;
+  T* data_ = nullptr;
+};
+
+}  // namespace support

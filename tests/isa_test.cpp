@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// Which kernels run: the best that the CPU has, or those that EIGENHEADS_ISA asks for. ctest runs
+// the contract and the golden data once on each (tests/CMakeLists.txt).
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <eigenheads/linear.hpp>
+
+#include "kernels/kernels.hpp"
+#include "support.hpp"
+
+namespace {
+
+using namespace support;
+using eh::InstructionSet;
+
+constexpr const char* kVariable = "EIGENHEADS_ISA";
+
+// Sets the variable to something else while it lives.
+class Asked {
+ public:
+  explicit Asked(const char* value) {
+    if (const char* before = std::getenv(kVariable)) before_ = before;
+    set(value);
+  }
+  Asked(const Asked&) = delete;
+  Asked& operator=(const Asked&) = delete;
+  ~Asked() { set(before_ ? before_->c_str() : nullptr); }
+
+ private:
+  static void set(const char* value) {
+    if (value == nullptr)
+      unsetenv(kVariable);
+    else
+      setenv(kVariable, value, 1);
+  }
+  std::optional<std::string> before_;
+};
+
+std::vector<InstructionSet> sets_that_run_here() {
+  std::vector<InstructionSet> sets;
+  for_each_instruction_set([&](auto, InstructionSet set) { sets.push_back(set); });
+  return sets;
+}
+
+TEST(InstructionSets, TheBestIsChosenUnlessOneIsAskedFor) {
+  const auto sets = sets_that_run_here();
+  const Asked nothing(nullptr);
+  EXPECT_EQ(eh::detail::choose_instruction_set(), *std::max_element(sets.begin(), sets.end()));
+  for (const InstructionSet set : sets) {
+    const Asked one(eh::name_of(set));
+    EXPECT_EQ(eh::detail::choose_instruction_set(), set);
+  }
+}
+
+TEST(InstructionSets, WhatThisCpuHasNotIsRefused) {
+  const auto sets = sets_that_run_here();
+  for (const std::string name : {"portable", "neon", "avx2", "avx512", "AVX2", "sse"}) {
+    const Asked one(name.c_str());
+    const bool runs = std::any_of(sets.begin(), sets.end(),
+                                  [&](InstructionSet set) { return name == eh::name_of(set); });
+    EXPECT_EQ(refusal([] { return eh::detail::choose_instruction_set(); }),
+              runs ? "not refused"
+                   : "eigenheads: EIGENHEADS_ISA is " + name +
+                         "; expected portable, neon, avx2 or avx512, and one that this CPU has");
+  }
+}
+
+// One for the whole process: weights are packed for it.
+TEST(InstructionSets, TheChoiceIsMadeOnce) {
+  const InstructionSet chosen = eh::instruction_set();
+  const char* asked = std::getenv(kVariable);
+  EXPECT_EQ(asked == nullptr || std::string(asked) == eh::name_of(chosen), true);
+  eh::Linear<float> linear({.in_features = 5, .out_features = 70});
+  const auto weight = linear.weight();
+  const Asked other(chosen == InstructionSet::portable ? nullptr : "portable");
+  EXPECT_EQ(eh::instruction_set(), chosen);
+  EXPECT_TRUE(same_bits(linear.weight(), weight));
+}
+
+}  // namespace

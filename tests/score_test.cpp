@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+// Score functions: those that ship and a caller's own, in attention and in the layer, against a
+// textbook; what they may not change; and scores at the ends of what numbers can say.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <eigenheads/attention.hpp>
+#include <eigenheads/attention_reference.hpp>
+
+#include "contract.hpp"
+#include "support.hpp"
+#include "textbook.hpp"
+
+namespace {
+
+using namespace support;
+using eh::Alibi, eh::chain, eh::Context, eh::Mask, eh::PlainScore, eh::ScoreBias;
+using eh::scaled_dot_product_attention, eh::ScorePosition, eh::Softcap;
+
+constexpr Index B = 2, H = 4, G = 2, D = 6, V = 5;
+
+template <class T>
+struct Inputs {
+  Inputs(Index queries, Index keys)
+      : Q(queries),
+        K(keys),
+        q(random_tensor<T>(1, B, H, Q, D)),
+        k(random_tensor<T>(2, B, G, K, D)),
+        v(random_tensor<T>(3, B, G, K, V)),
+        bias(random_tensor<T>(4, B, H, Q, K)),
+        slopes(random_tensor<T>(5, H)) {}
+
+  Index Q, K;
+  Tensor<T, 4> q, k, v, bias;
+  Tensor<T, 1> slopes;
+
+  // Scores up to 12, so that a cap of 3 is felt.
+  template <class Score>
+  [[nodiscard]] eh::AttentionResult<T> attend(const Mask& mask, const Score& score) const {
+    return scaled_dot_product_attention(q, k, v, mask, score, {.scale = 2});
+  }
+  [[nodiscard]] eh::AttentionResult<T> attend(const Mask& mask = {}) const {
+    return scaled_dot_product_attention(q, k, v, mask, {.scale = 2});
+  }
+};
+
+// Few rows, one task and several; one block of keys and several.
+template <class T>
+std::vector<Inputs<T>> calls() {
+  return {{3, 5}, {1, 300}, {2, 129}, {13, 65}, {20, 270}};
+}
+
+template <class T>
+bool same(const eh::AttentionResult<T>& a, const eh::AttentionResult<T>& b) {
+  return same_bits(a.output, b.output) && same_bits(a.lse, b.lse);
+}
+
+template <class T>
+class Scores : public testing::Test {};
+TYPED_TEST_SUITE(Scores, Scalars, ScalarNames);
+
+// The same function in twice the precision stands beside each.
+template <class T, class Visit>
+void for_each_score(const Inputs<T>& call, const Visit& visit) {
+  using W = Wide<T>;
+  const T cap = 3;
+  const Index first = call.K - call.Q;
+  const auto softcap = [cap](W s) { return W(cap) * std::tanh(s / W(cap)); };
+  const auto alibi = [&](W s, ScorePosition at) {
+    return s - W(call.slopes(at.h)) * std::abs(W(at.q + first - at.k));
+  };
+  const auto bias = [&](W s, ScorePosition at) { return s + W(call.bias(at.b, at.h, at.q, at.k)); };
+  const Alibi<T> our_alibi(call.slopes, first);
+  visit("softcap", Softcap<T>(cap), [&](W s, ScorePosition) { return softcap(s); });
+  visit("alibi", our_alibi, alibi);
+  visit("bias", ScoreBias<T>(call.bias), bias);
+  visit("softcap, then bias", chain(Softcap<T>(cap), ScoreBias<T>(call.bias)),
+        [&](W s, ScorePosition at) { return bias(softcap(s), at); });
+  visit("bias, then softcap", chain(ScoreBias<T>(call.bias), Softcap<T>(cap)),
+        [&](W s, ScorePosition at) { return softcap(bias(s, at)); });
+  visit("three", chain(our_alibi, Softcap<T>(cap), our_alibi),
+        [&](W s, ScorePosition at) { return alibi(softcap(alibi(s, at)), at); });
+  // Each coordinate of the position counts.
+  const auto own = [](auto s, ScorePosition at) {
+    using S = decltype(s);
+    return s + S(at.b + 2 * at.h) / 4 - S((3 * at.q + at.k) % 7) / 8;
+  };
+  visit("a caller's own", own, own);
+}
+
+TYPED_TEST(Scores, AreWhatTheTextbookSays) {
+  using T = TypeParam;
+  for (const auto& call : calls<T>())
+    for_each_score(call, [&](const char* name, const auto& score, const auto& exact_score) {
+      for (PairMask& pairs : example_masks(B, call.Q, call.K, 6)) {
+        SCOPED_TRACE(name + (": " + pairs.text()));
+        const auto got = call.attend(pairs.mask(), score);
+        const auto exact = textbook<T>(call.q, call.k, call.v, pairs, 2, exact_score);
+        ASSERT_TRUE(within(got.output, exact.output, exact.output_bound));
+        ASSERT_TRUE(within(got.lse, exact.lse, exact.lse_bound));
+        const auto reference =
+            eh::attention_reference<T>(call.q, call.k, call.v, pairs.mask(), T(2), score);
+        ASSERT_TRUE(within(reference.output, exact.output, exact.output_bound));
+        ASSERT_TRUE(within(reference.weights, exact.weights, exact.weights_bound));
+      }
+    });
+}
+
+TYPED_TEST(Scores, OfNoEffectChangeNoBit) {
+  using T = TypeParam;
+  for (const auto& call : calls<T>())
+    for (const PairMask& pairs : example_masks(B, call.Q, call.K, 6)) {
+      SCOPED_TRACE(pairs.text());
+      const Mask mask = pairs.mask();
+      const auto plain = call.attend(mask);
+      const auto zeros = constant_tensor<T>(0, B, H, call.Q, call.K);
+      const auto zero = constant_tensor<T>(0, 1, 1, 1, 1);
+      const auto no_slopes = constant_tensor<T>(0, H);
+      ASSERT_TRUE(same(call.attend(mask, PlainScore{}), plain));
+      ASSERT_TRUE(same(call.attend(mask, ScoreBias<T>(zeros)), plain));
+      ASSERT_TRUE(same(call.attend(mask, ScoreBias<T>(zero)), plain));
+      ASSERT_TRUE(same(call.attend(mask, Alibi<T>(no_slopes)), plain));
+      ASSERT_TRUE(same(call.attend(mask, chain(PlainScore{}, ScoreBias<T>(zeros))), plain));
+      ASSERT_TRUE(same(call.attend(mask, [](T s, ScorePosition) { return s; }), plain));
+    }
+}
+
+TYPED_TEST(Scores, ABiasOfEveryBroadcastShapeIsTheWholeBias) {
+  using T = TypeParam;
+  for (const auto& call : calls<T>())
+    for (int axes = 0; axes < 16; ++axes) {
+      const auto one_or = [axes](int axis, Index n) { return (axes >> axis & 1) != 0 ? 1 : n; };
+      const auto bias =
+          random_tensor<T>(7, one_or(0, B), one_or(1, H), one_or(2, call.Q), one_or(3, call.K));
+      SCOPED_TRACE(testing::PrintToString(bias.dimensions()));
+      Tensor<T, 4> whole(B, H, call.Q, call.K);
+      const auto at = [&](std::size_t axis, Index i) { return bias.dimension(axis) == 1 ? 0 : i; };
+      for (Index b = 0; b < B; ++b)
+        for (Index h = 0; h < H; ++h)
+          for (Index q = 0; q < call.Q; ++q)
+            for (Index k = 0; k < call.K; ++k)
+              whole(b, h, q, k) = bias(at(0, b), at(1, h), at(2, q), at(3, k));
+      for (const PairMask& pairs : example_masks(B, call.Q, call.K, 6))
+        ASSERT_TRUE(same(call.attend(pairs.mask(), ScoreBias<T>(bias)),
+                         call.attend(pairs.mask(), ScoreBias<T>(whole))));
+    }
+}
+
+// S2.08: -inf hides a key, as `allowed` does, a whole row of keys too.
+TYPED_TEST(Scores, MinusInfinityHidesAKey) {
+  using T = TypeParam;
+  for (const auto& call : calls<T>()) {
+    auto allowed = constant_tensor<bool>(true, B, H, call.Q, call.K);
+    auto bias = constant_tensor<T>(0, B, H, call.Q, call.K);
+    for (Index i = 0; i < bias.size(); ++i)
+      if (i % 7 % 2 == 0 || i / call.K % 5 == 3) {
+        allowed.data()[i] = false;
+        bias.data()[i] = -kInf<T>;
+      }
+    for (const PairMask& pairs : example_masks(B, call.Q, call.K, 6)) {
+      SCOPED_TRACE(pairs.text());
+      Mask mask = pairs.mask();
+      const auto by_bias = call.attend(mask, ScoreBias<T>(bias));
+      mask.allowed = allowed;
+      ASSERT_TRUE(same(by_bias, call.attend(mask)));
+    }
+  }
+}
+
+// What hides a key hides its value too: half of the keys are hidden from all.
+TYPED_TEST(Scores, WhatLiesBehindMinusInfinityIsNotObservable) {
+  using T = TypeParam;
+  for (auto& call : calls<T>()) {
+    auto bias = call.bias;
+    for (Index i = 0; i < bias.size(); ++i)
+      if (i % call.K % 2 == 0) bias.data()[i] = -kInf<T>;
+    const auto clean = call.attend({}, ScoreBias<T>(bias));
+    for (Index i = 0; i < call.v.size(); ++i)
+      if (i / V % call.K % 2 == 0) call.v.data()[i] = i % 3 == 0 ? kNan<T> : kInf<T>;
+    ASSERT_TRUE(same(call.attend({}, ScoreBias<T>(bias)), clean)) << "K " << call.K;
+  }
+}
+
+TYPED_TEST(Scores, InfinityAndNanReachTheirQueryAlone) {
+  using T = TypeParam;
+  for (const auto& call : calls<T>()) {
+    const auto clean = call.attend({}, ScoreBias<T>(call.bias));
+    for (const T bad : {kInf<T>, kNan<T>})
+      for (const Index key : {Index{0}, call.K / 2, call.K - 1}) {
+        auto bias = call.bias;
+        bias(1, 2, call.Q / 2, key) = bad;
+        const auto got = call.attend({}, ScoreBias<T>(bias));
+        for (Index b = 0; b < B; ++b)
+          for (Index h = 0; h < H; ++h)
+            for (Index q = 0; q < call.Q; ++q)
+              if (b == 1 && h == 2 && q == call.Q / 2)
+                ASSERT_TRUE(all_are(row(got.output, b, h, q), kNan<T>)) << bad << ' ' << key;
+              else
+                ASSERT_TRUE(same_bits(row(got.output, b, h, q), row(clean.output, b, h, q)));
+      }
+  }
+}
+
+// S3.07, S2.09: biases that leave nothing of the scores, or of the other keys.
+TYPED_TEST(Scores, HugeBiases) {
+  using T = TypeParam;
+  for (const auto& call : calls<T>())
+    for (const PairMask& pairs : example_masks(B, call.Q, call.K, 6)) {
+      SCOPED_TRACE(pairs.text());
+      const auto lowest = constant_tensor<T>(Limits<T>::lowest(), 1, 1, 1, 1);
+      auto no_scores = call;
+      std::fill_n(no_scores.q.data(), no_scores.q.size(), T(0));
+      const auto mean = no_scores.attend(pairs.mask());
+      const auto got = call.attend(pairs.mask(), ScoreBias<T>(lowest));
+      ASSERT_TRUE(same_bits(got.output, mean.output));
+      auto bias = constant_tensor<T>(-Limits<T>::max() * T(0.9), 1, 1, 1, call.K);
+      const Index key = call.K * 2 / 3;
+      bias(0, 0, 0, key) = Limits<T>::max() * T(0.9);
+      const auto one = call.attend(pairs.mask(), ScoreBias<T>(bias));
+      for (Index b = 0; b < B; ++b)
+        for (Index q = 0; q < call.Q; ++q)
+          if (pairs.visible(b, q, key)) {
+            ASSERT_TRUE(same_bits(row(one.output, b, 3, q), row(call.v, b, 1, key)));
+          } else {
+            ASSERT_TRUE(same_bits(row(one.output, b, 3, q), row(mean.output, b, 3, q)));
+          }
+    }
+}
+
+// 1 / cap may overflow, or lose bits.
+TYPED_TEST(Scores, ACapOfAnySizeGivesNumbers) {
+  using T = TypeParam;
+  for (const T cap : {Limits<T>::denorm_min(), Limits<T>::min(), T(1), Limits<T>::max()})
+    for (const T score : {T(0), Limits<T>::min(), T(1), T(-1e30)}) {
+      const T got = Softcap<T>(cap)(score, ScorePosition{});
+      EXPECT_LE(std::abs(got), std::min(cap, std::abs(score) * (1 + 4 * Limits<T>::epsilon())))
+          << cap << ' ' << score;
+      EXPECT_TRUE(score == 0 || got == 0 || (got < 0) == (score < 0));
+    }
+}
+
+}  // namespace
