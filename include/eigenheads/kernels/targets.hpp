@@ -20,19 +20,12 @@
 #include <type_traits>
 #include <utility>
 
-#include <eigenheads/float_bits.hpp>         // is_finite, BitsOf
-#include <eigenheads/kernels/arguments.hpp>  // AttentionCall, HeadLayout
-#include <eigenheads/mask.hpp>               // KeyRange
-#include <eigenheads/score.hpp>              // ScorePosition, PlainScore
-#include <eigenheads/shape.hpp>              // refuse
-
-#if defined(__x86_64__)
-#define EIGENHEADS_X86 1
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#define EIGENHEADS_NEON 1
-#include <arm_neon.h>
-#endif
+#include <eigenheads/float_bits.hpp>               // is_finite, BitsOf
+#include <eigenheads/kernels/arguments.hpp>        // AttentionCall, HeadLayout
+#include <eigenheads/kernels/simd/intrinsics.hpp>  // immintrin.h or arm_neon.h
+#include <eigenheads/mask.hpp>                     // KeyRange
+#include <eigenheads/score.hpp>                    // ScorePosition, PlainScore
+#include <eigenheads/shape.hpp>                    // refuse
 
 // Sizes are signed in here, as Eigen's; an array of such a length is not worth a cast each time.
 #pragma GCC diagnostic push
