@@ -4,8 +4,8 @@
 #include <array>
 #include <string>
 
-#include <eigenheads/attention_reference.hpp>
 #include <eigenheads/attention.hpp>
+#include <eigenheads/attention_reference.hpp>
 
 #include "support.hpp"
 #include "textbook.hpp"

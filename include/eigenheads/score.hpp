@@ -122,16 +122,16 @@ template <Scalar T>
 class Softcap {
  public:
   // Throws std::invalid_argument unless cap is finite and above 0.
-  explicit Softcap(T cap) : cap_(cap), reciprocal_(1 / cap) {
+  explicit Softcap(T cap) : cap_(cap) {
     if (!detail::is_finite(cap) || !(cap > 0))
       detail::refuse("Softcap: cap is " + std::to_string(cap) + "; expected more than 0");
   }
   EIGEN_ALWAYS_INLINE T operator()(T score, ScorePosition) const {
-    return cap_ * detail::tanh(score * reciprocal_);
+    return cap_ * detail::tanh(score / cap_);  // 1 / cap may overflow
   }
 
  private:
-  T cap_, reciprocal_;
+  T cap_;
 };
 
 // score - slope[h] * |q - k|, with q counted from `first_query`: that of query 0 among the keys, K
