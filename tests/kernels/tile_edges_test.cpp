@@ -147,8 +147,8 @@ TYPED_TEST(TileEdges, AttentionOfAnyHeadSize) {
 TYPED_TEST(TileEdges, FewQueriesOverManyKeysOnAnyNumberOfThreads) {
   using T = TypeParam;
   Context two(2), three(3), five(5);
-  for (const Index Q : {1, 2, 4, 5, 13, 48, 49})
-    for (const Index K : {127, 128, 129, 255, 256, 257, 513, 1100})
+  for (const Index Q : {1, 2, 5, 48})
+    for (const Index K : {128, 129, 257, 513, 1100})
       for (PairMask& pairs : example_masks(2, Q, K, static_cast<std::uint64_t>(Q + K)))
         for (const bool has_holes : {false, true}) {
           if (has_holes) {
