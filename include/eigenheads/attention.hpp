@@ -50,10 +50,9 @@ template <Scalar T>
                              values.dimension(3)};
   require_shape("keys", keys, "[B, G, K, D]", {shape.B, any, any, shape.D});
   require_shape("values", values, "[B, G, K, V]", {shape.B, shape.G, shape.K, any});
-  if (shape.D == 0) refuse("queries has a head size of 0; expected 1 or more");
+  if (shape.D == 0) refuse({"queries has a head size of 0; expected 1 or more"});
   if (shape.H > 0 && (shape.G == 0 || shape.H % shape.G != 0))
-    refuse("keys has " + std::to_string(shape.G) + " heads; expected a divisor of the queries' " +
-           std::to_string(shape.H));
+    refuse({"keys has ", shape.G, " heads; expected a divisor of the queries' ", shape.H});
   return shape;
 }
 
@@ -68,7 +67,7 @@ template <Scalar T>
 [[nodiscard]] T attention_scale(const AttentionOptions& options, Index head_size) {
   const double scale = options.scale.value_or(1 / std::sqrt(static_cast<double>(head_size)));
   if (!is_finite(scale) || std::abs(scale) > static_cast<double>((std::numeric_limits<T>::max)()))
-    refuse("scale is " + number_text(scale) + "; expected a finite number");
+    refuse({"scale is ", number_text(scale), "; expected a finite number"});
   return static_cast<T>(scale);
 }
 
@@ -98,8 +97,8 @@ requires ScoreFunction<Score, element_of<Queries>>
   detail::attend<T>(
       {shape, scale, &bound, q.data(), k.data(), v.data(),
        detail::HeadLayout<T>::heads_apart(result.output.data(), shape.Q, shape.H, shape.V),
-       result.lse.data(), nullptr},
-      score, context);
+       result.lse.data(), nullptr, detail::score_row<T>(score)},
+      context);
   return result;
 }
 template <TensorOfRank<4> Queries, TensorOfRank<4> Keys, TensorOfRank<4> Values>
@@ -188,7 +187,7 @@ class DotProductAttention {
         {shape, detail::attention_scale<T>({}, D), &bound, queries.data(), keys.data(),
          values.data(), detail::HeadLayout<T>::heads_apart(output.data(), shape.Q, 1, shape.V),
          nullptr, weights == nullptr ? nullptr : weights->data()},
-        PlainScore{}, context);
+        context);
     return output;
   }
 

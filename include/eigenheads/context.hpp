@@ -6,19 +6,16 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
-#include <cstdint>
-#include <exception>
 #include <memory>
-#include <mutex>
 #include <new>
-#include <string>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/ThreadPool>
 
-#include <eigenheads/shape.hpp>   // refuse
-#include <eigenheads/tensor.hpp>  // Index
+#include <eigenheads/crew.hpp>         // Crew, Work, Task
+#include <eigenheads/shape.hpp>        // refuse
+#include <eigenheads/tensor.hpp>       // Index
+#include <eigenheads/thread_pool.hpp>  // ThreadPool
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -56,19 +53,20 @@ class Context;
 namespace detail {
 template <class T>
 struct AttentionCall;
-template <class T, class Score>
-void attend(AttentionCall<T> call, const Score& score, Context& context);
+template <class T>
+void attend(AttentionCall<T> call, Context& context);
 }  // namespace detail
 
 class Context {
  public:
-  // `threads` counts the calling one. Throws std::invalid_argument below 1.
+  // `threads` counts the calling one. Throws std::invalid_argument below 1, std::runtime_error if
+  // the system does not start so many. In the child of a fork, calls run on the calling thread
+  // alone.
   explicit Context(int threads = 1) : threads_(threads) {
-    if (threads < 1)
-      detail::refuse("Context: threads is " + std::to_string(threads) + "; expected 1 or more");
+    if (threads < 1) detail::refuse({"Context: threads is ", threads, "; expected 1 or more"});
     if (threads > 1) {
-      own_pool_ = std::make_unique<Eigen::ThreadPool>(threads - 1);
-      pool_ = own_pool_.get();
+      own_pool_ = std::make_unique<detail::ThreadPool>(threads - 1);
+      pool_ = own_pool_->get();
     }
   }
 
@@ -108,155 +106,34 @@ class Context {
   // then left out. Allocates nothing, and takes no lock where one thread is enough.
   template <class Body>
   void parallel_for(Index count, const Body& body) {
-    const Index helpers = (std::min)(static_cast<Index>(threads_ - 1), count - 1);
-    if (helpers <= 0 || pool_->CurrentThreadId() >= 0) {
-      for (Index i = 0; i < count; ++i) run(body, i, 0);
-      return;
-    }
-    Loop<Body> loop(count, body);
-    crew_->work_on(loop, *pool_, helpers);
-    loop.rethrow();
+    run_all(count, {&body, [](const void* of, Index i, int thread) {
+                      if constexpr (std::is_invocable_v<const Body&, Index, int>)
+                        (*static_cast<const Body*>(of))(i, thread);
+                      else
+                        (*static_cast<const Body*>(of))(i);
+                    }});
   }
 
  private:
-  template <class Body>
-  static void run(const Body& body, Index i, int thread) {
-    if constexpr (std::is_invocable_v<const Body&, Index, int>)
-      body(i, thread);
-    else
-      body(i);
+  void run_all(Index count, detail::Task task) {
+    const Index helpers = (std::min)(static_cast<Index>(threads_ - 1), count - 1);
+    if (helpers <= 0 || pool_->CurrentThreadId() >= 0 ||
+        (own_pool_ != nullptr && !own_pool_->is_running())) {
+      for (Index i = 0; i < count; ++i) task(i, 0);
+      return;
+    }
+    detail::Work work(count, task);
+    crew_->work_on(work, *pool_, helpers);
+    work.rethrow();
   }
 
-  // The work of one parallel_for, on the caller's stack.
-  struct Work {
-    virtual void take_part(int thread) = 0;
-
-   protected:
-    ~Work() = default;
-  };
-
-  template <class Body>
-  class Loop final : public Work {
-   public:
-    Loop(Index count, const Body& body) : count_(count), body_(body) {}
-
-    void take_part(int thread) override {
-#if defined(__cpp_exceptions)
-      try {
-        take_all(thread);
-      } catch (...) {
-        next_ = count_;
-        const std::lock_guard lock(mutex_);
-        if (!error_) error_ = std::current_exception();
-      }
-#else
-      take_all(thread);
-#endif
-    }
-    void rethrow() const {
-      if (error_) std::rethrow_exception(error_);
-    }
-
-   private:
-    void take_all(int thread) {
-      for (Index i = next_++; i < count_; i = next_++) run(body_, i, thread);
-    }
-
-    const Index count_;
-    const Body& body_;
-    std::atomic<Index> next_{0};
-    std::mutex mutex_;
-    std::exception_ptr error_;
-  };
-
-  // Helpers may come late, or never if the caller's pool is busy for ever: the caller waits for
-  // none that has not begun. One that comes too late finds other work or none, so what it looks at
-  // outlives the context: whoever leaves last deletes it.
-  class Crew {
-   public:
-    void work_on(Work& work, Eigen::ThreadPoolInterface& pool, Index helpers) {
-      {
-        const std::lock_guard lock(mutex_);
-        work_ = &work;
-        number_ = ++works_;
-        joined_ = 0;
-      }
-      const Closing closing{this};
-      for (Index i = 0; i < helpers; ++i) {
-        Reference reference(this);
-        pool.Schedule([crew = this, number = number_] { crew->help(number); });
-        reference.crew = nullptr;  // it is the helper's now
-      }
-      work.take_part(0);
-    }
-
-    void leave() {
-      bool is_last;
-      {
-        const std::lock_guard lock(mutex_);
-        is_last = --references_ == 0;
-      }
-      if (is_last) delete this;
-    }
-
-   private:
-    struct Reference {
-      explicit Reference(Crew* joined) : crew(joined) {
-        const std::lock_guard lock(crew->mutex_);
-        ++crew->references_;
-      }
-      ~Reference() {
-        if (crew != nullptr) crew->leave();
-      }
-      Crew* crew;
-    };
-    // No helper begins any more, and all that did have finished.
-    struct Closing {
-      Crew* crew;
-      ~Closing() {
-        std::unique_lock lock(crew->mutex_);
-        crew->work_ = nullptr;
-        crew->all_done_.wait(lock, [this] { return crew->at_work_ == 0; });
-      }
-    };
-
-    void help(std::uint64_t number) {
-      Work* work = nullptr;
-      int thread = 0;
-      {
-        const std::lock_guard lock(mutex_);
-        if (work_ != nullptr && number_ == number) {
-          work = work_;
-          thread = ++joined_;
-          ++at_work_;
-        }
-      }
-      if (work != nullptr) {
-        work->take_part(thread);
-        const std::lock_guard lock(mutex_);
-        --at_work_;
-        all_done_.notify_one();
-      }
-      leave();
-    }
-
-    std::mutex mutex_;
-    std::condition_variable all_done_;
-    Work* work_ = nullptr;
-    std::uint64_t number_ = 0, works_ = 0;
-    int joined_ = 0, at_work_ = 0, references_ = 1;
-  };
-  struct Leave {
-    void operator()(Crew* crew) const { crew->leave(); }
-  };
-
-  template <class T, class Score>
-  friend void detail::attend(detail::AttentionCall<T>, const Score&, Context&);
+  template <class T>
+  friend void detail::attend(detail::AttentionCall<T>, Context&);
 
   std::atomic<Index> row_by_row_{0};
   int threads_;
-  std::unique_ptr<Crew, Leave> crew_{new Crew};
-  std::unique_ptr<Eigen::ThreadPool> own_pool_;  // its threads end before the crew is left
+  std::unique_ptr<detail::Crew, detail::Leave> crew_{new detail::Crew};
+  std::unique_ptr<detail::ThreadPool> own_pool_;  // its threads end before the crew is left
   Eigen::ThreadPoolInterface* pool_ = nullptr;
   std::array<detail::Buffer, static_cast<std::size_t>(detail::Scratch::count)> scratch_;
 };

@@ -26,7 +26,7 @@ class Dropout {
   // Throws std::invalid_argument unless 0 <= p < 1.
   explicit Dropout(double p = 0) : p_(p) {
     if (!detail::is_finite(p) || p < 0 || p >= 1)
-      detail::refuse("dropout is " + detail::number_text(p) + "; expected 0 <= dropout < 1");
+      detail::refuse({"dropout is ", detail::number_text(p), "; expected 0 <= dropout < 1"});
   }
 
   [[nodiscard]] double p() const { return p_; }

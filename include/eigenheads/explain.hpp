@@ -56,22 +56,21 @@ template <Scalar T>
                           product(told.projected_keys, keys.dimension(2), G * D) +
                           product(told.projected_keys, layer.W_v.in_features(), G * D) +
                           product(told.projected_queries, H * D, layer.num_hiddens());
-  detail::with_kernels([&]<class Kernels>(Kernels) {
-    const Index rows = H / G * Q;
-    const bool packs_itself = rows <= detail::query_block;
-    told.path = !packs_itself                       ? "packed once"
-                : rows <= Kernels::rows_read_direct ? "direct"
-                                                    : "packed block by block";
-    told.tile_rows = Kernels::rows_a_tile;
-    told.tile_columns = Kernels::template width<T>;
-    told.query_block = detail::query_block;
-    told.key_block = Kernels::template keys_a_block<T>;
-    detail::AttentionCall<T> call{};
-    call.shape = {B, H, G, Q, K, D, D};
-    told.scratch_bytes = static_cast<Index>(sizeof(T)) *
-                         (2 * B * H * Q * D + 2 * B * G * K * D +
-                          context.threads() * Kernels::task_size(call, packs_itself));
-  });
+  const auto kernels = detail::attention_kernels<T>();
+  const Index rows = H / G * Q;
+  const bool packs_itself = rows <= detail::query_block;
+  told.path = !packs_itself              ? "packed once"
+              : rows <= detail::few_rows ? "direct"
+                                         : "packed block by block";
+  told.tile_rows = kernels.tile_rows;
+  told.tile_columns = kernels.panel_width;
+  told.query_block = detail::query_block;
+  told.key_block = kernels.key_block;
+  detail::AttentionCall<T> call{};
+  call.shape = {B, H, G, Q, K, D, D};
+  told.scratch_bytes =
+      static_cast<Index>(sizeof(T)) * (2 * B * H * Q * D + 2 * B * G * K * D +
+                                       context.threads() * kernels.task_size(call, packs_itself));
   return told;
 }
 

@@ -20,8 +20,8 @@ template <TensorOfRank<3> X>
   require_shape("transpose_qkv: x", view, "[B, Q, E]", {any, any, any});
   const Index B = view.dimension(0), Q = view.dimension(1), E = view.dimension(2);
   if (num_heads < 1 || E % num_heads != 0)
-    detail::refuse("transpose_qkv: num_heads is " + std::to_string(num_heads) +
-                   "; expected a positive divisor of E = " + std::to_string(E));
+    detail::refuse(
+        {"transpose_qkv: num_heads is ", num_heads, "; expected a positive divisor of E = ", E});
   const Index H = num_heads, D = E / H;
   auto heads = detail::make_tensor<element_of<X>>("heads", std::array{B * H, Q, D});
   for (Index b = 0; b < B; ++b)
@@ -39,8 +39,8 @@ template <TensorOfRank<3> X>
   const TensorView view(heads);
   require_shape("transpose_output: heads", view, "[B * H, Q, D]", {any, any, any});
   if (num_heads < 1 || view.dimension(0) % num_heads != 0)
-    detail::refuse("transpose_output: num_heads is " + std::to_string(num_heads) +
-                   "; expected a positive divisor of B * H = " + std::to_string(view.dimension(0)));
+    detail::refuse({"transpose_output: num_heads is ", num_heads,
+                    "; expected a positive divisor of B * H = ", view.dimension(0)});
   const Index H = num_heads, B = view.dimension(0) / H, Q = view.dimension(1),
               D = view.dimension(2);
   auto x = detail::make_tensor<element_of<X>>("output", std::array{B, Q, H * D});

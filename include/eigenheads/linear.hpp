@@ -39,11 +39,10 @@ class Linear {
         stream_(random_stream(std::string(name) + ".weight")),
         has_bias_(options.bias) {
     if (options.out_features < 1)
-      detail::refuse("Linear: out_features is " + std::to_string(options.out_features) +
-                     "; expected 1 or more");
+      detail::refuse({"Linear: out_features is ", options.out_features, "; expected 1 or more"});
     if (options.in_features < 0)
-      detail::refuse("Linear: in_features is " + std::to_string(options.in_features) +
-                     "; expected 1 or more, or 0 to take it from the first input");
+      detail::refuse({"Linear: in_features is ", options.in_features,
+                      "; expected 1 or more, or 0 to take it from the first input"});
     if (has_bias_) {
       bias_ = detail::make_tensor<T>("bias", std::array{out_features_});
       bias_.setZero();
@@ -60,8 +59,8 @@ class Linear {
   void initialize(Index in_features) {
     if (!is_lazy() && in_features == this->in_features()) return;
     if (!is_lazy() || in_features < 1)
-      detail::refuse("Linear: in_features is " + std::to_string(in_features) + "; expected " +
-                     (is_lazy() ? "1 or more" : std::to_string(this->in_features())));
+      detail::refuse({"Linear: in_features is ", in_features, "; expected ",
+                      (is_lazy() ? "1 or more" : std::to_string(this->in_features()))});
     auto weight = detail::make_tensor<T>("weight", std::array{out_features_, in_features});
     const double bound = std::sqrt(6.0 / static_cast<double>(in_features + out_features_));
     for (Index i = 0; i < weight.size(); ++i)
@@ -73,7 +72,7 @@ class Linear {
   [[nodiscard]] Tensor<T, 2> weight() const {
     require_initialized();
     auto weight = detail::make_tensor<T>("weight", std::array{out_features_, in_features()});
-    const Index W = detail::panel_width<T>();
+    const Index W = detail::projection_kernels<T>().panel_width;
     for (Index o = 0; o < out_features_; ++o)
       for (Index i = 0; i < in_features_; ++i)
         weight(o, i) = panels_[static_cast<std::size_t>((o / W * in_features_ + i) * W + o % W)];
@@ -84,7 +83,7 @@ class Linear {
   void set_weight(TensorView<T, 2> weight) {
     require_shape("weight", weight, "[out_features, in_features]",
                   {out_features_, is_lazy() ? any : in_features()});
-    if (weight.dimension(1) == 0) detail::refuse("weight: in_features is 0; expected 1 or more");
+    if (weight.dimension(1) == 0) detail::refuse({"weight: in_features is 0; expected 1 or more"});
     store(weight);
   }
 
@@ -150,9 +149,9 @@ class Linear {
  private:
   void require_initialized() const {
     if (is_lazy())
-      detail::raise<std::logic_error>(
-          "Linear: in_features is not known yet; call it once on a non-const layer, or "
-          "initialize(in_features)");
+      detail::refuse<std::logic_error>(
+          {"Linear: in_features is not known yet; call it once on a non-const layer, or "
+           "initialize(in_features)"});
   }
   template <int Rank>
   void require_input(TensorView<T, Rank> x) const {
@@ -161,18 +160,16 @@ class Linear {
     require_shape("x", x, "[..., in_features]", expected);
   }
   void require_bias() const {
-    if (!has_bias_) detail::raise<std::logic_error>("Linear: this layer was made without a bias");
+    if (!has_bias_)
+      detail::refuse<std::logic_error>({"Linear: this layer was made without a bias"});
   }
 
   void store(TensorView<T, 2> weight) {
     const Index in_features = weight.dimension(1);
-    detail::with_kernels([&]<class Kernels>(Kernels) {
-      const Index rows =
-          detail::blocks_of(out_features_, Kernels::template width<T>) * Kernels::template width<T>;
-      panels_.resize(static_cast<std::size_t>(rows * in_features));
-      Kernels::pack_rows(weight.data(), in_features, Index{0}, out_features_, in_features,
-                         panels_.data());
-    });
+    const auto kernels = detail::projection_kernels<T>();
+    const Index W = kernels.panel_width, rows = detail::blocks_of(out_features_, W) * W;
+    panels_.resize(static_cast<std::size_t>(rows * in_features));
+    kernels.pack_rows(weight.data(), in_features, 0, out_features_, in_features, panels_.data());
     in_features_ = in_features;
   }
 

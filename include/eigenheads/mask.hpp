@@ -86,8 +86,7 @@ class ValidLens {
   // Every sequence n times in a row, as torch.repeat_interleave: lengths for a batch of B * n
   // heads.
   [[nodiscard]] ValidLens repeat_interleave(Index n) const {
-    if (n < 0)
-      detail::refuse("repeat_interleave: n is " + std::to_string(n) + "; expected 0 or more");
+    if (n < 0) detail::refuse({"repeat_interleave: n is ", n, "; expected 0 or more"});
     ValidLens repeated;
     repeated.rank_ = rank_;
     repeated.sequences_ = sequences_ * n;
@@ -105,23 +104,20 @@ class ValidLens {
                     const char* counted = "keys") const {
     if (rank_ == 0) return;
     if (sequences() != B || (rank_ == 2 && queries_ != Q))
-      detail::refuse(std::string(name) + " has shape " + shape_text() +
-                     "; expected [B] = " + detail::shape_text(std::array{B}) +
-                     " or [B, Q] = " + detail::shape_text(std::array{B, Q}));
+      detail::refuse({name, " has shape ", shape_text(), "; expected [B] = ", std::array{B},
+                      " or [B, Q] = ", std::array{B, Q}});
     for (std::size_t i = 0; i < lens_.size(); ++i)
       if (lens_[i] < 0 || lens_[i] > limit)
-        detail::refuse(name + position_text(static_cast<Index>(i)) + " is " +
-                       std::to_string(lens_[i]) + "; expected 0 to the number of " + counted +
-                       ", " + std::to_string(limit));
+        detail::refuse({name, position_text(static_cast<Index>(i)), " is ", lens_[i],
+                        "; expected 0 to the number of ", counted, ", ", limit});
   }
 
  private:
   template <class Row>
   void append_row(const Row& row) {
     if (sequences_ > 0 && static_cast<Index>(row.size()) != queries_)
-      detail::refuse("valid_lens: row " + std::to_string(sequences_) + " has " +
-                     std::to_string(row.size()) + " lengths; expected " + std::to_string(queries_) +
-                     " as in the rows before it");
+      detail::refuse({"valid_lens: row ", sequences_, " has ", row.size(), " lengths; expected ",
+                      queries_, " as in the rows before it"});
     queries_ = static_cast<Index>(row.size());
     ++sequences_;
     for (const auto length : row) lens_.push_back(static_cast<Index>(length));
@@ -179,9 +175,8 @@ class Allowed {
     if (!is_given_) return;
     for (std::size_t axis = 0; axis < 4; ++axis)
       if (shape_[axis] != 1 && shape_[axis] != call[axis])
-        detail::refuse("allowed has shape " + detail::shape_text(shape_) +
-                       "; expected [B, H, Q, K] = " + detail::shape_text(call) +
-                       ", or 1 for any of them");
+        detail::refuse({"allowed has shape ", shape_, "; expected [B, H, Q, K] = ", call,
+                        ", or 1 for any of them"});
   }
 
  private:
@@ -215,21 +210,20 @@ class BoundMask {
         shift_(mask.causal == Causal::bottom_right ? K - Q : 0) {
     mask.valid_lens.require_fits(B, Q, K);
     if (mask.query_lens.rank() == 2)
-      detail::refuse("query_lens has one length a query; expected [B] = " +
-                     detail::shape_text(std::array{B}));
+      detail::refuse({"query_lens has one length a query; expected [B] = ", std::array{B}});
     if (mask.query_lens.rank() == 1 && mask.query_lens.sequences() != B)
-      detail::refuse("query_lens has shape " + mask.query_lens.shape_text() +
-                     "; expected [B] = " + detail::shape_text(std::array{B}));
+      detail::refuse({"query_lens has shape ", mask.query_lens.shape_text(),
+                      "; expected [B] = ", std::array{B}});
     mask.query_lens.require_fits(B, Q, Q, "query_lens", "queries");
     mask.allowed.require_fits({B, H, Q, K});
     const auto [left, right] = mask.window;
     if (left < -1 || right < -1)
-      detail::refuse("window is {" + std::to_string(left) + ", " + std::to_string(right) +
-                     "}; expected -1 (unlimited) or more on either side");
+      detail::refuse(
+          {"window is {", left, ", ", right, "}; expected -1 (unlimited) or more on either side"});
     if (mask.causal == Causal::none && (left >= 0 || right >= 0) && Q != K)
-      detail::refuse("a window over " + std::to_string(Q) + " queries and " + std::to_string(K) +
-                     " keys needs causal top_left or bottom_right, to say which key stands beside "
-                     "which query");
+      detail::refuse({"a window over ", Q, " queries and ", K,
+                      " keys needs causal top_left or bottom_right, to say which key stands beside "
+                      "which query"});
   }
   BoundMask(const Mask&&, Index, Index, Index, Index = 1) = delete;
 

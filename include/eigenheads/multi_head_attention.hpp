@@ -33,13 +33,41 @@ struct MultiHeadAttentionOptions {
   Index head_size = 0;     // 0: num_hiddens / num_heads
 };
 
+namespace detail {
+
+// Options whose zeros have been replaced by what they stand for. Throws std::invalid_argument for
+// those that cannot be.
+[[nodiscard]] inline MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
+  const auto require = [](bool holds, const char* name, Index got, const std::string& expected) {
+    if (!holds) refuse({"MultiHeadAttention: ", name, " is ", got, "; expected ", expected});
+  };
+  require(options.num_hiddens > 0, "num_hiddens", options.num_hiddens, "1 or more");
+  require(options.num_heads > 0, "num_heads", options.num_heads, "1 or more");
+  require(options.num_kv_heads >= 0, "num_kv_heads", options.num_kv_heads, "0 or more");
+  require(options.head_size >= 0, "head_size", options.head_size, "0 or more");
+  require(options.query_size >= 0, "query_size", options.query_size, "0 or more");
+  require(options.key_size >= 0, "key_size", options.key_size, "0 or more");
+  require(options.value_size >= 0, "value_size", options.value_size, "0 or more");
+  const std::string heads = std::to_string(options.num_heads);
+  require(options.head_size > 0 || options.num_hiddens % options.num_heads == 0, "num_hiddens",
+          options.num_hiddens, "a multiple of num_heads = " + heads + ", or a head_size");
+  if (options.num_kv_heads == 0) options.num_kv_heads = options.num_heads;
+  if (options.head_size == 0) options.head_size = options.num_hiddens / options.num_heads;
+  require(options.num_heads % options.num_kv_heads == 0, "num_kv_heads", options.num_kv_heads,
+          "a divisor of num_heads = " + heads);
+  require_size<float>("W_q.weight", std::array{options.num_heads, options.head_size});
+  return options;
+}
+
+}  // namespace detail
+
 template <Scalar T>
 class MultiHeadAttention {
  public:
   // Weights depend on (seed, parameter name, shape) alone: a lazy layer ends with an eager one's
   // bits. Throws std::invalid_argument for options that cannot be.
   explicit MultiHeadAttention(const MultiHeadAttentionOptions& options, std::uint64_t seed = 0)
-      : MultiHeadAttention(Completed{completed(options)}, seed) {}
+      : MultiHeadAttention(Completed{detail::completed(options)}, seed) {}
 
   Linear<T> W_q, W_k, W_v, W_o;
 
@@ -73,7 +101,7 @@ class MultiHeadAttention {
     require_initialized();
     const Call call = checked(queries, keys, values, mask, score);
     auto output = call.make_output();
-    run(call, score, output.data(), nullptr, context);
+    run(call, output.data(), nullptr, context);
     return output;
   }
   [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
@@ -92,7 +120,7 @@ class MultiHeadAttention {
     require_initialized();
     const Call call = checked(queries, keys, values, mask, score);
     call.require_output(output);
-    run(call, score, output.data(), nullptr, context);
+    run(call, output.data(), nullptr, context);
   }
   void forward_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, TensorView<T, 3> keys,
                     TensorView<T, 3> values, const Mask& mask = {},
@@ -113,7 +141,7 @@ class MultiHeadAttention {
     AttentionOutput<T> result{
         call.make_output(),
         detail::make_tensor<T>("weights", std::array{shape.B, shape.H, shape.Q, shape.K})};
-    run(call, score, result.output.data(), result.weights.data(), context);
+    run(call, result.output.data(), result.weights.data(), context);
     return result;
   }
   [[nodiscard]] AttentionOutput<T> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
@@ -163,34 +191,9 @@ class MultiHeadAttention {
   }
 
  private:
-  // Options whose zeros have been replaced by what they stand for.
   struct Completed {
     MultiHeadAttentionOptions options;
   };
-
-  static MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
-    const auto require = [](bool holds, const char* name, Index got, const std::string& expected) {
-      if (!holds)
-        detail::refuse("MultiHeadAttention: " + std::string(name) + " is " + std::to_string(got) +
-                       "; expected " + expected);
-    };
-    require(options.num_hiddens > 0, "num_hiddens", options.num_hiddens, "1 or more");
-    require(options.num_heads > 0, "num_heads", options.num_heads, "1 or more");
-    require(options.num_kv_heads >= 0, "num_kv_heads", options.num_kv_heads, "0 or more");
-    require(options.head_size >= 0, "head_size", options.head_size, "0 or more");
-    require(options.query_size >= 0, "query_size", options.query_size, "0 or more");
-    require(options.key_size >= 0, "key_size", options.key_size, "0 or more");
-    require(options.value_size >= 0, "value_size", options.value_size, "0 or more");
-    const std::string heads = std::to_string(options.num_heads);
-    require(options.head_size > 0 || options.num_hiddens % options.num_heads == 0, "num_hiddens",
-            options.num_hiddens, "a multiple of num_heads = " + heads + ", or a head_size");
-    if (options.num_kv_heads == 0) options.num_kv_heads = options.num_heads;
-    if (options.head_size == 0) options.head_size = options.num_hiddens / options.num_heads;
-    require(options.num_heads % options.num_kv_heads == 0, "num_kv_heads", options.num_kv_heads,
-            "a divisor of num_heads = " + heads);
-    detail::require_size<T>("W_q.weight", std::array{options.num_heads, options.head_size});
-    return options;
-  }
 
   MultiHeadAttention(const Completed& c, std::uint64_t seed)
       : W_q({c.options.query_size, c.options.num_heads * c.options.head_size, c.options.bias}, seed,
@@ -206,26 +209,25 @@ class MultiHeadAttention {
 
   static void require_size(const char* name, Index size, const Linear<T>& linear) {
     if (linear.is_lazy() ? size < 1 : size != linear.in_features())
-      detail::refuse("MultiHeadAttention: " + std::string(name) + " is " + std::to_string(size) +
-                     "; expected " +
-                     (linear.is_lazy() ? "1 or more" : std::to_string(linear.in_features())));
+      detail::refuse({"MultiHeadAttention: ", name, " is ", size, "; expected ",
+                      (linear.is_lazy() ? "1 or more" : std::to_string(linear.in_features()))});
   }
 
   // The projections are public, so a caller may have put others in their place.
   static void require_projection(const char* name, const char* size, Index got, Index expected) {
     if (got != expected)
-      detail::refuse("MultiHeadAttention: " + std::string(name) + "." + size + " is " +
-                     std::to_string(got) + "; expected " + std::to_string(expected));
+      detail::refuse(
+          {"MultiHeadAttention: ", name, ".", size, " is ", got, "; expected ", expected});
   }
   [[nodiscard]] bool is_lazy() const { return W_q.is_lazy() || W_k.is_lazy() || W_v.is_lazy(); }
   void require_initialized() const {
     for (const auto& [name, linear] :
          {std::pair{"W_q", &W_q}, std::pair{"W_k", &W_k}, std::pair{"W_v", &W_v}})
       if (linear->is_lazy())
-        detail::raise<std::logic_error>(
-            "MultiHeadAttention: the input size of " + std::string(name) +
-            " is not known yet; call initialize(query_size, key_size, value_size), or call the "
-            "layer once while it is not const");
+        detail::refuse<std::logic_error>(
+            {"MultiHeadAttention: the input size of ", name,
+             " is not known yet; call initialize(query_size, key_size, value_size), or call the "
+             "layer once while it is not const"});
   }
 
   // One call, all of whose parts fit each other.
@@ -234,6 +236,7 @@ class MultiHeadAttention {
     detail::AttentionShape shape;
     Index num_hiddens;
     BoundMask mask;
+    detail::ScoreRow<T> score;
 
     [[nodiscard]] std::array<Index, 3> output_shape() const {
       return {shape.B, shape.Q, num_hiddens};
@@ -251,9 +254,8 @@ class MultiHeadAttention {
   };
 
   // A lazy projection takes inputs of every size.
-  template <class Score>
   [[nodiscard]] Call checked(TensorView<T, 3> queries, TensorView<T, 3> keys,
-                             TensorView<T, 3> values, const Mask& mask, const Score& score) const {
+                             TensorView<T, 3> values, const Mask& mask) const {
     const Index H = num_heads(), G = num_kv_heads(), D = head_size();
     require_projection("W_q", "out_features", W_q.out_features(), H * D);
     require_projection("W_k", "out_features", W_k.out_features(), G * D);
@@ -267,9 +269,17 @@ class MultiHeadAttention {
     const Index B = queries.dimension(0), Q = queries.dimension(1), K = keys.dimension(1);
     require_shape("keys", keys, "[B, K, key_size]", {B, any, size_of(W_k)});
     require_shape("values", values, "[B, K, value_size]", {B, K, size_of(W_v)});
-    const detail::AttentionShape shape{B, H, G, Q, K, D, D};
-    detail::require_score_fits(score, shape);
-    return {queries, keys, values, shape, num_hiddens(), BoundMask(mask, B, Q, K, H)};
+    return {
+        queries, keys, values, {B, H, G, Q, K, D, D}, num_hiddens(), BoundMask(mask, B, Q, K, H),
+        {}};
+  }
+  template <class Score>
+  [[nodiscard]] Call checked(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                             TensorView<T, 3> values, const Mask& mask, const Score& score) const {
+    Call call = checked(queries, keys, values, mask);
+    detail::require_score_fits(score, call.shape);
+    call.score = detail::score_row<T>(score);
+    return call;
   }
 
   void initialize_from(const Call& call) {
@@ -305,8 +315,7 @@ class MultiHeadAttention {
   // weights: null, or [B, H, Q, K]. transpose_qkv and transpose_output are in the layouts that the
   // projections and the attention write to. Only keys that some query sees, and queries that are
   // not padding, are projected at all.
-  template <class Score>
-  void run(const Call& call, const Score& score, T* output, T* weights, Context& context) const {
+  void run(const Call& call, T* output, T* weights, Context& context) const {
     using Layout = detail::HeadLayout<T>;
     const auto [B, H, G, Q, K, D, V] = call.shape;
     const Index num_hiddens = call.num_hiddens;
@@ -330,8 +339,8 @@ class MultiHeadAttention {
     W_k.project(call.keys.data(), key_rows, Layout::heads_apart(k, K, G, D), context);
     W_v.project(call.values.data(), key_rows, Layout::heads_apart(v, K, G, V), context);
     detail::attend<T>({call.shape, detail::attention_scale<T>({}, D), &mask, q, k, v,
-                       Layout::heads_together(heads, Q, H, V), nullptr, weights},
-                      score, context);
+                       Layout::heads_together(heads, Q, H, V), nullptr, weights, call.score},
+                      context);
     W_o.project(heads, query_rows, Layout::heads_together(output, Q, 1, num_hiddens), context);
     // What W_o makes of an attention of 0.
     for (Index b = 0; b < B; ++b)

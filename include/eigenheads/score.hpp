@@ -124,7 +124,7 @@ class Softcap {
   // Throws std::invalid_argument unless cap is finite and above 0.
   explicit Softcap(T cap) : cap_(cap) {
     if (!detail::is_finite(cap) || !(cap > 0))
-      detail::refuse("Softcap: cap is " + std::to_string(cap) + "; expected more than 0");
+      detail::refuse({"Softcap: cap is ", std::to_string(cap), "; expected more than 0"});
   }
   EIGEN_ALWAYS_INLINE T operator()(T score, ScorePosition) const {
     return cap_ * detail::tanh(score / cap_);  // 1 / cap may overflow
@@ -150,8 +150,8 @@ class Alibi {
   // Throws std::invalid_argument unless there is a slope a head.
   void require_fits(const std::array<Index, 4>& call) const {
     if (heads_ != call[1])
-      detail::refuse("Alibi: slopes has shape " + detail::shape_text(std::array{heads_}) +
-                     "; expected [H] = " + detail::shape_text(std::array{call[1]}));
+      detail::refuse({"Alibi: slopes has shape ", std::array{heads_},
+                      "; expected [H] = ", std::array{call[1]}});
   }
   EIGEN_ALWAYS_INLINE T operator()(T score, ScorePosition at) const {
     return std::fma(-slopes_[at.h], static_cast<T>(std::abs(at.q + first_query_ - at.k)), score);
@@ -182,9 +182,8 @@ class ScoreBias {
   void require_fits(const std::array<Index, 4>& call) const {
     for (std::size_t axis = 0; axis < 4; ++axis)
       if (bias_.dimension(axis) != 1 && bias_.dimension(axis) != call[axis])
-        detail::refuse("score bias has shape " + detail::shape_text(bias_.dimensions()) +
-                       "; expected [B, H, Q, K] = " + detail::shape_text(call) +
-                       ", or 1 for any of them");
+        detail::refuse({"score bias has shape ", bias_.dimensions(),
+                        "; expected [B, H, Q, K] = ", call, ", or 1 for any of them"});
   }
 
   // The biases of a query, and whether they lie next to each other, which the kernel makes use of.
@@ -192,6 +191,7 @@ class ScoreBias {
     return bias_.data() + at.b * strides_[0] + at.h * strides_[1] + at.q * strides_[2];
   }
   [[nodiscard]] bool is_contiguous() const { return strides_[3] == 1; }
+  [[nodiscard]] Index row_stride() const { return strides_[2]; }
 
  private:
   TensorView<T, 4> bias_;

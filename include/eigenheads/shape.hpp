@@ -3,10 +3,12 @@
 // What every public door checks, and the sentences it refuses with:
 //   queries has shape [2, 4, 99]; expected [B, Q, query_size] = [*, *, 100]
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <initializer_list>
 #include <limits>
 #include <span>
 #include <stdexcept>
@@ -24,7 +26,7 @@ namespace detail {
 
 // The one place that refuses. Built without exceptions, it prints the sentence and aborts.
 template <class Exception>
-[[noreturn]] void raise(const std::string& message) {
+[[noreturn, gnu::cold]] void raise(const std::string& message) {
 #if defined(__cpp_exceptions)
   throw Exception("eigenheads: " + message);
 #else
@@ -33,11 +35,7 @@ template <class Exception>
 #endif
 }
 
-[[noreturn]] inline void refuse(const std::string& message) {
-  raise<std::invalid_argument>(message);
-}
-
-[[nodiscard]] inline std::string shape_text(std::span<const Index> shape) {
+[[nodiscard, gnu::cold]] inline std::string shape_text(std::span<const Index> shape) {
   std::string text = "[";
   for (std::size_t axis = 0; axis < shape.size(); ++axis)
     text += (axis > 0 ? ", " : "") + std::to_string(shape[axis]);
@@ -45,30 +43,74 @@ template <class Exception>
 }
 
 // The same for a shape that is asked for: `any` is a star.
-[[nodiscard]] inline std::string expected_text(std::span<const Index> shape) {
+[[nodiscard, gnu::cold]] inline std::string expected_text(std::span<const Index> shape) {
   std::string text = "[";
   for (std::size_t axis = 0; axis < shape.size(); ++axis)
     text += (axis > 0 ? ", " : "") + (shape[axis] == any ? "*" : std::to_string(shape[axis]));
   return text + "]";
 }
 
-// How many elements the shape has; refuses a shape that no memory can hold, before anything is
-// allocated or read.
-template <class T>
-Index require_size(std::string_view name, std::span<const Index> shape) {
-  constexpr Index limit = (std::numeric_limits<Index>::max)() / static_cast<Index>(sizeof(T));
+// What a sentence is made of: text, a number or a shape. It points to what it was made from. Doors
+// are templates; that they put no strings together saves a second a translation unit.
+class Word {
+ public:
+  template <class Text>
+  requires std::convertible_to<const Text&, std::string_view> Word(const Text& text)  // NOLINT
+      : text_(text) {}
+  template <std::integral Number>
+  Word(Number number) : kind_(Kind::number), number_(static_cast<Index>(number)) {}  // NOLINT
+  Word(std::span<const Index> shape) : kind_(Kind::shape), shape_(shape) {}          // NOLINT
+  template <std::size_t Rank>
+  Word(const std::array<Index, Rank>& shape) : Word(std::span<const Index>(shape)) {}  // NOLINT
+
+  [[nodiscard]] std::string text() const {
+    if (kind_ == Kind::number) return std::to_string(number_);
+    return kind_ == Kind::shape ? shape_text(shape_) : std::string(text_);
+  }
+
+ private:
+  enum class Kind { text, number, shape } kind_ = Kind::text;
+  std::string_view text_;
+  Index number_ = 0;
+  std::span<const Index> shape_;
+};
+
+template <class Exception = std::invalid_argument>
+[[noreturn, gnu::cold, gnu::noinline]] void refuse(std::initializer_list<Word> words) {
+  std::string sentence;
+  for (const Word& word : words) sentence += word.text();
+  raise<Exception>(sentence);
+}
+
+// How many elements of so many bytes the shape has; refuses a shape that no memory can hold, before
+// anything is allocated or read.
+inline Index require_size(std::string_view name, std::span<const Index> shape, Index bytes) {
+  const Index limit = (std::numeric_limits<Index>::max)() / bytes;
   Index size = 1;
   bool empty = false;
   for (const Index n : shape) {
-    if (n < 0) refuse(std::string(name) + " has a negative dimension: " + shape_text(shape));
+    if (n < 0) refuse({name, " has a negative dimension: ", shape});
     empty = empty || n == 0;
     if (n == 0) continue;  // but it does not excuse the others: Eigen multiplies them in any order
     if (size > limit / n)
-      refuse(std::string(name) + " would have shape " + shape_text(shape) +
-             ", more than memory can hold");
+      refuse({name, " would have shape ", shape, ", more than memory can hold"});
     size *= n;
   }
   return empty ? 0 : size;
+}
+template <class T>
+Index require_size(std::string_view name, std::span<const Index> shape) {
+  return require_size(name, shape, static_cast<Index>(sizeof(T)));
+}
+
+inline void require_shape(std::string_view name, std::span<const Index> shape, Index bytes,
+                          const void* data, std::string_view axes,
+                          std::span<const Index> expected) {
+  for (std::size_t axis = 0; axis < shape.size(); ++axis)
+    if (expected[axis] != any && shape[axis] != expected[axis])
+      refuse({name, " has shape ", shape, "; expected ", axes, " = ", expected_text(expected)});
+  if (require_size(name, shape, bytes) > 0 && data == nullptr)
+    refuse({name, " has shape ", shape, " but its data pointer is null"});
 }
 
 // An uninitialised tensor of that shape, for a result.
@@ -88,14 +130,8 @@ template <class T, std::size_t Rank>
 template <class T, int Rank>
 void require_shape(std::string_view name, TensorView<T, Rank> tensor, std::string_view axes,
                    const std::array<Index, static_cast<std::size_t>(Rank)>& expected) {
-  const auto& shape = tensor.dimensions();
-  for (std::size_t axis = 0; axis < shape.size(); ++axis)
-    if (expected[axis] != any && shape[axis] != expected[axis])
-      detail::refuse(std::string(name) + " has shape " + detail::shape_text(shape) + "; expected " +
-                     std::string(axes) + " = " + detail::expected_text(expected));
-  if (detail::require_size<T>(name, shape) > 0 && tensor.data() == nullptr)
-    detail::refuse(std::string(name) + " has shape " + detail::shape_text(shape) +
-                   " but its data pointer is null");
+  detail::require_shape(name, tensor.dimensions(), static_cast<Index>(sizeof(T)), tensor.data(),
+                        axes, expected);
 }
 
 namespace detail {
@@ -107,7 +143,7 @@ void require_disjoint(std::string_view name, TensorView<T, Rank> result,
   const std::less<const void*> before;
   if (result.size() > 0 && input.size() > 0 && before(result.data(), input.data() + input.size()) &&
       before(input.data(), result.data() + result.size()))
-    refuse(std::string(name) + " overlaps " + std::string(other_name) + " in memory");
+    refuse({name, " overlaps ", other_name, " in memory"});
 }
 
 }  // namespace detail

@@ -59,8 +59,8 @@ class TorchWeights {
   [[nodiscard]] MultiHeadAttention<T> load(Index num_heads) const {
     const Index E = embed_dim();
     if (num_heads < 1 || E % num_heads != 0)
-      detail::refuse("num_heads is " + std::to_string(num_heads) + "; expected a divisor of E = " +
-                     std::to_string(E) + ", the size of " + file_of("out_proj.weight"));
+      detail::refuse({"num_heads is ", num_heads, "; expected a divisor of E = ", E,
+                      ", the size of ", file_of("out_proj.weight")});
     // Lazy, so that no weights are drawn only to be replaced.
     MultiHeadAttention<T> layer(
         {.num_hiddens = E, .num_heads = num_heads, .bias = has("in_proj_bias")});
@@ -138,7 +138,7 @@ class TorchWeights {
   }
 
   void require_complete() const {
-    if (parts_.empty()) detail::refuse("TorchWeights: no path was given; expected one or more");
+    if (parts_.empty()) detail::refuse({"TorchWeights: no path was given; expected one or more"});
     const std::array separate{"q_proj_weight", "k_proj_weight", "v_proj_weight"};
     const auto here = [this](std::string_view name) { return has(name); };
     if (!has("in_proj_weight") && std::ranges::none_of(separate, here))

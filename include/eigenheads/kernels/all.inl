@@ -8,7 +8,6 @@
 #include <eigenheads/kernels/matmul.inl>
 #include <eigenheads/kernels/softmax.inl>
 #include <eigenheads/kernels/rows.inl>
-#include <eigenheads/kernels/few_rows.inl>
 #include <eigenheads/kernels/attention.inl>
 // clang-format on
 
@@ -18,9 +17,7 @@ struct Kernels {
   static constexpr Index width = panel_width<T>;
   template <class T>
   static constexpr Index keys_a_block = key_block<T>;
-  static constexpr Index rows_a_block = matmul_rows;
   static constexpr Index rows_a_tile = tile_rows;
-  static constexpr Index rows_read_direct = few_rows;
 
   template <class T>
   static void pack_rows(const T* matrix, Index stride, Index begin, Index end, Index depth,
@@ -60,26 +57,26 @@ struct Kernels {
     RowBlock<T> block;
     return lay_out<T>(block, call.shape, packs_itself, call.weights != nullptr, nullptr);
   }
-  template <class T, class Score>
-  static void attend(const AttentionCall<T>& call, const Score& score, const RowsOf& which,
-                     const PackedHead<T>& packed, T* scratch) {
+  template <class T>
+  static void attend(const AttentionCall<T>& call, const RowsOf& which, const PackedHead<T>& packed,
+                     T* scratch) {
     RowBlock<T> rows;
     lay_out(rows, call.shape, packed.keys == nullptr, call.weights != nullptr, scratch);
     rows.count = which.count;
-    attend_rows(call, score, which, rows, packed);
+    attend_rows(call, which, rows, packed);
   }
   // The same in two steps: every block of keys by itself, then all of them.
   template <class T>
   static Index partial_elements(const AttentionCall<T>& call) {
     return partial_size<T>(call.shape);
   }
-  template <class T, class Score>
-  static void attend_block_alone(const AttentionCall<T>& call, const Score& score,
-                                 const RowsOf& which, Index number, T* partial, T* scratch) {
+  template <class T>
+  static void attend_block_alone(const AttentionCall<T>& call, const RowsOf& which, Index number,
+                                 T* partial, T* scratch) {
     RowBlock<T> rows;
     lay_out(rows, call.shape, true, false, scratch);
     rows.count = which.count;
-    attend_one_block(call, score, which, rows, number, partial);
+    attend_one_block(call, which, rows, number, partial);
   }
   template <class T>
   static void merge(const AttentionCall<T>& call, const RowsOf& which, const T* partials,
@@ -88,6 +85,12 @@ struct Kernels {
     lay_out(rows, call.shape, true, false, scratch);
     rows.count = which.count;
     merge_blocks(call, which, rows, partials);
+  }
+
+  template <class T, class Score>
+  static void take_through(const void* score, T* scores, Index begin, Index end,
+                           const ScorePosition& at) {
+    apply_score(*static_cast<const Score*>(score), scores, begin, end, at);
   }
 
   // (o, lse) of the keys of both: o = (o1 e^(lse1 - m) + o2 e^(lse2 - m)) / (their factors' sum).

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include <eigenheads/mask.hpp>    // BoundMask
+#include <eigenheads/score.hpp>   // ScorePosition
 #include <eigenheads/tensor.hpp>  // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -51,6 +52,16 @@ struct AttentionShape {
   [[nodiscard]] Index kv_head(Index h) const { return h / group(); }
 };
 
+// A score function without its type: all but the function itself is compiled once, for all of them.
+template <class T>
+struct ScoreRow {
+  const void* score = nullptr;
+  // Takes scores [begin, end) of a row through it; `at` is the position of score 0. Null:
+  // PlainScore.
+  void (*apply)(const void* score, T* scores, Index begin, Index end,
+                const ScorePosition& at) = nullptr;
+};
+
 // One call. queries: [B, H, Q, D], keys: [B, G, K, D], values: [B, G, K, V]; lse and weights may be
 // null: asking for them changes no bit of the output.
 template <class T>
@@ -60,8 +71,9 @@ struct AttentionCall {
   const BoundMask* mask;
   const T *queries, *keys, *values;
   HeadLayout<T> output;
-  T* lse;                                    // [B, H, Q]
-  T* weights;                                // [B, H, Q, K]
+  T* lse;      // [B, H, Q]
+  T* weights;  // [B, H, Q, K]
+  ScoreRow<T> score{};
   std::atomic<Index>* row_by_row = nullptr;  // counts rows that take the slow edge
 
   [[nodiscard]] Index row(Index b, Index h, Index q) const {
@@ -73,7 +85,10 @@ struct AttentionCall {
   }
 };
 
-// Rows that one task works on at once: scores of 48 KiB, and a multiple of every tile.
+// Rows of a projection that share a panel while it is in the first-level cache.
+inline constexpr Index matmul_rows = 96;
+
+// Rows of attention that one task works on at once: scores of 48 KiB, and a multiple of every tile.
 inline constexpr Index query_block = 48;
 
 // The rows of a task: row r is query r % Q of query head g * group + r / Q, so that the query heads
@@ -88,6 +103,9 @@ struct RowsOf {
     return (first + row) % shape.Q;
   }
 };
+
+// As few rows as in decoding read the values from where they are: to copy them would take longer.
+inline constexpr Index few_rows = 4;
 
 // Keys and values of one key/value head, packed as the tiles read them. Without them (null), every
 // block is packed when it is reached: cheaper when there are few queries.

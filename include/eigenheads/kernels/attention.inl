@@ -14,10 +14,10 @@ struct KeyBlock {
   Index begin, end;
   // With nothing to merge with, its product is O: what the merge would give, to the bit.
   bool is_first;
-  KeyRange seen;           // by any row, relative to begin
-  const T *keys, *values;  // of key `begin`: panels, or rows where is_direct says so
+  KeyRange seen;                           // by any row, relative to begin
+  const T *keys, *values;                  // of key `begin`
+  bool are_keys_packed;                    // in panels; else they are rows
   Index value_stride, value_panel_stride;  // from one key to the next, from one panel to the next
-  bool are_keys_direct;
   bool hides_by_range;  // keys are hidden by ranges alone: neither one by one nor by scores of -inf
   bool finite;          // all values that are seen are
 };
@@ -37,27 +37,39 @@ template <class T>
   return true;
 }
 
-// S = Q K^T. Panel outer, rows inner: a panel is read from the first-level cache.
+// S = Q K^T. Panel outer, rows inner: panels are read from the first-level cache, into which they
+// are packed here if that was not done before.
 template <class T>
 void multiply_keys(const RowBlock<T>& rows, const KeyBlock<T>& block, Index D,
                    std::span<const Tile> tiles) {
-  constexpr Index W = panel_width<T>, KB = key_block<T>;
-  if (block.are_keys_direct) {
-    multiply_keys_direct(rows, block.keys, D, block.seen);
-    return;
+  constexpr Index W = panel_width<T>, KB = key_block<T>, step = panels_a_row * W;
+  for (Index first = block.seen.begin / W * W; first < block.seen.end; first += step) {
+    const Index end = (std::min)(first + step, block.seen.end);
+    const T* keys = block.keys + first * D;
+    if (!block.are_keys_packed) {
+      pack_panels(keys, D, (std::max)(block.seen.begin - first, Index{0}), end - first, D,
+                  rows.packed_keys);
+      keys = rows.packed_keys;
+    }
+    if (rows.count <= few_rows) {
+      for (Index i = 0; i < rows.count; ++i)
+        row_products<T>[static_cast<std::size_t>((end - first - 1) / W)](
+            rows.queries + i * D, D, keys, W, D, rows.scores + i * KB + first, KB, false, W * D);
+      continue;
+    }
+    for (Index panel = first; panel < end; panel += W)
+      for (const Tile& tile : tiles)
+        if (tile.seen.begin < panel + W && panel < tile.seen.end)
+          tile_products<T>[static_cast<std::size_t>(tile.count - 1)](
+              rows.queries + tile.first * D, D, keys + (panel - first) * D, W, D,
+              rows.scores + tile.first * KB + panel, KB, false, 0);
   }
-  for (Index panel = block.seen.begin / W * W; panel < block.seen.end; panel += W)
-    for (const Tile& tile : tiles)
-      if (tile.seen.begin < panel + W && panel < tile.seen.end)
-        tile_products<T>[static_cast<std::size_t>(tile.count - 1)](
-            rows.queries + tile.first * D, D, block.keys + panel * D, W, D,
-            rows.scores + tile.first * KB + panel, KB, false);
 }
 
 // P = exp(S - m_b), with m_b and l_b of every row.
-template <class T, class Score>
-void softmax_rows(const AttentionCall<T>& call, const Score& score, const RowsOf& which,
-                  const RowBlock<T>& rows, const KeyBlock<T>& block) {
+template <class T>
+void softmax_rows(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<T>& rows,
+                  const KeyBlock<T>& block) {
   constexpr Index KB = key_block<T>;
   std::fill_n(rows.block_maximum, query_block, std::numeric_limits<T>::lowest());
   std::fill_n(rows.block_sum, query_block, T(0));
@@ -66,7 +78,9 @@ void softmax_rows(const AttentionCall<T>& call, const Score& score, const RowsOf
     if (range.begin == range.end) continue;
     const Index h = which.head(call.shape, i), q = which.query(call.shape, i);
     T* scores = rows.scores + i * KB;
-    apply_score(score, scores, range.begin, range.end, score_position(which.b, h, q, block.begin));
+    if (call.score.apply != nullptr)
+      call.score.apply(call.score.score, scores, range.begin, range.end,
+                       score_position(which.b, h, q, block.begin));
     SeenKeys keys{range.begin, range.end, nullptr};
     const std::uint8_t* allowed = call.mask->allowed_row(which.b, h, q);
     std::uint8_t* seen = rows.seen + i * KB;
@@ -95,9 +109,13 @@ void multiply_seen(const RowBlock<T>& rows, const KeyBlock<T>& block, Index row,
   for (Index k = range.begin, run = k; k < range.end; k = run + 1) {
     for (run = k; run < range.end && seen[run] != 0;) ++run;
     tile_products<T>[0](weights + k, 0, panel + k * block.value_stride, block.value_stride, run - k,
-                        product, 0, true);
+                        product, 0, true, 0);
   }
 }
+
+// Few rows take so many values at a time, all their columns: what the first fetched is still in the
+// first-level cache for the others.
+inline constexpr Index keys_at_once = 64;
 
 // O = O e^(m - m') + P V e^(m_b - m'), for one tile of rows.
 template <class T>
@@ -114,25 +132,36 @@ void multiply_values(const AttentionCall<T>& call, const RowBlock<T>& rows,
     std::fill(weights + range.end, weights + to, T(0));
   }
   if (!whole) call.row_by_row->fetch_add(tile.count, std::memory_order_relaxed);
-  for (Index column = 0; column < rows.padded_V; column += W) {
-    const T* panel = block.values + column / W * block.value_panel_stride;
-    T* product = block.is_first ? rows.output + tile.first * rows.padded_V + column : rows.product;
-    const Index stride = block.is_first ? rows.padded_V : W;
-    if (whole) {
-      tile_products<T>[static_cast<std::size_t>(tile.count - 1)](
-          rows.scores + tile.first * KB + from, KB, panel + from * block.value_stride,
-          block.value_stride, to - from, product, stride, false);
-    } else {
+  T* product = block.is_first ? rows.output + tile.first * rows.padded_V : rows.product;
+  if (!whole) {
+    for (Index i = 0; i < tile.count; ++i)
+      for (Index column = 0; column < rows.padded_V; column += W)
+        multiply_seen(rows, block, tile.first + i,
+                      block.values + column / W * block.value_panel_stride,
+                      product + i * rows.padded_V + column);
+  } else if (rows.count <= few_rows) {
+    for (Index k = from; k < to; k += keys_at_once)
       for (Index i = 0; i < tile.count; ++i)
-        multiply_seen(rows, block, tile.first + i, panel, product + i * stride);
-    }
-    if (!block.is_first) merge_output(rows, tile.first, tile.count, column);
+        for (Index column = 0; column < rows.padded_V; column += panels_a_row * W)
+          row_products<T>[static_cast<std::size_t>(
+              (std::min)(panels_a_row, (rows.padded_V - column) / W) - 1)](
+              rows.scores + (tile.first + i) * KB + k, KB,
+              block.values + column / W * block.value_panel_stride + k * block.value_stride,
+              block.value_stride, (std::min)(keys_at_once, to - k),
+              product + i * rows.padded_V + column, 0, k > from, block.value_panel_stride);
+  } else {
+    for (Index column = 0; column < rows.padded_V; column += W)
+      tile_products<T>[static_cast<std::size_t>(tile.count - 1)](
+          rows.scores + tile.first * KB + from, KB,
+          block.values + column / W * block.value_panel_stride + from * W, W, to - from,
+          product + column, rows.padded_V, false, 0);
   }
+  if (!block.is_first) merge_output(rows, tile.first, tile.count);
 }
 
-template <class T, class Score>
-void attend_block(const AttentionCall<T>& call, const Score& score, const RowsOf& which,
-                  const RowBlock<T>& rows, const KeyBlock<T>& block) {
+template <class T>
+void attend_block(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<T>& rows,
+                  const KeyBlock<T>& block) {
   std::array<Tile, query_block> storage;
   std::size_t tile_count = 0;
   for_each_tile(rows.count, [&](Index first, Index count) {
@@ -145,15 +174,15 @@ void attend_block(const AttentionCall<T>& call, const Score& score, const RowsOf
   const std::span<const Tile> tiles(storage.data(), tile_count);
 
   multiply_keys(rows, block, call.shape.D, tiles);
-  softmax_rows(call, score, which, rows, block);
+  softmax_rows(call, which, rows, block);
   if (call.weights != nullptr) keep_weights(call, which, rows, block.begin, block.end);
   merge_sums(rows);
   for (const Tile& tile : tiles) multiply_values(call, rows, block, tile);
 }
 
-// Where the products find the keys and values of a block. What is not packed yet is packed here,
-// or, for few rows, read as it is.
-template <class Score, class T>
+// Where the products find the keys and values of a block. Values that are not packed yet are packed
+// here, or, for few rows, read as they are.
+template <class T>
 [[nodiscard]] KeyBlock<T> find_keys(const AttentionCall<T>& call, const RowsOf& which,
                                     const RowBlock<T>& rows, const PackedHead<T>& packed,
                                     Index begin, Index end, bool is_first) {
@@ -164,10 +193,11 @@ template <class Score, class T>
   block.begin = begin;
   block.end = end;
   block.is_first = is_first;
-  block.hides_by_range = !call.mask->hides_single_keys() && std::is_same_v<Score, PlainScore>;
+  block.hides_by_range = !call.mask->hides_single_keys() && call.score.apply == nullptr;
   block.seen = {any_row.begin - begin, (std::max)(any_row.end, any_row.begin) - begin};
   if (packed.keys != nullptr) {
     block.keys = packed.keys + begin * shape.D;
+    block.are_keys_packed = true;
     block.values = packed.values + begin * W;
     block.value_stride = W;
     block.value_panel_stride = shape.K * W;
@@ -175,12 +205,9 @@ template <class Score, class T>
     return block;
   }
   const Index head = which.b * shape.G + which.g;
-  const T* keys = call.keys + (head * shape.K + begin) * shape.D;
+  block.keys = call.keys + (head * shape.K + begin) * shape.D;
   const T* values = call.values + (head * shape.K + begin) * shape.V;
   const auto [from, to] = block.seen;
-  block.are_keys_direct = rows.count <= few_rows;
-  block.keys = block.are_keys_direct ? keys : rows.packed_keys;
-  if (!block.are_keys_direct) pack_panels(keys, shape.D, from, to, shape.D, rows.packed_keys);
   if (rows.count <= few_rows && shape.V % W == 0) {
     block.values = values;
     block.value_stride = shape.V;
@@ -199,36 +226,36 @@ template <class Score, class T>
 
 // A task: some rows of one sequence and key/value head, over the keys [begin, end) of a call, begin
 // a multiple of key_block.
-template <class T, class Score>
-void attend_keys(const AttentionCall<T>& call, const Score& score, const RowsOf& which,
-                 const RowBlock<T>& rows, const PackedHead<T>& packed, Index begin, Index end) {
+template <class T>
+void attend_keys(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<T>& rows,
+                 const PackedHead<T>& packed, Index begin, Index end) {
   const KeyRange seen = seen_by(rows, 0, rows.count, begin, end);
   bool is_first = true;
   for (Index first = seen.begin / key_block<T> * key_block<T>; first < seen.end;
        first += key_block<T>) {
-    attend_block(call, score, which, rows,
-                 find_keys<Score>(call, which, rows, packed, first,
-                                  (std::min)(first + key_block<T>, seen.end), is_first));
+    attend_block(call, which, rows,
+                 find_keys(call, which, rows, packed, first,
+                           (std::min)(first + key_block<T>, seen.end), is_first));
     is_first = false;
   }
 }
 
-template <class T, class Score>
-void attend_rows(const AttentionCall<T>& call, const Score& score, const RowsOf& which,
-                 RowBlock<T>& rows, const PackedHead<T>& packed) {
+template <class T>
+void attend_rows(const AttentionCall<T>& call, const RowsOf& which, RowBlock<T>& rows,
+                 const PackedHead<T>& packed) {
   begin_rows(call, which, rows);
-  attend_keys(call, score, which, rows, packed, 0, call.shape.K);
+  attend_keys(call, which, rows, packed, 0, call.shape.K);
   end_rows(call, which, rows);
 }
 
 // The same task in pieces: one block of keys by itself, then all of them from left to right.
-template <class T, class Score>
-void attend_one_block(const AttentionCall<T>& call, const Score& score, const RowsOf& which,
-                      RowBlock<T>& rows, Index number, T* partial) {
+template <class T>
+void attend_one_block(const AttentionCall<T>& call, const RowsOf& which, RowBlock<T>& rows,
+                      Index number, T* partial) {
   begin_rows(call, which, rows);
   std::fill_n(rows.output, rows.count * rows.padded_V, T(0));
   const Index begin = number * key_block<T>;
-  attend_keys(call, score, which, rows, PackedHead<T>{}, begin,
+  attend_keys(call, which, rows, PackedHead<T>{}, begin,
               (std::min)(begin + key_block<T>, call.shape.K));
   save_rows(rows, partial);
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Rows times panels: y = x W^T + b, written to wherever the next step reads it.
 
-// Rows of x that share a panel while it is in the first-level cache, and how much of a panel that
-// is: 256 deep it is 16 KiB (AVX2), which leaves room for a tile's rows.
-inline constexpr Index matmul_rows = 96, matmul_depth = 256;
+// How much of a panel is multiplied at once: 16 KiB of the first-level cache (AVX2), which leaves
+// room for a tile's rows.
+inline constexpr Index matmul_depth = 256;
 
 // `width` columns of a panel's product, which lie in one head, to where they belong. Rows are
 // counted and not divided: divisions would cost more than the stores.
@@ -44,7 +44,7 @@ void matmul(const T* x, std::span<const RowPiece> pieces, const T* panels, Index
       for_each_tile(rows, [&](Index first, Index count) {
         tile_products<T>[static_cast<std::size_t>(count - 1)](
             x + first * depth + k, depth, panel + k * W, W, (std::min)(matmul_depth, depth - k),
-            scratch + first * W, W, k > 0);
+            scratch + first * W, W, k > 0, 0);
       });
     const Index column = p * W, width = (std::min)(W, columns - column);
     if (bias != nullptr) {

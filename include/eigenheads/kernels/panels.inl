@@ -24,7 +24,11 @@ void pack_panels(const T* matrix, Index stride, Index begin, Index end, Index de
       for (Index half = 0; half < W; half += S) {
         Register<T> square[S];
 #pragma GCC unroll 16
-        for (Index j = 0; j < S; ++j) square[j] = load(matrix + (first + half + j) * stride + k);
+        for (Index j = 0; j < S; ++j) {
+          const T* from = matrix + (first + half + j) * stride + k;
+          square[j] = load(from);
+          __builtin_prefetch(from + W * stride);  // squares touch more lines than hardware foresees
+        }
         transpose(square);
 #pragma GCC unroll 16
         for (Index j = 0; j < S; ++j) store(panel + (k + j) * W + half, square[j]);

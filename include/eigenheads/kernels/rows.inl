@@ -6,12 +6,13 @@
 template <class T>
 struct RowBlock {
   Index count, padded_V;
-  T *queries, *scores, *output, *product;  // [rows, D], [rows, key_block], [rows, padded_V], a tile
-  T *maximum, *sum;                        // m and l
+  T *queries, *scores, *output;                // [rows, D], [rows, key_block], [rows, padded_V]
+  T* product;                                  // [tile_rows, padded_V]
+  T *maximum, *sum;                            // m and l
   T *block_maximum, *block_sum, *keep, *take;  // m_b and l_b, e^(m - m') and e^(m_b - m')
-  T *packed_keys, *packed_values;              // of one block, where there is no PackedHead
-  T* block_maxima;                             // m_b of every block, where weights are asked for
-  std::uint8_t* seen;  // [rows, key_block], of each key of a block: 0 = hidden
+  T *packed_keys, *packed_values;  // some panels, and a block's, where there is no PackedHead
+  T* block_maxima;                 // m_b of every block, where weights are asked for
+  std::uint8_t* seen;              // [rows, key_block], of each key of a block: 0 = hidden
   KeyRange* ranges;
 };
 
@@ -34,11 +35,11 @@ Index lay_out(RowBlock<T>& block, const AttentionShape& shape, bool packs_itself
   block.queries = take(query_block * shape.D);
   block.scores = take(query_block * key_block<T>);
   block.output = take(query_block * block.padded_V);
-  block.product = take(tile_rows * panel_width<T>);
+  block.product = take(tile_rows * block.padded_V);
   for (T** row : {&block.maximum, &block.sum, &block.block_maximum, &block.block_sum, &block.keep,
                   &block.take})
     *row = take(query_block);
-  block.packed_keys = take(packs_itself ? key_block<T> * shape.D : 0);
+  block.packed_keys = take(packs_itself ? panels_a_row * panel_width<T> * shape.D : 0);
   block.packed_values = take(packs_itself ? key_block<T> * block.padded_V : 0);
   block.block_maxima =
       take(has_weights ? (shape.K + key_block<T> - 1) / key_block<T> * query_block : 0);
@@ -140,19 +141,17 @@ void merge_sums(const RowBlock<T>& block) {
   }
 }
 
-// O = O e^(m - m') + O_b e^(m_b - m'), for a tile of one panel.
+// O = O e^(m - m') + O_b e^(m_b - m'), for rows [first, first + count); O_b is the product.
 template <class T>
-EIGEN_ALWAYS_INLINE void merge_output(const RowBlock<T>& block, Index first, Index count,
-                                      Index column) {
-  constexpr Index S = Register<T>::width, W = panel_width<T>;
+void merge_output(const RowBlock<T>& block, Index first, Index count) {
+  constexpr Index S = Register<T>::width;
   for (Index i = 0; i < count; ++i) {
-    T* output = block.output + (first + i) * block.padded_V + column;
-    const T* product = block.product + i * W;
+    T* output = block.output + (first + i) * block.padded_V;
+    const T* product = block.product + i * block.padded_V;
     const Register<T> keep = broadcast(block.keep[first + i]);
     const Register<T> take = broadcast(block.take[first + i]);
-#pragma GCC unroll 2
-    for (Index j = 0; j < W; j += S)
-      store(output + j, fma(keep, load(output + j), mul(take, load(product + j))));
+    for (Index v = 0; v < block.padded_V; v += S)
+      store(output + v, fma(keep, load(output + v), mul(take, load(product + v))));
   }
 }
 
@@ -204,9 +203,8 @@ void merge_rows(const RowBlock<T>& rows, const T* partial, bool is_first) {
     std::copy_n(output, rows.count * rows.padded_V, rows.output);
     return;
   }
-  for (Index i = 0; i < rows.count; ++i)
-    for (Index column = 0; column < rows.padded_V; column += panel_width<T>) {
-      std::copy_n(output + i * rows.padded_V + column, panel_width<T>, rows.product);
-      merge_output(rows, i, 1, column);
-    }
+  for (Index i = 0; i < rows.count; ++i) {
+    std::copy_n(output + i * rows.padded_V, rows.padded_V, rows.product);
+    merge_output(rows, i, 1);
+  }
 }

@@ -38,11 +38,6 @@ using AlignedVector = std::vector<T, LineAllocator<T>>;
   return (count + size - 1) / size;
 }
 
-template <class T>
-[[nodiscard]] Index panel_width() {
-  return with_kernels([]<class Kernels>(Kernels) -> Index { return Kernels::template width<T>; });
-}
-
 // The rows [first, first + count) of all that the pieces hold together.
 template <std::size_t Capacity>
 std::span<const RowPiece> cut(std::span<const RowPiece> pieces, Index first, Index count,
@@ -65,32 +60,31 @@ void project(const T* x, std::span<const RowPiece> pieces, const T* panels, Inde
              Index out_features, const T* bias, const HeadLayout<T>& y, Context& context) {
   Index rows = 0;
   for (const RowPiece& piece : pieces) rows += piece.count;
-  with_kernels([&]<class Kernels>(Kernels) {
-    constexpr Index W = Kernels::template width<T>, block = Kernels::rows_a_block;
-    const Index row_blocks = blocks_of(rows, block), panel_count = blocks_of(out_features, W);
-    if (row_blocks == 0) return;
-    // Blocks of rows are cut along the panels too, where there are too few of them for the threads.
-    const Index cuts = context.threads() == 1
-                           ? 1
-                           : (std::min)(panel_count, blocks_of(4 * context.threads(), row_blocks));
-    const Index gathered = pieces.size() == 1 ? 0 : block * in_features;
-    T* scratch = context.scratch<T>(Scratch::tasks, context.threads() * (block * W + gathered));
-    context.parallel_for(row_blocks * cuts, [&](Index task, int thread) {
-      const Index first = task / cuts * block, cut_number = task % cuts;
-      std::array<RowPiece, static_cast<std::size_t>(block)> storage;
-      const auto part = cut(pieces, first, (std::min)(block, rows - first), storage);
-      T* product = scratch + thread * (block * W + gathered);
-      const T* rows_of_x = x + part[0].first * in_features;
-      if (part.size() > 1) {  // tiles want their rows one after the other
-        T* to = product + block * W;
-        rows_of_x = to;
-        for (const RowPiece& piece : part)
-          to = std::copy_n(x + piece.first * in_features, piece.count * in_features, to);
-      }
-      Kernels::multiply(rows_of_x, part, panels, in_features, out_features, bias,
-                        panel_count * cut_number / cuts, panel_count * (cut_number + 1) / cuts, y,
-                        product);
-    });
+  const ProjectionKernels<T> kernels = projection_kernels<T>();
+  const Index W = kernels.panel_width, block = matmul_rows;
+  const Index row_blocks = blocks_of(rows, block), panel_count = blocks_of(out_features, W);
+  if (row_blocks == 0) return;
+  // Blocks of rows are cut along the panels too, where there are too few of them for the threads.
+  const Index cuts = context.threads() == 1
+                         ? 1
+                         : (std::min)(panel_count, blocks_of(4 * context.threads(), row_blocks));
+  const Index gathered = pieces.size() == 1 ? 0 : block * in_features;
+  T* scratch = context.scratch<T>(Scratch::tasks, context.threads() * (block * W + gathered));
+  context.parallel_for(row_blocks * cuts, [&](Index task, int thread) {
+    const Index first = task / cuts * block, cut_number = task % cuts;
+    std::array<RowPiece, static_cast<std::size_t>(matmul_rows)> storage;
+    const auto part = cut(pieces, first, (std::min)(block, rows - first), storage);
+    T* product = scratch + thread * (block * W + gathered);
+    const T* rows_of_x = x + part[0].first * in_features;
+    if (part.size() > 1) {  // tiles want their rows one after the other
+      T* to = product + block * W;
+      rows_of_x = to;
+      for (const RowPiece& piece : part)
+        to = std::copy_n(x + piece.first * in_features, piece.count * in_features, to);
+    }
+    kernels.multiply(rows_of_x, part, panels, in_features, out_features, bias,
+                     panel_count * cut_number / cuts, panel_count * (cut_number + 1) / cuts, y,
+                     product);
   });
 }
 
@@ -98,81 +92,78 @@ void project(const T* x, std::span<const RowPiece> pieces, const T* panels, Inde
 // so much is read again soon enough to be in a cache.
 inline constexpr Index packed_bytes = Index{1} << 20;
 
-template <class T, class Score>
-void attend(AttentionCall<T> call, const Score& score, Context& context) {
+template <class T>
+void attend(AttentionCall<T> call, Context& context) {
   call.row_by_row = &context.row_by_row_;
+  const AttentionKernels<T> kernels = attention_kernels<T>();
   const AttentionShape& shape = call.shape;
   const Index rows = shape.group() * shape.Q, heads = rows == 0 ? 0 : shape.B * shape.G;
   const Index row_blocks = blocks_of(rows, query_block);
-  with_kernels([&]<class Kernels>(Kernels) {
-    constexpr Index W = Kernels::template width<T>, key_block = Kernels::template keys_a_block<T>;
-    const bool packs_itself = row_blocks == 1 || shape.K == 0;
-    const Index task_size = Kernels::task_size(call, packs_itself);
-    T* tasks = context.scratch<T>(Scratch::tasks, context.threads() * task_size);
-    const auto attend_rows = [&](Index head, Index block, const PackedHead<T>& packed, int thread) {
-      const Index first = block * query_block;
-      const RowsOf which{head / shape.G, head % shape.G, first,
-                         (std::min)(query_block, rows - first)};
-      Kernels::attend(call, score, which, packed, tasks + thread * task_size);
-    };
-    // Few tasks of many keys are cut along the keys: each block by itself, then merged in order.
-    const Index key_blocks = blocks_of(shape.K, key_block);
-    if (packs_itself && heads < context.threads() && key_blocks > 1 && call.weights == nullptr) {
-      const Index size = Kernels::partial_elements(call);
-      T* partials = context.scratch<T>(Scratch::panels, heads * key_blocks * size);
-      const auto which = [&](Index head) {
-        return RowsOf{head / shape.G, head % shape.G, 0, rows};
-      };
-      context.parallel_for(heads * key_blocks, [&](Index task, int thread) {
-        Kernels::attend_block_alone(call, score, which(task / key_blocks), task % key_blocks,
-                                    partials + task * size, tasks + thread * task_size);
-      });
-      context.parallel_for(heads, [&](Index head, int thread) {
-        Kernels::merge(call, which(head), partials + head * key_blocks * size,
-                       tasks + thread * task_size);
-      });
-      return;
-    }
-    if (packs_itself) {
-      context.parallel_for(heads * row_blocks, [&](Index task, int thread) {
-        attend_rows(task / row_blocks, task % row_blocks, PackedHead<T>{}, thread);
-      });
-      return;
-    }
+  const Index W = kernels.panel_width, key_block = kernels.key_block;
+  const bool packs_itself = row_blocks == 1 || shape.K == 0;
+  const Index task_size = kernels.task_size(call, packs_itself);
+  T* tasks = context.scratch<T>(Scratch::tasks, context.threads() * task_size);
+  const auto attend_rows = [&](Index head, Index block, const PackedHead<T>& packed, int thread) {
+    const Index first = block * query_block;
+    const RowsOf which{head / shape.G, head % shape.G, first,
+                       (std::min)(query_block, rows - first)};
+    kernels.attend(call, which, packed, tasks + thread * task_size);
+  };
+  // Few tasks of many keys are cut along the keys: each block by itself, then merged in order.
+  const Index key_blocks = blocks_of(shape.K, key_block);
+  if (packs_itself && heads < context.threads() && key_blocks > 1 && call.weights == nullptr) {
+    const Index size = kernels.partial_elements(call);
+    T* partials = context.scratch<T>(Scratch::panels, heads * key_blocks * size);
+    const auto which = [&](Index head) { return RowsOf{head / shape.G, head % shape.G, 0, rows}; };
+    context.parallel_for(heads * key_blocks, [&](Index task, int thread) {
+      kernels.attend_block_alone(call, which(task / key_blocks), task % key_blocks,
+                                 partials + task * size, tasks + thread * task_size);
+    });
+    context.parallel_for(heads, [&](Index head, int thread) {
+      kernels.merge(call, which(head), partials + head * key_blocks * size,
+                    tasks + thread * task_size);
+    });
+    return;
+  }
+  if (packs_itself) {
+    context.parallel_for(heads * row_blocks, [&](Index task, int thread) {
+      attend_rows(task / row_blocks, task % row_blocks, PackedHead<T>{}, thread);
+    });
+    return;
+  }
 
-    const Index keys_size = blocks_of(shape.K, W) * W * shape.D;
-    const Index values_size = blocks_of(shape.V, W) * W * shape.K;
-    const Index head_bytes = (keys_size + values_size) * static_cast<Index>(sizeof(T));
-    const Index at_once = (std::clamp)(packed_bytes / (std::max)(head_bytes, Index{1}), Index{1},
-                                       (std::max)(heads, Index{1}));
-    T* panels = context.scratch<T>(Scratch::panels, at_once * (keys_size + values_size));
-    bool* finite = context.scratch<bool>(Scratch::flags, at_once * key_blocks);
-    const auto packed_of = [&](Index slot) {
-      T* keys = panels + slot * (keys_size + values_size);
-      return std::tuple{keys, keys + keys_size, finite + slot * key_blocks};
-    };
-    for (Index first = 0; first < heads; first += at_once) {
-      const Index count = (std::min)(at_once, heads - first);
-      context.parallel_for(count * key_blocks, [&](Index task) {
-        const Index slot = task / key_blocks, number = task % key_blocks, head = first + slot;
-        const KeyRange seen = call.mask->seen_keys(head / shape.G);
-        const Index begin = (std::max)(number * key_block, seen.begin);
-        const Index end = (std::min)((number + 1) * key_block, seen.end);
-        if (begin >= end) return;
-        const T* values = call.values + (head * shape.K + begin) * shape.V;
-        const auto [packed_keys, packed_values, finite_blocks] = packed_of(slot);
-        Kernels::pack_rows(call.keys + head * shape.K * shape.D, shape.D, begin, end, shape.D,
-                           packed_keys);
-        finite_blocks[number] = Kernels::pack_values(values, shape.V, end - begin, shape.V,
-                                                     packed_values + begin * W, shape.K * W);
-      });
-      context.parallel_for(count * row_blocks, [&](Index task, int thread) {
-        const auto [keys, values, finite_blocks] = packed_of(task / row_blocks);
-        attend_rows(first + task / row_blocks, task % row_blocks,
-                    PackedHead<T>{keys, values, finite_blocks}, thread);
-      });
-    }
-  });
+  const Index keys_size = blocks_of(shape.K, W) * W * shape.D;
+  const Index values_size = blocks_of(shape.V, W) * W * shape.K;
+  const Index head_bytes = (keys_size + values_size) * static_cast<Index>(sizeof(T));
+  const Index at_once = (std::clamp)(packed_bytes / (std::max)(head_bytes, Index{1}), Index{1},
+                                     (std::max)(heads, Index{1}));
+  T* panels = context.scratch<T>(Scratch::panels, at_once * (keys_size + values_size));
+  bool* finite = context.scratch<bool>(Scratch::flags, at_once * key_blocks);
+  const auto packed_of = [&](Index slot) {
+    T* keys = panels + slot * (keys_size + values_size);
+    return std::tuple{keys, keys + keys_size, finite + slot * key_blocks};
+  };
+  for (Index first = 0; first < heads; first += at_once) {
+    const Index count = (std::min)(at_once, heads - first);
+    context.parallel_for(count * key_blocks, [&](Index task) {
+      const Index slot = task / key_blocks, number = task % key_blocks, head = first + slot;
+      const KeyRange seen = call.mask->seen_keys(head / shape.G);
+      const Index begin = (std::max)(number * key_block, seen.begin);
+      const Index end = (std::min)((number + 1) * key_block, seen.end);
+      if (begin >= end) return;
+      const T* values = call.values + (head * shape.K + begin) * shape.V;
+      const auto [packed_keys, packed_values, finite_blocks] = packed_of(slot);
+      kernels.pack_rows(call.keys + head * shape.K * shape.D, shape.D, begin, end, shape.D,
+                        packed_keys);
+      finite_blocks[number] = kernels.pack_values(values, shape.V, end - begin, shape.V,
+                                                  packed_values + begin * W, shape.K * W);
+    });
+    context.parallel_for(count * row_blocks, [&](Index task, int thread) {
+      const auto [keys, values, finite_blocks] = packed_of(task / row_blocks);
+      attend_rows(first + task / row_blocks, task % row_blocks,
+                  PackedHead<T>{keys, values, finite_blocks}, thread);
+    });
+  }
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

@@ -112,8 +112,8 @@ namespace detail {
   const char* asked = std::getenv("EIGENHEADS_ISA");
   for (const InstructionSet set : {avx512, avx2, neon, portable})
     if (runs_here(set) && (asked == nullptr || std::string_view(asked) == name_of(set))) return set;
-  refuse("EIGENHEADS_ISA is " + std::string(asked) +
-         "; expected portable, neon, avx2 or avx512, and one that this CPU has");
+  refuse({"EIGENHEADS_ISA is ", asked,
+          "; expected portable, neon, avx2 or avx512, and one that this CPU has"});
 }
 
 }  // namespace detail
@@ -142,6 +142,57 @@ decltype(auto) with_kernels(const Run& run) {
     default:
       return run(portable::Kernels{});
   }
+}
+
+// The kernels of this process behind pointers: what calls them is compiled once, not once for every
+// instruction set.
+template <class T>
+struct ProjectionKernels {
+  Index panel_width;
+  decltype(&portable::Kernels::pack_rows<T>) pack_rows;
+  decltype(&portable::Kernels::multiply<T>) multiply;
+};
+template <class T>
+[[nodiscard]] ProjectionKernels<T> projection_kernels() {
+  return with_kernels([]<class Kernels>(Kernels) {
+    return ProjectionKernels<T>{Kernels::template width<T>, Kernels::template pack_rows<T>,
+                                Kernels::template multiply<T>};
+  });
+}
+
+template <class T>
+struct AttentionKernels {
+  Index panel_width, key_block, tile_rows;
+  decltype(&portable::Kernels::pack_rows<T>) pack_rows;
+  decltype(&portable::Kernels::pack_values<T>) pack_values;
+  decltype(&portable::Kernels::task_size<T>) task_size;
+  decltype(&portable::Kernels::partial_elements<T>) partial_elements;
+  decltype(&portable::Kernels::attend<T>) attend;
+  decltype(&portable::Kernels::attend_block_alone<T>) attend_block_alone;
+  decltype(&portable::Kernels::merge<T>) merge;
+};
+template <class T>
+[[nodiscard]] AttentionKernels<T> attention_kernels() {
+  return with_kernels([]<class Kernels>(Kernels) {
+    return AttentionKernels<T>{Kernels::template width<T>,
+                               Kernels::template keys_a_block<T>,
+                               Kernels::rows_a_tile,
+                               Kernels::template pack_rows<T>,
+                               Kernels::template pack_values<T>,
+                               Kernels::template task_size<T>,
+                               Kernels::template partial_elements<T>,
+                               Kernels::template attend<T>,
+                               Kernels::template attend_block_alone<T>,
+                               Kernels::template merge<T>};
+  });
+}
+
+template <class T, class Score>
+[[nodiscard]] ScoreRow<T> score_row(const Score& score) {
+  if constexpr (std::is_same_v<Score, PlainScore>) return {};
+  return with_kernels([&]<class Kernels>(Kernels) {
+    return ScoreRow<T>{&score, Kernels::template take_through<T, Score>};
+  });
 }
 
 }  // namespace detail

@@ -10,12 +10,12 @@
 // rows.
 template <class T>
 using TileProduct = void (*)(const T* a, Index a_stride, const T* b, Index b_stride, Index depth,
-                             T* c, Index c_stride, bool add);
+                             T* c, Index c_stride, bool add, Index panel_stride);
 
 // Unrolled by hand: left to the optimizer, the accumulators spill at g++ -O2 and it is 2.6x slower.
 template <class T, int Rows, int Registers>
 void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index depth, T* c,
-                  Index c_stride, bool add) {
+                  Index c_stride, bool add, Index panel_stride) {
   constexpr Index S = Register<T>::width;
   Register<T> sum[Rows][Registers];
 #pragma GCC unroll 16
@@ -31,7 +31,8 @@ void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index 
   for (Index k = 0; k < depth; ++k) {
     Register<T> row[Registers];
 #pragma GCC unroll 16
-    for (int j = 0; j < Registers; ++j) row[j] = load(b + k * b_stride + j * S);
+    for (int j = 0; j < Registers; ++j)
+      row[j] = load(b + k * b_stride + j / 2 * panel_stride + j % 2 * S);
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
       const Register<T> factor = broadcast(a[i * a_stride + k]);
@@ -55,6 +56,13 @@ constexpr std::array<TileProduct<T>, sizeof...(Rows)> tile_products_of(
 template <class T>
 inline constexpr auto tile_products =
     tile_products_of<T>(std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
+
+// row_products[n - 1]: one row times n panels, `panel_stride` apart. A row alone has enough chains
+// for the latency only if it meets several panels at once.
+inline constexpr Index panels_a_row = 4;
+template <class T>
+inline constexpr std::array<TileProduct<T>, panels_a_row> row_products{
+    tile_product<T, 1, 2>, tile_product<T, 1, 4>, tile_product<T, 1, 6>, tile_product<T, 1, 8>};
 
 // Cuts `rows` into tiles and calls visit(first, count). Evenly: 8 rows are 4 + 4, because 6 + 2
 // would end in a tile too small to hide its latency.

@@ -59,8 +59,8 @@ inline constexpr double slant = 0.70710678118654752;  // of key labels that do n
 inline void require_count(std::string_view name, const std::vector<std::string>& strings,
                           std::string_view axis, Index expected) {
   if (!strings.empty() && static_cast<Index>(strings.size()) != expected)
-    refuse(std::string(name) + " has " + std::to_string(strings.size()) + " strings; expected [" +
-           std::string(axis) + "] = [" + std::to_string(expected) + "], or none");
+    refuse({name, " has ", strings.size(), " strings; expected [", axis, "] = [", expected,
+            "], or none"});
 }
 
 struct Layout {
@@ -107,7 +107,7 @@ struct Layout {
   static void require_panel_size(const std::optional<double>& size) {
     require_end("panel_size", size);
     if (size && !(*size >= 1 && *size <= 10'000))
-      refuse("panel_size is " + value_text(sample_of(*size)) + "; expected 1 to 10000 px");
+      refuse({"panel_size is ", value_text(sample_of(*size)), "; expected 1 to 10000 px"});
   }
 
   // Cells are square, unless the shorter side of a panel would then be too thin to see.

@@ -63,8 +63,8 @@ struct Scale {
 
 inline void require_end(std::string_view name, const std::optional<double>& end) {
   if (end && !(detail::is_finite(*end) && std::abs(*end) <= largest))
-    refuse(std::string(name) + " is " + value_text(sample_of(*end)) +
-           "; expected a number between -1e300 and 1e300");
+    refuse({name, " is ", value_text(sample_of(*end)),
+            "; expected a number between -1e300 and 1e300"});
 }
 
 // The given ends, and else the least and greatest finite value of `matrices`. Constant matrices
@@ -75,9 +75,9 @@ template <Scalar T>
   require_end("minimum", minimum);
   require_end("maximum", maximum);
   if (minimum && maximum && !far_apart(*minimum, *maximum))
-    refuse("minimum is " + value_text(sample_of(*minimum)) + " and maximum is " +
-           value_text(sample_of(*maximum)) +
-           "; expected minimum < maximum, by more than one part in a million");
+    refuse({"minimum is ", value_text(sample_of(*minimum)), " and maximum is ",
+            value_text(sample_of(*maximum)),
+            "; expected minimum < maximum, by more than one part in a million"});
   double low = largest, high = -largest;
   for (Index i = 0; i < matrices.size(); ++i) {
     const Sample sample = sample_of(matrices.data()[i]);
