@@ -215,6 +215,50 @@ TEST_P(GoldenForward, Float) {
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenForward, testing::ValuesIn(kCaseNames),
                          [](const auto& instance) { return instance.param; });
 
+template <class T>
+void expect_backward(const std::string& name, double bound) {
+  const Case c(name);
+  if (c.has("score_bias")) GTEST_SKIP() << "the gradient of a score function";
+  const auto queries = c.tensor<T, 3>("queries"), keys = c.tensor<T, 3>("keys"),
+             values = c.tensor<T, 3>("values");
+  const auto layer = c.layer<T>();
+  typename eh::MultiHeadAttention<T>::Activations saved;
+  const auto output = layer.forward(queries, keys, values, c.mask(), saved);
+  const eh::Tensor<T, 3> inferred = layer(queries, keys, values, c.mask());
+  ASSERT_EQ(shape(output), shape(inferred));
+  EXPECT_TRUE(std::equal(output.data(), output.data() + output.size(), inferred.data()));
+  const auto gradients = layer.backward(c.tensor<T, 3>("grad_output"), saved);
+
+  const auto expect_3 = [&](const auto& got, const std::string& of) {
+    EXPECT_LE(worst_difference(got, c.tensor<double, 3>("grad_" + of)), bound) << of;
+  };
+  expect_3(gradients.queries, "queries");
+  expect_3(gradients.keys, "keys");
+  expect_3(gradients.values, "values");
+  const auto expect_linear = [&](const eh::LinearGradients<T>& got, const std::string& of) {
+    EXPECT_LE(worst_difference(got.weight, c.tensor<double, 2>("grad_W_" + of)), bound) << of;
+    if (c.has("bias"))
+      EXPECT_LE(worst_difference(got.bias, c.tensor<double, 1>("grad_b_" + of)), bound) << of;
+    else
+      EXPECT_EQ(got.bias.size(), 0) << of;
+  };
+  expect_linear(gradients.W_q, "q");
+  expect_linear(gradients.W_k, "k");
+  expect_linear(gradients.W_v, "v");
+  expect_linear(gradients.W_o, "o");
+}
+
+class GoldenBackward : public testing::TestWithParam<std::string> {};
+
+TEST_P(GoldenBackward, Double) { expect_backward<double>(GetParam(), 1e-11); }
+
+TEST_P(GoldenBackward, Float) {
+  expect_backward<float>(GetParam(), GetParam() == "large_logits" ? 2e-3 : 1e-4);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenBackward, testing::ValuesIn(kCaseNames),
+                         [](const auto& instance) { return instance.param; });
+
 class GoldenData : public testing::TestWithParam<std::string> {};
 
 // Every tensor has the shape that case.txt says, and its gradient has it too.

@@ -13,11 +13,12 @@
 #include <string_view>
 #include <utility>
 
-#include <eigenheads/context.hpp>           // Context
-#include <eigenheads/kernels/schedule.hpp>  // project
-#include <eigenheads/random.hpp>            // random_symmetric
-#include <eigenheads/shape.hpp>             // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>            // Tensor, TensorView, TensorSpan
+#include <eigenheads/context.hpp>                    // Context
+#include <eigenheads/kernels/schedule.hpp>           // project
+#include <eigenheads/kernels/schedule_backward.hpp>  // input_gradient, parameter_gradients
+#include <eigenheads/random.hpp>                     // random_symmetric
+#include <eigenheads/shape.hpp>                      // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                     // Tensor, TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -25,6 +26,13 @@ struct LinearOptions {
   Index in_features = 0;  // 0: lazy, taken from the first input
   Index out_features = 0;
   bool bias = false;
+};
+
+// Of a loss, by the parameters of a Linear.
+template <Scalar T>
+struct LinearGradients {
+  Tensor<T, 2> weight;  // [out_features, in_features]
+  Tensor<T, 1> bias;    // [out_features], or [0] without one
 };
 
 template <Scalar T>
@@ -144,6 +152,17 @@ class Linear {
                Context& context) const {
     detail::project(x, rows, panels_.data(), in_features_, out_features_,
                     has_bias_ ? bias_.data() : nullptr, y, context);
+  }
+
+  // Behind y = x W^T + b, without checks: x, [rows, in_features], and the gradient of y, [rows,
+  // out_features]. grad_x may be null; gradients has the shapes. What adds_... says is added to.
+  void backward(const T* x, const T* grad_y, Index rows, T* grad_x, bool adds_grad_x,
+                LinearGradients<T>& gradients, bool adds_gradients, Context& context) const {
+    const detail::Projected<T> y{panels_.data(), in_features_, out_features_, rows, x, grad_y};
+    if (grad_x != nullptr) detail::input_gradient(y, grad_x, adds_grad_x, context);
+    detail::parameter_gradients(y, gradients.weight.data(),
+                                has_bias_ ? gradients.bias.data() : nullptr, adds_gradients,
+                                context);
   }
 
  private:

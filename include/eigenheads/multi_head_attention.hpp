@@ -190,6 +190,40 @@ class MultiHeadAttention {
     return with_weights(queries, keys, values, Mask{});
   }
 
+  // ---- Training
+  // ----------------------------------------------------------------------------------
+
+  class Activations;  // what backward needs of a call, and owns
+  struct Gradients;
+
+  // The output of operator(), to the bit if nothing is dropped. Throws std::invalid_argument also
+  // if the layer drops weights and no seed is given. The mask's parts are copied.
+  Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                       const Mask& mask, Activations& saved,
+                       Context& context = default_context()) const;
+  // Drops attention weights: which, is a function of the seed and of their position alone.
+  Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                       const Mask& mask, Activations& saved, DropoutSeed seed,
+                       Context& context = default_context()) const;
+
+  // grad_output: [B, Q, num_hiddens], of a loss that `saved` was on the way to. Throws
+  // std::invalid_argument if it is not of that shape, std::logic_error if nothing is saved or the
+  // layer has other sizes than then. The weights must be those of the forward call. Memory is
+  // linear in Q and K.
+  [[nodiscard]] Gradients backward(TensorView<T, 3> grad_output, const Activations& saved,
+                                   Context& context = default_context()) const;
+  // The same into `gradients`, or added to what it holds.
+  void backward_into(Gradients& gradients, TensorView<T, 3> grad_output, const Activations& saved,
+                     bool accumulate = false, Context& context = default_context()) const;
+
+  template <class... More>
+  Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                       const Mask& mask, Activations& saved, More&&... more) {
+    if (is_lazy()) initialize_from(checked(queries, keys, values, mask));
+    return std::as_const(*this).forward(queries, keys, values, mask, saved,
+                                        std::forward<More>(more)...);
+  }
+
  private:
   struct Completed {
     MultiHeadAttentionOptions options;
@@ -316,15 +350,25 @@ class MultiHeadAttention {
   // projections and the attention write to. Only keys that some query sees, and queries that are
   // not padding, are projected at all.
   void run(const Call& call, T* output, T* weights, Context& context) const {
+    const auto [B, H, G, Q, K, D, V] = call.shape;
+    T* q =
+        context.scratch<T>(detail::Scratch::projections, B * H * Q * (D + V) + B * G * K * (D + V));
+    T* k = q + B * H * Q * D;
+    T* v = k + B * G * K * D;
+    run(call, {q, k, v, v + B * G * K * V, nullptr, nullptr}, output, weights, context);
+  }
+  struct Between {   // the steps
+    T *q, *k, *v;    // [B, H, Q, D], [B, G, K, D], [B, G, K, V]
+    T *heads, *lse;  // [B, Q, H * V], [B, H, Q] or null
+    const DropoutMask<T>* dropout;
+  };
+  void run(const Call& call, const Between& between, T* output, T* weights,
+           Context& context) const {
     using Layout = detail::HeadLayout<T>;
     const auto [B, H, G, Q, K, D, V] = call.shape;
+    const auto& [q, k, v, heads, lse, dropout] = between;
     const Index num_hiddens = call.num_hiddens;
     const BoundMask& mask = call.mask;
-    T* q = context.scratch<T>(detail::Scratch::projections,
-                              2 * B * H * Q * D + 2 * B * G * K * D);  // [B, H, Q, D]
-    T* k = q + B * H * Q * D;                                          // [B, G, K, D]
-    T* v = k + B * G * K * D;                                          // [B, G, K, V]
-    T* heads = v + B * G * K * V;                                      // [B, Q, H * V]
     auto* pieces = context.scratch<detail::RowPiece>(detail::Scratch::pieces, 2 * B);
     const auto query_rows = rows_of(
         B, Q,
@@ -339,7 +383,7 @@ class MultiHeadAttention {
     W_k.project(call.keys.data(), key_rows, Layout::heads_apart(k, K, G, D), context);
     W_v.project(call.values.data(), key_rows, Layout::heads_apart(v, K, G, V), context);
     detail::attend<T>({call.shape, detail::attention_scale<T>({}, D), &mask, q, k, v,
-                       Layout::heads_together(heads, Q, H, V), nullptr, weights, call.score},
+                       Layout::heads_together(heads, Q, H, V), lse, weights, call.score, dropout},
                       context);
     W_o.project(heads, query_rows, Layout::heads_together(output, Q, 1, num_hiddens), context);
     // What W_o makes of an attention of 0.
@@ -350,6 +394,11 @@ class MultiHeadAttention {
         else
           std::fill_n(to, num_hiddens, T(0));
   }
+
+  Tensor<T, 3> train(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                     const Mask& mask, Activations& saved, const DropoutMask<T>& dropout,
+                     Context& context) const;
+  void prepare(Gradients& gradients, const Activations& saved, bool accumulate) const;
 
   MultiHeadAttentionOptions options_;
   Dropout dropout_;
@@ -364,3 +413,5 @@ std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) 
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/multi_head_attention_backward.hpp>

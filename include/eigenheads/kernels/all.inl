@@ -9,6 +9,8 @@
 #include <eigenheads/kernels/softmax.inl>
 #include <eigenheads/kernels/rows.inl>
 #include <eigenheads/kernels/attention.inl>
+#include <eigenheads/kernels/linear_backward.inl>
+#include <eigenheads/kernels/attention_backward.inl>
 // clang-format on
 
 // The doors of this namespace: what code that is compiled for another instruction set may call.
@@ -85,6 +87,30 @@ struct Kernels {
     lay_out(rows, call.shape, true, false, scratch);
     rows.count = which.count;
     merge_blocks(call, which, rows, partials);
+  }
+
+  template <class T>
+  static Index backward_size(const AttentionShape& shape, bool drops) {
+    BackwardScratch<T> layout;
+    return lay_out(layout, shape, drops, static_cast<T*>(nullptr));
+  }
+  template <class T>
+  static void attend_backward(const AttentionBackwardCall<T>& call, Index b, Index g, T* scratch) {
+    BackwardScratch<T> layout;
+    lay_out(layout, call.shape, call.dropout != nullptr, scratch);
+    backward_task(call, b, g, layout);
+  }
+  static constexpr Index outputs_a_task = gradient_outputs;
+  static constexpr Index turned_block = gradient_rows * gradient_outputs;
+  template <class T>
+  static void turn(const T* panels, Index out, Index in, T* across) {
+    turn_panels(panels, out, in, across);
+  }
+  template <class T>
+  static void multiply_weights(const T* dy, Index stride, std::span<const Index> rows, const T* x,
+                               Index first, Index outputs, Index panel_begin, Index panel_end,
+                               T* block, T* sums, T* bias) {
+    multiply_turned(dy, stride, rows, x, first, outputs, panel_begin, panel_end, block, sums, bias);
   }
 
   template <class T, class Score>

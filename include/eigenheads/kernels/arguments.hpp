@@ -6,9 +6,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <eigenheads/mask.hpp>    // BoundMask
-#include <eigenheads/score.hpp>   // ScorePosition
-#include <eigenheads/tensor.hpp>  // Index
+#include <eigenheads/dropout.hpp>  // DropoutMask
+#include <eigenheads/mask.hpp>     // BoundMask
+#include <eigenheads/score.hpp>    // ScorePosition
+#include <eigenheads/tensor.hpp>   // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -27,6 +28,9 @@ struct HeadLayout {
     return {data, Q, D, Q * H * D, H * D, D};
   }
 
+  [[nodiscard]] T* at(Index b, Index h, Index row) const {
+    return data + b * sequence_stride + row * row_stride + h * head_stride;
+  }
   [[nodiscard]] Index row_offset(Index row) const {
     return row / rows_per_sequence * sequence_stride + row % rows_per_sequence * row_stride;
   }
@@ -74,6 +78,7 @@ struct AttentionCall {
   T* lse;      // [B, H, Q]
   T* weights;  // [B, H, Q, K]
   ScoreRow<T> score{};
+  const DropoutMask<T>* dropout = nullptr;   // null: none
   std::atomic<Index>* row_by_row = nullptr;  // counts rows that take the slow edge
 
   [[nodiscard]] Index row(Index b, Index h, Index q) const {
@@ -83,6 +88,18 @@ struct AttentionCall {
   [[nodiscard]] T* weights_of(Index b, Index h, Index q) const {
     return weights + row(b, h, q) * shape.K;
   }
+};
+
+// The gradients of one call, from those of its output. lse, output: what the call gave.
+template <class T>
+struct AttentionBackwardCall {
+  AttentionShape shape;
+  T scale;
+  const BoundMask* mask;
+  const T *queries, *keys, *values, *lse;
+  HeadLayout<const T> output, grad_output;
+  HeadLayout<T> grad_queries, grad_keys, grad_values;
+  const DropoutMask<T>* dropout;
 };
 
 // Rows of a projection that share a panel while it is in the first-level cache.

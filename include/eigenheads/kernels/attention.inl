@@ -97,6 +97,21 @@ void softmax_rows(const AttentionCall<T>& call, const RowsOf& which, const RowBl
   }
 }
 
+// Dropout: the weights that the values are multiplied with, and no others, are its.
+template <class T>
+void drop_weights(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<T>& rows,
+                  const KeyBlock<T>& block) {
+  T factors[key_block<T>];
+  for (Index i = 0; i < rows.count; ++i) {
+    const KeyRange range = within(rows.ranges[i], block.begin, 0, block.end - block.begin);
+    if (range.begin == range.end) continue;
+    T* weights = rows.scores + i * key_block<T>;
+    call.dropout->factors(which.b, which.head(call.shape, i), which.query(call.shape, i),
+                          block.begin + range.begin, block.begin + range.end, factors);
+    for (Index k = range.begin; k < range.end; ++k) weights[k] *= factors[k - range.begin];
+  }
+}
+
 // One row of weights times one panel of values, of which only those that the row sees are touched:
 // the same chain as in a whole tile, where the others add exact zeros.
 template <class T>
@@ -176,6 +191,7 @@ void attend_block(const AttentionCall<T>& call, const RowsOf& which, const RowBl
   multiply_keys(rows, block, call.shape.D, tiles);
   softmax_rows(call, which, rows, block);
   if (call.weights != nullptr) keep_weights(call, which, rows, block.begin, block.end);
+  if (call.dropout != nullptr) drop_weights(call, which, rows, block);
   merge_sums(rows);
   for (const Tile& tile : tiles) multiply_values(call, rows, block, tile);
 }

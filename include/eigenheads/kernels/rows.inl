@@ -164,8 +164,7 @@ void end_rows(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<
     const Index h = which.head(shape, i), q = which.query(shape, i);
     const T l = block.sum[i], w = l == 0 ? T(0) : 1 / l;
     const T* from = block.output + i * block.padded_V;
-    T* to = call.output.data + which.b * call.output.sequence_stride + q * call.output.row_stride +
-            h * call.output.head_stride;
+    T* to = call.output.at(which.b, h, q);
     if (l == 0)
       std::fill_n(to, shape.V, T(0));
     else

@@ -97,11 +97,15 @@ void apply_score(const Score& score, T* scores, Index begin, Index end, const Sc
     }
   }
   ScorePosition here = at;
-  for (; k + run <= end; k += run)
+  for (; k + run <= end; k += run) {
+    T lanes[run];  // which nothing that the function reads can be
+    std::copy_n(scores + k, run, lanes);
     for (Index i = 0; i < run; ++i) {
       const ScorePosition position{at.b, at.h, at.q, at.k + static_cast<std::int32_t>(k + i)};
-      scores[k + i] = score(scores[k + i], position);
+      lanes[i] = score(lanes[i], position);
     }
+    std::copy_n(lanes, run, scores + k);
+  }
   for (; k < end; ++k) {
     here.k = at.k + static_cast<std::int32_t>(k);
     scores[k] = score(scores[k], here);

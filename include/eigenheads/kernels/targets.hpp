@@ -187,6 +187,29 @@ template <class T>
   });
 }
 
+template <class T>
+struct BackwardKernels {
+  Index panel_width, outputs_a_task, turned_block;
+  decltype(&portable::Kernels::turn<T>) turn;
+  decltype(&portable::Kernels::pack_values<T>) pack_columns;
+  decltype(&portable::Kernels::multiply_weights<T>) multiply_weights;
+  decltype(&portable::Kernels::backward_size<T>) backward_size;
+  decltype(&portable::Kernels::attend_backward<T>) attend_backward;
+};
+template <class T>
+[[nodiscard]] BackwardKernels<T> backward_kernels() {
+  return with_kernels([]<class Kernels>(Kernels) {
+    return BackwardKernels<T>{Kernels::template width<T>,
+                              Kernels::outputs_a_task,
+                              Kernels::turned_block,
+                              Kernels::template turn<T>,
+                              Kernels::template pack_values<T>,
+                              Kernels::template multiply_weights<T>,
+                              Kernels::template backward_size<T>,
+                              Kernels::template attend_backward<T>};
+  });
+}
+
 template <class T, class Score>
 [[nodiscard]] ScoreRow<T> score_row(const Score& score) {
   if constexpr (std::is_same_v<Score, PlainScore>) return {};

@@ -13,7 +13,8 @@ using TileProduct = void (*)(const T* a, Index a_stride, const T* b, Index b_str
                              T* c, Index c_stride, bool add, Index panel_stride);
 
 // Unrolled by hand: left to the optimizer, the accumulators spill at g++ -O2 and it is 2.6x slower.
-template <class T, int Rows, int Registers>
+// Turned: a is read by columns, a[k][i].
+template <class T, int Rows, int Registers, bool Turned = false>
 void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index depth, T* c,
                   Index c_stride, bool add, Index panel_stride) {
   constexpr Index S = Register<T>::width;
@@ -35,7 +36,7 @@ void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index 
       row[j] = load(b + k * b_stride + j / 2 * panel_stride + j % 2 * S);
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
-      const Register<T> factor = broadcast(a[i * a_stride + k]);
+      const Register<T> factor = broadcast(Turned ? a[k * a_stride + i] : a[i * a_stride + k]);
 #pragma GCC unroll 16
       for (int j = 0; j < Registers; ++j) sum[i][j] = fma(factor, row[j], sum[i][j]);
     }
@@ -46,16 +47,19 @@ void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index 
     for (int j = 0; j < Registers; ++j) store(c + i * c_stride + j * S, sum[i][j]);
 }
 
-template <class T, int... Rows>
+template <class T, bool Turned, int... Rows>
 constexpr std::array<TileProduct<T>, sizeof...(Rows)> tile_products_of(
     std::integer_sequence<int, Rows...>) {
-  return {tile_product<T, Rows + 1, 2>...};
+  return {tile_product<T, Rows + 1, 2, Turned>...};
 }
 
 // tile_products[n - 1]: a tile of n rows.
 template <class T>
 inline constexpr auto tile_products =
-    tile_products_of<T>(std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
+    tile_products_of<T, false>(std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
+template <class T>
+inline constexpr auto turned_products =
+    tile_products_of<T, true>(std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
 
 // row_products[n - 1]: one row times n panels, `panel_stride` apart. A row alone has enough chains
 // for the latency only if it meets several panels at once.

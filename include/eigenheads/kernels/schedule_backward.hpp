@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Shares the work behind a projection and behind an attention out over the threads of a context. No
+// two tasks add to the same number: any number of threads gives the same bits.
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <iterator>
+#include <span>
+
+#include <eigenheads/context.hpp>            // Context, Scratch
+#include <eigenheads/kernels/arguments.hpp>  // AttentionBackwardCall, HeadLayout
+#include <eigenheads/kernels/schedule.hpp>   // project, blocks_of
+#include <eigenheads/kernels/targets.hpp>    // backward_kernels
+#include <eigenheads/tensor.hpp>             // Index
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+// A projection that was made, and the gradient of what it gave. x: [rows, in], dy: [rows, out].
+template <class T>
+struct Projected {
+  const T* panels;  // W
+  Index in, out, rows;
+  const T *x, *dy;
+};
+
+// Rows of dy that are not 0. What the rows of x hold for the others makes no difference.
+struct KeptRows {
+  std::span<const Index> rows;
+  std::span<const RowPiece> pieces;
+};
+template <class T>
+[[nodiscard]] KeptRows keep_rows(const Projected<T>& y, Context& context) {
+  Index* rows = context.scratch<Index>(Scratch::rows, y.rows);
+  auto* pieces = context.scratch<RowPiece>(Scratch::pieces, y.rows);
+  std::size_t count = 0, piece_count = 0;
+  for (Index row = 0; row < y.rows; ++row) {
+    const T* values = y.dy + row * y.out;
+    if (std::all_of(values, values + y.out, [](T value) { return value == 0; })) continue;
+    if (count > 0 && rows[count - 1] == row - 1)
+      ++pieces[piece_count - 1].count;
+    else
+      pieces[piece_count++] = {row, 1};
+    rows[count++] = row;
+  }
+  return {{rows, count}, {pieces, piece_count}};
+}
+
+// dx = dy W, [rows, in].
+template <class T>
+void input_gradient(const Projected<T>& y, T* dx, bool adds, Context& context) {
+  const BackwardKernels<T> kernels = backward_kernels<T>();
+  const KeptRows kept = keep_rows(y, context);
+  const Index padded_in = blocks_of(y.in, kernels.panel_width) * kernels.panel_width;
+  T* across = context.scratch<T>(Scratch::columns, padded_in * y.out);
+  kernels.turn(y.panels, y.out, y.in, across);
+  T* to = adds ? context.scratch<T>(Scratch::panels, y.rows * y.in) : dx;
+  if (std::ssize(kept.rows) < y.rows) std::fill_n(to, y.rows * y.in, T(0));
+  project(y.dy, kept.pieces, across, y.out, y.in, static_cast<const T*>(nullptr),
+          HeadLayout<T>::heads_together(to, y.rows, 1, y.in), context);
+  for (Index i = 0; adds && i < y.rows * y.in; ++i) dx[i] += to[i];
+}
+
+// dW = dy^T x, [out, in]; db = sum of the rows of dy, [out], unless it is null.
+template <class T>
+void parameter_gradients(const Projected<T>& y, T* dW, T* db, bool adds, Context& context) {
+  const BackwardKernels<T> kernels = backward_kernels<T>();
+  const KeptRows kept = keep_rows(y, context);
+  const Index W = kernels.panel_width, panel_count = blocks_of(y.in, W);
+  const Index count = std::ssize(kept.rows);
+  const auto row = [&](Index r) { return kept.rows[static_cast<std::size_t>(r)]; };
+  T* columns = context.scratch<T>(Scratch::columns, panel_count * W * count);
+  constexpr Index rows_a_task = 64;
+  context.parallel_for(blocks_of(count, rows_a_task), [&](Index task) {
+    for (Index r = task * rows_a_task, end = (std::min)(count, r + rows_a_task); r < end;) {
+      Index run = 1;
+      while (r + run < end && row(r + run) == row(r) + run) ++run;
+      kernels.pack_columns(y.x + row(r) * y.in, y.in, run, y.in, columns + r * W, count * W);
+      r += run;
+    }
+  });
+
+  const Index outputs = kernels.outputs_a_task, blocks = blocks_of(y.out, outputs);
+  // Blocks of outputs are cut along the panels too, where there are too few for the threads.
+  const Index cuts = context.threads() == 1
+                         ? 1
+                         : (std::min)(panel_count, blocks_of(4 * context.threads(), blocks));
+  const Index size = kernels.turned_block + outputs * (blocks_of(panel_count, cuts) * W + 1);
+  T* scratch = context.scratch<T>(Scratch::tasks, context.threads() * size);
+  context.parallel_for(blocks * cuts, [&](Index task, int thread) {
+    const Index first = task / cuts * outputs, taken = (std::min)(outputs, y.out - first);
+    const Index begin = panel_count * (task % cuts) / cuts;
+    const Index end = panel_count * (task % cuts + 1) / cuts;
+    T* block = scratch + thread * size;
+    T *bias = block + kernels.turned_block, *sums = bias + outputs;
+    const bool has_bias = db != nullptr && task % cuts == 0;
+    kernels.multiply_weights(y.dy, y.out, kept.rows, columns, first, taken, begin, end, block, sums,
+                             has_bias ? bias : nullptr);
+    const auto put = [&](const T* from, Index n, T* to) {
+      for (Index i = 0; i < n; ++i) to[i] = adds ? to[i] + from[i] : from[i];
+    };
+    const Index width = (std::min)(end * W, y.in) - begin * W;
+    for (Index o = 0; o < taken; ++o)
+      put(sums + o * (end - begin) * W, width, dW + (first + o) * y.in + begin * W);
+    if (has_bias) put(bias, taken, db + first);
+  });
+}
+
+template <class T>
+void attend_backward(const AttentionBackwardCall<T>& call, Context& context) {
+  const BackwardKernels<T> kernels = backward_kernels<T>();
+  const AttentionShape& shape = call.shape;
+  const Index size = kernels.backward_size(shape, call.dropout != nullptr);
+  T* scratch = context.scratch<T>(Scratch::tasks, context.threads() * size);
+  context.parallel_for(shape.B * shape.G, [&](Index task, int thread) {
+    kernels.attend_backward(call, task / shape.G, task % shape.G, scratch + thread * size);
+  });
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail

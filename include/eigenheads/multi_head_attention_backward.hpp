@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Training of a MultiHeadAttention: a forward pass that keeps what it computes, and the backward
+// pass, which undoes its steps from the last to the first. Included by multi_head_attention.hpp.
+//   q = W_q queries, k = W_k keys, v = W_v values,   heads = attention(q, k, v),   W_o heads
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+#include <type_traits>
+
+#include <eigenheads/kernels/schedule_backward.hpp>  // attend_backward
+#include <eigenheads/multi_head_attention.hpp>       // MultiHeadAttention
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+template <Scalar T>
+class MultiHeadAttention<T>::Activations {
+ public:
+  [[nodiscard]] bool is_saved() const { return shape_.H > 0; }
+
+ private:
+  friend MultiHeadAttention;
+
+  // Keys that are the queries, and values that are the keys, are kept once.
+  [[nodiscard]] const T* queries() const { return queries_.data(); }
+  [[nodiscard]] const T* keys() const { return has_keys_ ? keys_.data() : queries(); }
+  [[nodiscard]] const T* values() const { return has_values_ ? values_.data() : keys(); }
+
+  void keep(const Call& call, const Mask& mask, const DropoutMask<T>& dropout) {
+    const auto [B, H, G, Q, K, D, V] = shape_ = call.shape;
+    const auto differ = [](const auto& x, const auto& y) {
+      return x.data() != y.data() || x.dimensions() != y.dimensions();
+    };
+    has_keys_ = differ(call.keys, call.queries);
+    has_values_ = differ(call.values, call.keys);
+    sizes_ = {call.queries.dimension(2), call.keys.dimension(2), call.values.dimension(2)};
+    copy(call.queries, queries_);
+    if (has_keys_) copy(call.keys, keys_);
+    if (has_values_) copy(call.values, values_);
+    q_.resize(B, H, Q, D);
+    k_.resize(B, G, K, D);
+    v_.resize(B, G, K, V);
+    heads_.resize(B, Q, H * V);
+    lse_.resize(B, H, Q);
+    mask_ = mask;
+    dropout_ = dropout;
+  }
+  static void copy(TensorView<T, 3> from, Tensor<T, 3>& to) {
+    to.resize(from.dimension(0), from.dimension(1), from.dimension(2));
+    std::copy_n(from.data(), from.size(), to.data());
+  }
+
+  detail::AttentionShape shape_{};
+  std::array<Index, 3> sizes_{};  // of a query, a key and a value, before they are projected
+  bool has_keys_ = false, has_values_ = false;
+  Tensor<T, 3> queries_, keys_, values_;
+  Tensor<T, 4> q_, k_, v_;
+  Tensor<T, 3> heads_, lse_;
+  Mask mask_;
+  DropoutMask<T> dropout_;
+};
+
+template <Scalar T>
+struct MultiHeadAttention<T>::Gradients {
+  Tensor<T, 3> queries, keys, values;  // of the inputs, each as if it were a tensor of its own
+  LinearGradients<T> W_q, W_k, W_v, W_o;
+};
+
+template <Scalar T>
+Tensor<T, 3> MultiHeadAttention<T>::train(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                          TensorView<T, 3> values, const Mask& mask,
+                                          Activations& saved, const DropoutMask<T>& dropout,
+                                          Context& context) const {
+  require_initialized();
+  const Call call = checked(queries, keys, values, mask);
+  auto output = call.make_output();
+  saved.keep(call, mask, dropout);
+  run(call,
+      {saved.q_.data(), saved.k_.data(), saved.v_.data(), saved.heads_.data(), saved.lse_.data(),
+       dropout.threshold > 0 ? &saved.dropout_ : nullptr},
+      output.data(), nullptr, context);
+  return output;
+}
+
+template <Scalar T>
+Tensor<T, 3> MultiHeadAttention<T>::forward(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                            TensorView<T, 3> values, const Mask& mask,
+                                            Activations& saved, Context& context) const {
+  if (dropout_.p() > 0)
+    detail::refuse({"MultiHeadAttention: dropout is ", detail::number_text(dropout_.p()),
+                    "; expected a DropoutSeed after the activations"});
+  return train(queries, keys, values, mask, saved, {}, context);
+}
+
+template <Scalar T>
+Tensor<T, 3> MultiHeadAttention<T>::forward(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                            TensorView<T, 3> values, const Mask& mask,
+                                            Activations& saved, DropoutSeed seed,
+                                            Context& context) const {
+  return train(queries, keys, values, mask, saved, DropoutMask<T>::of(dropout_, seed), context);
+}
+
+template <Scalar T>
+typename MultiHeadAttention<T>::Gradients MultiHeadAttention<T>::backward(
+    TensorView<T, 3> grad_output, const Activations& saved, Context& context) const {
+  Gradients gradients;
+  backward_into(gradients, grad_output, saved, false, context);
+  return gradients;
+}
+
+// Makes the gradients' shapes, or, if they are added to, refuses others.
+template <Scalar T>
+void MultiHeadAttention<T>::prepare(Gradients& gradients, const Activations& saved,
+                                    bool accumulate) const {
+  const auto& shape = saved.shape_;
+  const auto fit = [&](const char* name, auto& tensor, const char* axes, const auto& expected) {
+    constexpr int rank = std::remove_reference_t<decltype(tensor)>::NumDimensions;
+    if (accumulate)
+      require_shape(name, TensorView<T, rank>(tensor), axes, expected);
+    else
+      tensor = detail::make_tensor<T>(name, expected);
+  };
+  const auto [query_size, key_size, value_size] = saved.sizes_;
+  fit("gradients.queries", gradients.queries, "[B, Q, query_size]",
+      std::array{shape.B, shape.Q, query_size});
+  fit("gradients.keys", gradients.keys, "[B, K, key_size]", std::array{shape.B, shape.K, key_size});
+  fit("gradients.values", gradients.values, "[B, K, value_size]",
+      std::array{shape.B, shape.K, value_size});
+  const auto fit_linear = [&](const Linear<T>& linear, LinearGradients<T>& of) {
+    const Index out = linear.out_features(), in = linear.in_features();
+    fit("gradients: weight", of.weight, "[out_features, in_features]", std::array{out, in});
+    fit("gradients: bias", of.bias, "[out_features]", std::array{linear.has_bias() ? out : 0});
+  };
+  fit_linear(W_q, gradients.W_q);
+  fit_linear(W_k, gradients.W_k);
+  fit_linear(W_v, gradients.W_v);
+  fit_linear(W_o, gradients.W_o);
+}
+
+template <Scalar T>
+void MultiHeadAttention<T>::backward_into(Gradients& gradients, TensorView<T, 3> grad_output,
+                                          const Activations& saved, bool accumulate,
+                                          Context& context) const {
+  using Layout = detail::HeadLayout<T>;
+  if (!saved.is_saved())
+    detail::refuse<std::logic_error>(
+        {"MultiHeadAttention: backward needs the activations of a forward call"});
+  const auto [B, H, G, Q, K, D, V] = saved.shape_;
+  if (H != num_heads() || G != num_kv_heads() || D != head_size() ||
+      W_q.in_features() != saved.sizes_[0] || W_k.in_features() != saved.sizes_[1] ||
+      W_v.in_features() != saved.sizes_[2])
+    detail::refuse<std::logic_error>(
+        {"MultiHeadAttention: the activations are those of a layer of other sizes"});
+  require_shape("grad_output", grad_output, "[B, Q, num_hiddens]", {B, Q, num_hiddens()});
+  prepare(gradients, saved, accumulate);
+
+  T* grad_heads =
+      context.scratch<T>(detail::Scratch::gradients, B * Q * H * (D + V) + B * K * G * (D + V));
+  T* grad_q = grad_heads + B * Q * H * V;  // [B, Q, H * D]
+  T* grad_k = grad_q + B * Q * H * D;      // [B, K, G * D]
+  T* grad_v = grad_k + B * K * G * D;      // [B, K, G * V]
+  // output = W_o heads
+  W_o.backward(saved.heads_.data(), grad_output.data(), B * Q, grad_heads, false, gradients.W_o,
+               accumulate, context);
+  // heads = attention(q, k, v)
+  const BoundMask mask(saved.mask_, B, Q, K, H);
+  const T* lse = saved.lse_.data();
+  detail::attend_backward<T>(
+      {saved.shape_, detail::attention_scale<T>({}, D), &mask, saved.q_.data(), saved.k_.data(),
+       saved.v_.data(), lse,
+       detail::HeadLayout<const T>::heads_together(saved.heads_.data(), Q, H, V),
+       detail::HeadLayout<const T>::heads_together(grad_heads, Q, H, V),
+       Layout::heads_together(grad_q, Q, H, D), Layout::heads_together(grad_k, K, G, D),
+       Layout::heads_together(grad_v, K, G, V),
+       saved.dropout_.threshold > 0 ? &saved.dropout_ : nullptr},
+      context);
+  // q = W_q queries, k = W_k keys, v = W_v values
+  W_q.backward(saved.queries(), grad_q, B * Q, gradients.queries.data(), accumulate, gradients.W_q,
+               accumulate, context);
+  W_k.backward(saved.keys(), grad_k, B * K, gradients.keys.data(), accumulate, gradients.W_k,
+               accumulate, context);
+  W_v.backward(saved.values(), grad_v, B * K, gradients.values.data(), accumulate, gradients.W_v,
+               accumulate, context);
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI
