@@ -215,16 +215,14 @@ TEST_P(GoldenForward, Float) {
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenForward, testing::ValuesIn(kCaseNames),
                          [](const auto& instance) { return instance.param; });
 
-template <class T>
-void expect_backward(const std::string& name, double bound) {
-  const Case c(name);
-  if (c.has("score_bias")) GTEST_SKIP() << "the gradient of a score function";
+template <class T, class Score>
+void expect_backward(const Case& c, const Score& score, double bound) {
   const auto queries = c.tensor<T, 3>("queries"), keys = c.tensor<T, 3>("keys"),
              values = c.tensor<T, 3>("values");
   const auto layer = c.layer<T>();
   typename eh::MultiHeadAttention<T>::Activations saved;
-  const auto output = layer.forward(queries, keys, values, c.mask(), saved);
-  const eh::Tensor<T, 3> inferred = layer(queries, keys, values, c.mask());
+  const auto output = layer.forward(queries, keys, values, c.mask(), score, saved);
+  const eh::Tensor<T, 3> inferred = layer(queries, keys, values, c.mask(), score);
   ASSERT_EQ(shape(output), shape(inferred));
   EXPECT_TRUE(std::equal(output.data(), output.data() + output.size(), inferred.data()));
   const auto gradients = layer.backward(c.tensor<T, 3>("grad_output"), saved);
@@ -246,6 +244,18 @@ void expect_backward(const std::string& name, double bound) {
   expect_linear(gradients.W_k, "k");
   expect_linear(gradients.W_v, "v");
   expect_linear(gradients.W_o, "o");
+  if (c.has("score_bias"))
+    EXPECT_LE(worst_difference(gradients.score_bias, c.tensor<double, 4>("grad_bias")), bound);
+  else
+    EXPECT_EQ(gradients.score_bias.size(), 0);
+}
+
+template <class T>
+void expect_backward(const std::string& name, double bound) {
+  const Case c(name);
+  if (!c.has("score_bias")) return expect_backward<T>(c, eh::PlainScore{}, bound);
+  const auto bias = c.tensor<T, 4>("bias");
+  expect_backward<T>(c, eh::ScoreBias<T>(bias), bound);
 }
 
 class GoldenBackward : public testing::TestWithParam<std::string> {};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Score functions: those that ship and a caller's own, in attention and in the layer, against a
-// textbook; what they may not change; and scores at the ends of what numbers can say.
+// textbook; what they may not change; scores at the ends of what numbers can say; and derivatives.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -240,6 +240,92 @@ TYPED_TEST(Scores, ACapOfAnySizeGivesNumbers) {
           << cap << ' ' << score;
       EXPECT_TRUE(score == 0 || got == 0 || (got < 0) == (score < 0));
     }
+}
+
+// ---- Derivatives -------------------------------------------------------------------------------
+
+// tanh is within 2 ulp, eps at most, and moves with its rounded argument: twice over in 1 - tanh^2.
+TYPED_TEST(Scores, ASoftcapsDerivativeIsExact) {
+  using T = TypeParam;
+  using W = Wide<T>;
+  for (const T cap : {T(0.5), T(1), T(30)}) {
+    const Softcap<T> softcap(cap);
+    for (int i = -400; i <= 400; ++i) {
+      const T score = T(i) / 32 * cap;
+      const W tanh = std::tanh(W(score) / W(cap));
+      EXPECT_NEAR(static_cast<double>(eh::score_derivative(softcap, score, ScorePosition{})),
+                  static_cast<double>((1 - tanh) * (1 + tanh)),
+                  4 * static_cast<double>(Limits<T>::epsilon()))
+          << cap << ' ' << score;
+    }
+    EXPECT_EQ(softcap.derivative(T(0), {}), T(1));
+    for (const T far : {T(1000), Limits<T>::max(), kInf<T>})
+      for (const T score : {far, -far}) EXPECT_EQ(softcap.derivative(score, {}), T(0)) << score;
+    EXPECT_EQ(bits(softcap.derivative(kNan<T>, {})), bits(kNan<T>));
+  }
+}
+
+struct AddsItsQuery {
+  static constexpr bool adds = true;
+  template <class T>
+  T operator()(T score, ScorePosition at) const {
+    return score + T(at.q);
+  }
+};
+struct SaysNothing {
+  template <class T>
+  T operator()(T score, ScorePosition) const {
+    return score;
+  }
+};
+struct TimesItsKey {
+  template <class T>
+  T operator()(T score, ScorePosition at) const {
+    return score * T(at.k);
+  }
+  template <class T>
+  T derivative(T, ScorePosition at) const {
+    return T(at.k);
+  }
+};
+
+TYPED_TEST(Scores, WhatOnlyAddsHasTheDerivativeOne) {
+  using T = TypeParam;
+  using eh::AddsToScore, eh::ScoreChain;
+  static_assert(AddsToScore<PlainScore> && AddsToScore<Alibi<T>> && AddsToScore<ScoreBias<T>> &&
+                AddsToScore<AddsItsQuery> && AddsToScore<ScoreChain<>> &&
+                AddsToScore<ScoreChain<Alibi<T>, ScoreBias<T>>>);
+  static_assert(!AddsToScore<Softcap<T>> && !AddsToScore<SaysNothing> &&
+                !AddsToScore<TimesItsKey> && !AddsToScore<ScoreChain<Alibi<T>, Softcap<T>>>);
+  const auto slopes = constant_tensor<T>(T(0.5), H);
+  const auto bias = constant_tensor<T>(T(3), 1, 1, 1, 1);
+  const Alibi<T> alibi(slopes);
+  const ScoreBias<T> biased(bias);
+  const ScorePosition at{1, 2, 3, 4};
+  for (const T score : {T(0), T(-7), T(1e30)}) {
+    EXPECT_EQ(eh::score_derivative(PlainScore{}, score, at), T(1));
+    EXPECT_EQ(eh::score_derivative(alibi, score, at), T(1));
+    EXPECT_EQ(eh::score_derivative(biased, score, at), T(1));
+    EXPECT_EQ(eh::score_derivative(AddsItsQuery{}, score, at), T(1));
+    EXPECT_EQ(eh::score_derivative(chain(), score, at), T(1));
+    EXPECT_EQ(eh::score_derivative(chain(alibi, biased, AddsItsQuery{}), score, at), T(1));
+  }
+}
+
+// Each link at the score that reaches it, and at the place of the pair.
+TYPED_TEST(Scores, AChainsDerivativeIsTheProduct) {
+  using T = TypeParam;
+  const Softcap<T> first(2), second(4);
+  const auto bias = constant_tensor<T>(T(1.5), 1, 1, 1, 1);
+  const ScoreBias<T> biased(bias);
+  const ScorePosition at{0, 0, 0, 3};
+  for (const T score : {T(-5), T(-0.25), T(0), T(1), T(3)}) {
+    const T added = biased(first(score, at), at);
+    EXPECT_EQ(eh::score_derivative(chain(first, biased, TimesItsKey{}, second), score, at),
+              first.derivative(score, at) * 3 * second.derivative(added * 3, at));
+    EXPECT_EQ(eh::score_derivative(chain(chain(first, biased), second), score, at),
+              first.derivative(score, at) * second.derivative(added, at));
+  }
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Softmax over the keys that are left: exact, blind to the others, and never made up.
+// Softmax over the keys that are left: exact, blind to the others, and never made up; and its
+// gradient.
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <vector>
 
 #include <eigenheads/softmax.hpp>
@@ -11,7 +14,7 @@
 namespace {
 
 using namespace support;
-using eh::masked_softmax, eh::ValidLens;
+using eh::masked_softmax, eh::masked_softmax_backward, eh::ValidLens;
 
 template <class T>
 class SoftmaxTest : public testing::Test {
@@ -177,6 +180,97 @@ TYPED_TEST(SoftmaxTest, WhatDoesNotFitIsRefused) {
               return masked_softmax(TensorView<T, 3>(nullptr, {2, 3, 4}));
             }),
             "eigenheads: masked_softmax: scores has shape [2, 3, 4] but its data pointer is null");
+}
+
+// ---- The gradient ------------------------------------------------------------------------------
+
+// (L(S + h) - L(S - h)) / 2h with L = sum dP P. Only one score of a row moves, and |dP| <= 1, so
+// |L'''| <= 7, as in attention_reference_backward_test.cpp; and as above a sum of weights is off by
+// u (8 (1 + |S|) + 2 sqrt K).
+TEST(SoftmaxBackward, IsTheCentralDifference) {
+  constexpr double h = 0x1p-17, u = Limits<double>::epsilon() / 2;
+  for (const Index K : {1, 2, 5, 33})
+    for (const ValidLens& lens : {ValidLens(), ValidLens{0, K}, ValidLens{{K / 2, 1}, {0, K}}}) {
+      auto scores = random_tensor<double>(1, 2, 2, K);
+      const auto grad_weights = random_tensor<double>(2, 2, 2, K);
+      const auto gradient = masked_softmax_backward(masked_softmax(scores, lens), grad_weights);
+      const double bound = 7 * h * h / 6 + u * (16 + 2 * std::sqrt(static_cast<double>(K))) / h;
+      for (Index i = 0; i < scores.size(); ++i) {
+        const double middle = scores.data()[i];
+        scores.data()[i] = middle + h;
+        const Tensor<double, 3> above = masked_softmax(scores, lens);
+        scores.data()[i] = middle - h;
+        const Tensor<double, 3> below = masked_softmax(scores, lens);
+        scores.data()[i] = middle;
+        double difference = 0;
+        for (Index j = 0; j < scores.size(); ++j)
+          difference += grad_weights.data()[j] * (above.data()[j] - below.data()[j]);
+        ASSERT_NEAR(gradient.data()[i], difference / (2 * h), bound) << K << ' ' << i;
+      }
+    }
+}
+
+// By the rounding of sum P dP, of a difference and of a product: |dP| <= 1.
+TYPED_TEST(SoftmaxTest, ItsGradientIsExactForEveryLength) {
+  using T = TypeParam;
+  using W = Wide<T>;
+  for (const Index K : {0, 1, 2, 3, 7, 8, 9, 16, 17, 65, 200}) {
+    const Tensor<T, 3> weights = masked_softmax(random_tensor<T>(1, 2, 3, K));
+    const auto grad_weights = random_tensor<T>(2, 2, 3, K);
+    Tensor<W, 3> exact(2, 3, K), bound(2, 3, K);
+    for (Index b = 0; b < 2; ++b)
+      for (Index q = 0; q < 3; ++q) {
+        W mean = 0;
+        for (Index k = 0; k < K; ++k) mean += W(weights(b, q, k)) * W(grad_weights(b, q, k));
+        for (Index k = 0; k < K; ++k) {
+          exact(b, q, k) = W(weights(b, q, k)) * (W(grad_weights(b, q, k)) - mean);
+          bound(b, q, k) = W(weights(b, q, k)) * W(K + 5) * W(Limits<T>::epsilon());
+        }
+      }
+    ASSERT_TRUE(within(masked_softmax_backward(weights, grad_weights), exact, bound)) << K;
+  }
+}
+
+// Hidden keys weigh nothing: nobody looks at the gradient of their weights, and theirs is 0.
+TYPED_TEST(SoftmaxTest, HiddenKeysHaveNoGradientAndGiveNone) {
+  using T = TypeParam;
+  const ValidLens lens{{4, 0, 9}, {1, 8, 3}};
+  const Tensor<T, 3> weights = masked_softmax(random_tensor<T>(1, 2, 3, 9), lens);
+  auto grad_weights = random_tensor<T>(2, 2, 3, 9);
+  const Tensor<T, 3> clean = masked_softmax_backward(weights, grad_weights);
+  for (Index b = 0; b < 2; ++b)
+    for (Index q = 0; q < 3; ++q)
+      for (Index k = lens.length(b, q); k < 9; ++k) {
+        EXPECT_EQ(bits(clean(b, q, k)), bits(T(0)));
+        grad_weights(b, q, k) = kNan<T>;
+      }
+  EXPECT_TRUE(same_bits(masked_softmax_backward(weights, grad_weights), clean));
+}
+
+TYPED_TEST(SoftmaxTest, NanInAGradientReachesTheKeysThatWeigh) {
+  using T = TypeParam;
+  const Tensor<T, 3> weights = masked_softmax(random_tensor<T>(1, 1, 3, 9), {7});
+  auto grad_weights = random_tensor<T>(2, 1, 3, 9);
+  const Tensor<T, 3> clean = masked_softmax_backward(weights, grad_weights);
+  grad_weights(0, 1, 6) = kNan<T>;
+  const Tensor<T, 3> got = masked_softmax_backward(weights, grad_weights);
+  EXPECT_TRUE(same_bits(row(got, 0, 0), row(clean, 0, 0)));
+  EXPECT_TRUE(same_bits(row(got, 0, 2), row(clean, 0, 2)));
+  for (Index k = 0; k < 9; ++k) EXPECT_EQ(bits(got(0, 1, k)), bits(k < 7 ? kNan<T> : T(0)));
+}
+
+TYPED_TEST(SoftmaxTest, GradientsThatDoNotFitAreRefused) {
+  using T = TypeParam;
+  const auto weights = random_tensor<T>(1, 2, 3, 4), shorter = random_tensor<T>(1, 2, 3, 3);
+  EXPECT_EQ(
+      refusal([&] { return masked_softmax_backward(weights, shorter); }),
+      "eigenheads: masked_softmax_backward: grad_weights has shape [2, 3, 3]; expected [B, Q, "
+      "K] = [2, 3, 4]");
+  EXPECT_EQ(refusal([&] {
+              return masked_softmax_backward(TensorView<T, 3>(nullptr, {2, 3, 4}), weights);
+            }),
+            "eigenheads: masked_softmax_backward: weights has shape [2, 3, 4] but its data pointer "
+            "is null");
 }
 
 }  // namespace

@@ -200,11 +200,32 @@ class MultiHeadAttention {
   // if the layer drops weights and no seed is given. The mask's parts are copied.
   Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
                        const Mask& mask, Activations& saved,
-                       Context& context = default_context()) const;
+                       Context& context = default_context()) const {
+    return forward(queries, keys, values, mask, PlainScore{}, saved, context);
+  }
   // Drops attention weights: which, is a function of the seed and of their position alone.
   Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
                        const Mask& mask, Activations& saved, DropoutSeed seed,
-                       Context& context = default_context()) const;
+                       Context& context = default_context()) const {
+    return forward(queries, keys, values, mask, PlainScore{}, saved, seed, context);
+  }
+  // With a score function after the mask, which must live until backward is done. It is one that
+  // only adds, or has a derivative (score.hpp); the ScoreBias that is added last gets its gradient.
+  template <class Score>
+  requires ScoreFunction<Score, T> Tensor<T, 3> forward(TensorView<T, 3> queries,
+                                                        TensorView<T, 3> keys,
+                                                        TensorView<T, 3> values, const Mask& mask,
+                                                        const Score& score, Activations& saved,
+                                                        Context& context = default_context())
+  const;
+  template <class Score>
+  requires ScoreFunction<Score, T> Tensor<T, 3> forward(TensorView<T, 3> queries,
+                                                        TensorView<T, 3> keys,
+                                                        TensorView<T, 3> values, const Mask& mask,
+                                                        const Score& score, Activations& saved,
+                                                        DropoutSeed seed,
+                                                        Context& context = default_context())
+  const;
 
   // grad_output: [B, Q, num_hiddens], of a loss that `saved` was on the way to. Throws
   // std::invalid_argument if it is not of that shape, std::logic_error if nothing is saved or the
@@ -218,10 +239,9 @@ class MultiHeadAttention {
 
   template <class... More>
   Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
-                       const Mask& mask, Activations& saved, More&&... more) {
-    if (is_lazy()) initialize_from(checked(queries, keys, values, mask));
-    return std::as_const(*this).forward(queries, keys, values, mask, saved,
-                                        std::forward<More>(more)...);
+                       const Mask& mask, More&&... more) {
+    if (is_lazy()) initialize_from(checked(queries, keys, values, mask, score_among(more...)));
+    return std::as_const(*this).forward(queries, keys, values, mask, std::forward<More>(more)...);
   }
 
  private:
@@ -395,9 +415,10 @@ class MultiHeadAttention {
           std::fill_n(to, num_hiddens, T(0));
   }
 
+  template <class Score>
   Tensor<T, 3> train(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
-                     const Mask& mask, Activations& saved, const DropoutMask<T>& dropout,
-                     Context& context) const;
+                     const Mask& mask, const Score& score, Activations& saved,
+                     const DropoutMask<T>& dropout, Context& context) const;
   void prepare(Gradients& gradients, const Activations& saved, bool accumulate) const;
 
   MultiHeadAttentionOptions options_;

@@ -44,10 +44,15 @@ class MultiHeadAttention<T>::Activations {
     lse_.resize(B, H, Q);
     mask_ = mask;
     dropout_ = dropout;
+    bias_shape_ = {};
   }
   static void copy(TensorView<T, 3> from, Tensor<T, 3>& to) {
     to.resize(from.dimension(0), from.dimension(1), from.dimension(2));
     std::copy_n(from.data(), from.size(), to.data());
+  }
+
+  [[nodiscard]] const DropoutMask<T>* dropout() const {
+    return dropout_.threshold > 0 ? &dropout_ : nullptr;
   }
 
   detail::AttentionShape shape_{};
@@ -58,46 +63,59 @@ class MultiHeadAttention<T>::Activations {
   Tensor<T, 3> heads_, lse_;
   Mask mask_;
   DropoutMask<T> dropout_;
+  detail::ScoreColumn<T> score_;
+  std::array<Index, 4> bias_shape_{};  // of the ScoreBias that has a gradient
 };
 
 template <Scalar T>
 struct MultiHeadAttention<T>::Gradients {
   Tensor<T, 3> queries, keys, values;  // of the inputs, each as if it were a tensor of its own
   LinearGradients<T> W_q, W_k, W_v, W_o;
+  Tensor<T, 4> score_bias;  // of its own shape; empty if the scores had none
 };
 
 template <Scalar T>
+template <class Score>
 Tensor<T, 3> MultiHeadAttention<T>::train(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                           TensorView<T, 3> values, const Mask& mask,
-                                          Activations& saved, const DropoutMask<T>& dropout,
-                                          Context& context) const {
+                                          const Score& score, Activations& saved,
+                                          const DropoutMask<T>& dropout, Context& context) const {
   require_initialized();
-  const Call call = checked(queries, keys, values, mask);
+  const Call call = checked(queries, keys, values, mask, score);
   auto output = call.make_output();
   saved.keep(call, mask, dropout);
+  saved.score_ = detail::score_column<T>(score);
+  if (const auto* bias = detail::last_bias<T>(score); bias != nullptr) {
+    saved.bias_shape_ = bias->shape();
+    saved.score_.bias_strides = bias->strides();
+  }
   run(call,
       {saved.q_.data(), saved.k_.data(), saved.v_.data(), saved.heads_.data(), saved.lse_.data(),
-       dropout.threshold > 0 ? &saved.dropout_ : nullptr},
+       saved.dropout()},
       output.data(), nullptr, context);
   return output;
 }
 
 template <Scalar T>
-Tensor<T, 3> MultiHeadAttention<T>::forward(TensorView<T, 3> queries, TensorView<T, 3> keys,
-                                            TensorView<T, 3> values, const Mask& mask,
-                                            Activations& saved, Context& context) const {
+template <class Score>
+requires ScoreFunction<Score, T> Tensor<T, 3> MultiHeadAttention<T>::forward(
+    TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values, const Mask& mask,
+    const Score& score, Activations& saved, Context& context)
+const {
   if (dropout_.p() > 0)
     detail::refuse({"MultiHeadAttention: dropout is ", detail::number_text(dropout_.p()),
                     "; expected a DropoutSeed after the activations"});
-  return train(queries, keys, values, mask, saved, {}, context);
+  return train(queries, keys, values, mask, score, saved, {}, context);
 }
 
 template <Scalar T>
-Tensor<T, 3> MultiHeadAttention<T>::forward(TensorView<T, 3> queries, TensorView<T, 3> keys,
-                                            TensorView<T, 3> values, const Mask& mask,
-                                            Activations& saved, DropoutSeed seed,
-                                            Context& context) const {
-  return train(queries, keys, values, mask, saved, DropoutMask<T>::of(dropout_, seed), context);
+template <class Score>
+requires ScoreFunction<Score, T> Tensor<T, 3> MultiHeadAttention<T>::forward(
+    TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values, const Mask& mask,
+    const Score& score, Activations& saved, DropoutSeed seed, Context& context)
+const {
+  return train(queries, keys, values, mask, score, saved, DropoutMask<T>::of(dropout_, seed),
+               context);
 }
 
 template <Scalar T>
@@ -126,6 +144,8 @@ void MultiHeadAttention<T>::prepare(Gradients& gradients, const Activations& sav
   fit("gradients.keys", gradients.keys, "[B, K, key_size]", std::array{shape.B, shape.K, key_size});
   fit("gradients.values", gradients.values, "[B, K, value_size]",
       std::array{shape.B, shape.K, value_size});
+  fit("gradients.score_bias", gradients.score_bias, "the bias'", saved.bias_shape_);
+  if (!accumulate) gradients.score_bias.setZero();
   const auto fit_linear = [&](const Linear<T>& linear, LinearGradients<T>& of) {
     const Index out = linear.out_features(), in = linear.in_features();
     fit("gradients: weight", of.weight, "[out_features, in_features]", std::array{out, in});
@@ -163,6 +183,8 @@ void MultiHeadAttention<T>::backward_into(Gradients& gradients, TensorView<T, 3>
   W_o.backward(saved.heads_.data(), grad_output.data(), B * Q, grad_heads, false, gradients.W_o,
                accumulate, context);
   // heads = attention(q, k, v)
+  auto score = saved.score_;
+  if (gradients.score_bias.size() > 0) score.grad_bias = gradients.score_bias.data();
   const BoundMask mask(saved.mask_, B, Q, K, H);
   const T* lse = saved.lse_.data();
   detail::attend_backward<T>(
@@ -171,8 +193,7 @@ void MultiHeadAttention<T>::backward_into(Gradients& gradients, TensorView<T, 3>
        detail::HeadLayout<const T>::heads_together(saved.heads_.data(), Q, H, V),
        detail::HeadLayout<const T>::heads_together(grad_heads, Q, H, V),
        Layout::heads_together(grad_q, Q, H, D), Layout::heads_together(grad_k, K, G, D),
-       Layout::heads_together(grad_v, K, G, V),
-       saved.dropout_.threshold > 0 ? &saved.dropout_ : nullptr},
+       Layout::heads_together(grad_v, K, G, V), saved.dropout(), score},
       context);
   // q = W_q queries, k = W_k keys, v = W_v values
   W_q.backward(saved.queries(), grad_q, B * Q, gradients.queries.data(), accumulate, gradients.W_q,

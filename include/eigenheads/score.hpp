@@ -2,8 +2,10 @@
 #pragma once
 // What may happen to a score before the softmax. A score function is any
 //   T operator()(T score, ScorePosition) const
-// It is inlined into the kernel, and sees only scores that the mask leaves. In training it would
-// need a derivative; these are for inference. Order: scale, softcap, bias, mask.
+// It is inlined into the kernel, and sees only scores that the mask leaves. For training it has
+//   T derivative(T score, ScorePosition) const    by the score it is given, or
+//   static constexpr bool adds = true             if all it does is to add: then that is 1
+// Order: scale, softcap, bias, mask.
 #include <array>
 #include <bit>
 #include <cmath>
@@ -40,8 +42,32 @@ concept ScoreFunction = requires(const Function& function, T score, ScorePositio
   { function(score, position) } -> std::same_as<T>;
 };
 
+// Score functions that only add something to the score.
+template <class Function>
+concept AddsToScore = requires {
+  requires Function::adds;
+};
+
+// What a change of the score before the function does to the score after it.
+template <class Function, Scalar T>
+requires ScoreFunction<Function, T>
+[[nodiscard]] EIGEN_ALWAYS_INLINE T score_derivative(const Function& function, T score_before,
+                                                     ScorePosition position) {
+  if constexpr (requires { function.derivative(score_before, position); }) {
+    return function.derivative(score_before, position);
+  } else {
+    static_assert(AddsToScore<Function>,
+                  "This score function is for inference. To train through it, give it a member "
+                  "`T derivative(T score, ScorePosition) const`, or `static constexpr bool adds = "
+                  "true` if all it does is to add to the score.");
+    return T(1);
+  }
+}
+
 // The score itself: what every call uses that is given no other function.
 struct PlainScore {
+  static constexpr bool adds = true;
+
   template <Scalar T>
   EIGEN_ALWAYS_INLINE T operator()(T score, ScorePosition) const {
     return score;
@@ -129,6 +155,11 @@ class Softcap {
   EIGEN_ALWAYS_INLINE T operator()(T score, ScorePosition) const {
     return cap_ * detail::tanh(score / cap_);  // 1 / cap may overflow
   }
+  // 1 - tanh^2(score / cap), which would lose its last bits to the 1.
+  EIGEN_ALWAYS_INLINE T derivative(T score, ScorePosition) const {
+    const T t = detail::tanh(score / cap_);
+    return (1 - t) * (1 + t);
+  }
 
  private:
   T cap_;
@@ -139,6 +170,8 @@ class Softcap {
 template <Scalar T>
 class Alibi {
  public:
+  static constexpr bool adds = true;
+
   // slopes: [H], and must outlive it. The paper's for 2^n heads: 2^(-8 (h + 1) / H).
   explicit Alibi(TensorView<T, 1> slopes, Index first_query = 0)
       : slopes_(slopes.data()),
@@ -168,6 +201,8 @@ class Alibi {
 template <Scalar T>
 class ScoreBias {
  public:
+  static constexpr bool adds = true;
+
   explicit ScoreBias(TensorView<T, 4> bias) : bias_(bias) {
     require_shape("score bias", bias, "[B, H, Q, K]", {any, any, any, any});
     Index stride = 1;
@@ -193,6 +228,9 @@ class ScoreBias {
   [[nodiscard]] bool is_contiguous() const { return strides_[3] == 1; }
   [[nodiscard]] Index row_stride() const { return strides_[2]; }
 
+  [[nodiscard]] const std::array<Index, 4>& shape() const { return bias_.dimensions(); }
+  [[nodiscard]] const std::array<Index, 4>& strides() const { return strides_; }  // 0: for all
+
  private:
   TensorView<T, 4> bias_;
   std::array<Index, 4> strides_{};
@@ -202,6 +240,8 @@ class ScoreBias {
 template <class... Functions>
 class ScoreChain {
  public:
+  static constexpr bool adds = (AddsToScore<Functions> && ...);
+
   explicit ScoreChain(Functions... functions) : functions_(std::move(functions)...) {}
 
   template <Scalar T>
@@ -209,6 +249,19 @@ class ScoreChain {
       T score, ScorePosition at) const {
     std::apply([&](const auto&... function) { ((score = function(score, at)), ...); }, functions_);
     return score;
+  }
+  // The product of theirs, each at the score that reaches it.
+  template <Scalar T>
+  requires(ScoreFunction<Functions, T>&&...) EIGEN_ALWAYS_INLINE T
+      derivative(T score, ScorePosition at)
+  const {
+    T product = 1;
+    const auto pass = [&](const auto& function) {
+      product *= score_derivative(function, score, at);
+      score = function(score, at);
+    };
+    std::apply([&](const auto&... function) { (pass(function), ...); }, functions_);
+    return product;
   }
   // The kernels apply one after the other to a row of scores: in one expression a compiler would
   // contract the product that ends one with the sum that begins the next, or would not.
@@ -228,6 +281,28 @@ class ScoreChain {
  private:
   std::tuple<Functions...> functions_;
 };
+
+namespace detail {
+
+// The ScoreBias that a function adds last, whose gradient is that of the scores; null without one.
+template <Scalar T, class Score>
+[[nodiscard]] const ScoreBias<T>* last_bias(const Score& score) {
+  if constexpr (std::is_same_v<Score, ScoreBias<T>>) return &score;
+  const ScoreBias<T>* bias = nullptr;
+  if constexpr (requires { score.functions(); })
+    std::apply(
+        [&](const auto&... function) {
+          const auto pass = [&](const auto& one) {
+            const ScoreBias<T>* last = last_bias<T>(one);
+            if (last != nullptr || !AddsToScore<std::decay_t<decltype(one)>>) bias = last;
+          };
+          (pass(function), ...);
+        },
+        score.functions());
+  return bias;
+}
+
+}  // namespace detail
 
 template <class... Functions>
 [[nodiscard]] ScoreChain<Functions...> chain(Functions... functions) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// Softmax over the keys that valid_lens leaves.
+// Softmax over the keys that valid_lens leaves, and its gradient.
 //   P[q, k] = exp(S[q, k] - m[q]) / sum_k exp(S[q, k] - m[q]),   m[q] = max_k S[q, k]
 // A query without any key gets a row of zeros (contract C2), where the chapter's fill of -1e6 would
 // give uniform weights.
@@ -64,6 +64,33 @@ template <TensorOfRank<3> Scores>
       detail::softmax_row(row, visible);
     }
   return weights;
+}
+
+// The gradient by the scores: P[q, k] = exp(S[q, k]) / sum_j exp(S[q, j]), so
+//   dS[q, k] = P[q, k] (dP[q, k] - sum_j P[q, j] dP[q, j])
+// weights, as masked_softmax gave them, and grad_weights: [B, Q, K] -> [B, Q, K]. A key that weighs
+// nothing may be hidden: its gradient is 0, and grad_weights is not read there. Throws
+// std::invalid_argument unless both have one shape.
+template <TensorOfRank<3> Weights, TensorOfRank<3> GradWeights>
+[[nodiscard]] auto masked_softmax_backward(const Weights& weights, const GradWeights& grad_weights)
+    -> Tensor<element_of<Weights>, 3> {
+  using T = element_of<Weights>;
+  static_assert(Scalar<T>, "masked_softmax_backward takes weights of float or double.");
+  const TensorView view(weights);
+  const TensorView<T, 3> grad_view(grad_weights);
+  require_shape("masked_softmax_backward: weights", view, "[B, Q, K]", {any, any, any});
+  require_shape("masked_softmax_backward: grad_weights", grad_view, "[B, Q, K]", view.dimensions());
+  const Index K = view.dimension(2), rows = view.dimension(0) * view.dimension(1);
+  auto grad_scores = detail::make_tensor<T>("grad_scores", view.dimensions());
+  for (Index row = 0; row < rows; ++row) {
+    const T *P = view.data() + row * K, *dP = grad_view.data() + row * K;
+    T* dS = grad_scores.data() + row * K;
+    T mean = 0;
+    for (Index k = 0; k < K; ++k)
+      if (P[k] != 0) mean += P[k] * dP[k];
+    for (Index k = 0; k < K; ++k) dS[k] = P[k] != 0 ? P[k] * (dP[k] - mean) : T(0);
+  }
+  return grad_scores;
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

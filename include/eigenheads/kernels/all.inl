@@ -114,6 +114,12 @@ struct Kernels {
   }
 
   template <class T, class Score>
+  static void take_back(const void* score, T* scores, T* slopes, Index begin, Index end,
+                        const ScorePosition& at) {
+    std::fill(slopes + begin, slopes + end, T(1));
+    apply_score_turned(*static_cast<const Score*>(score), scores, slopes, begin, end, at);
+  }
+  template <class T, class Score>
   static void take_through(const void* score, T* scores, Index begin, Index end,
                            const ScorePosition& at) {
     apply_score(*static_cast<const Score*>(score), scores, begin, end, at);

@@ -2,6 +2,7 @@
 #pragma once
 // What the kernels are given: plain structs of pointers, sizes and strides, the same for every
 // instruction set.
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -90,6 +91,21 @@ struct AttentionCall {
   }
 };
 
+// The same behind it, for one key and a run of queries: scores[i], of query at.q + i, becomes the
+// function's, and slopes[i] its derivative, for i in [begin, end).
+template <class T>
+struct ScoreColumn {
+  const void* score = nullptr;
+  void (*apply)(const void* score, T* scores, T* slopes, Index begin, Index end,
+                const ScorePosition& at) = nullptr;
+  T* grad_bias = nullptr;  // to which the gradients of the scores are added, at these strides
+  std::array<Index, 4> bias_strides{};
+
+  [[nodiscard]] bool is_shared(std::size_t axis) const {
+    return grad_bias != nullptr && bias_strides[axis] == 0;
+  }
+};
+
 // The gradients of one call, from those of its output. lse, output: what the call gave.
 template <class T>
 struct AttentionBackwardCall {
@@ -100,6 +116,7 @@ struct AttentionBackwardCall {
   HeadLayout<const T> output, grad_output;
   HeadLayout<T> grad_queries, grad_keys, grad_values;
   const DropoutMask<T>* dropout;
+  ScoreColumn<T> score{};
 };
 
 // Rows of a projection that share a panel while it is in the first-level cache.

@@ -151,6 +151,19 @@ struct BackwardBlock {
   bool is_all_seen;
 };
 
+// dS of one key, by the score after the function, becomes that by the score before it.
+template <class T>
+void differentiate_score(const ScoreColumn<T>& score, const BackwardBlock& block,
+                         const std::uint8_t* seen, Index q0, Index k, const T* slopes, T* scores) {
+  const auto [of_b, of_h, of_q, of_k] = score.bias_strides;
+  for (Index q = block.first; q < block.last; ++q) {
+    if (seen[q - q0] == 0) continue;
+    if (score.grad_bias != nullptr)
+      score.grad_bias[block.b * of_b + block.h * of_h + q * of_q + k * of_k] += scores[q - q0];
+    scores[q - q0] *= slopes[q - q0];
+  }
+}
+
 template <class T>
 void differentiate_block(const AttentionBackwardCall<T>& call, const BackwardScratch<T>& s,
                          const BackwardBlock& block) {
@@ -166,18 +179,27 @@ void differentiate_block(const AttentionBackwardCall<T>& call, const BackwardScr
   const std::uint8_t* allowed[backward_queries];
   for (Index q = block.first; q < block.last; ++q)
     allowed[q - q0] = call.mask->allowed_row(block.b, block.h, q);
+  const Index from = block.first - q0;
+  T slopes[backward_queries];
   for (Index k = block.begin; k < block.end; ++k) {
-    const Index row = (k - block.begin) * stride;
+    T* weights = s.weights + (k - block.begin) * stride;
+    T* scores = s.scores + (k - block.begin) * stride;
+    if (call.score.apply != nullptr)
+      call.score.apply(call.score.score, weights, slopes, from, count,
+                       detail::score_position(block.b, block.h, q0, k));
     if (!block.is_all_seen) {
       std::fill_n(s.seen, backward_queries, std::uint8_t{0});
       for (Index q = block.first; q < block.last; ++q)
         s.seen[q - q0] = k >= s.ranges[q].begin && k < s.ranges[q].end &&
-                         (allowed[q - q0] == nullptr || allowed[q - q0][k] != 0);
+                         (allowed[q - q0] == nullptr || allowed[q - q0][k] != 0) &&
+                         !detail::is_negative_infinity(weights[q - q0]);
     }
-    differentiate_row(s.weights + row, s.scores + row, s.lse + q0, s.delta + q0,
+    differentiate_row(weights, scores, s.lse + q0, s.delta + q0,
                       block.is_all_seen ? nullptr : s.seen,
-                      call.dropout == nullptr ? nullptr : s.factors + row, s.keeps_nan,
-                      block.first - q0, count);
+                      call.dropout == nullptr ? nullptr : s.factors + (weights - s.weights),
+                      s.keeps_nan, from, count);
+    if (call.score.apply != nullptr)
+      differentiate_score(call.score, block, s.seen, q0, k, slopes, scores);
   }
 }
 
@@ -235,7 +257,13 @@ template <class T>
 [[nodiscard]] BackwardBlock find_block(const AttentionBackwardCall<T>& call,
                                        const BackwardScratch<T>& s, Index b, Index h, Index begin,
                                        Index end, Index first, Index last) {
-  BackwardBlock block{b, h, begin, end, last, first, !call.mask->hides_single_keys()};
+  BackwardBlock block{b,
+                      h,
+                      begin,
+                      end,
+                      last,
+                      first,
+                      !call.mask->hides_single_keys() && call.score.apply == nullptr};
   for (Index q = first; q < last; ++q) {
     const KeyRange range = s.ranges[q];
     const bool sees_any = range.begin < end && range.end > begin;

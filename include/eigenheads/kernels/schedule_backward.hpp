@@ -112,9 +112,19 @@ void attend_backward(const AttentionBackwardCall<T>& call, Context& context) {
   const AttentionShape& shape = call.shape;
   const Index size = kernels.backward_size(shape, call.dropout != nullptr);
   T* scratch = context.scratch<T>(Scratch::tasks, context.threads() * size);
-  context.parallel_for(shape.B * shape.G, [&](Index task, int thread) {
+  const auto run = [&](Index task, int thread) {
     kernels.attend_backward(call, task / shape.G, task % shape.G, scratch + thread * size);
-  });
+  };
+  // Tasks that add to the same gradients of a bias come one after the other.
+  const bool is_shared = call.score.is_shared(0) || call.score.is_shared(1);
+  if (!is_shared) {
+    context.parallel_for(shape.B * shape.G, run);
+  } else if (call.score.is_shared(1)) {
+    for (Index task = 0; task < shape.B * shape.G; ++task) run(task, 0);
+  } else {
+    for (Index b = 0; b < shape.B; ++b)
+      context.parallel_for(shape.G, [&](Index g, int thread) { run(b * shape.G + g, thread); });
+  }
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

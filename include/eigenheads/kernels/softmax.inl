@@ -111,3 +111,23 @@ void apply_score(const Score& score, T* scores, Index begin, Index end, const Sc
     scores[k] = score(scores[k], here);
   }
 }
+
+// Scores [begin, end) of one key through the score function, slopes times its derivative. `at` is
+// the position of score 0; query follows query.
+template <class T, class Score>
+void apply_score_turned(const Score& score, T* scores, T* slopes, Index begin, Index end,
+                        const ScorePosition& at) {
+  if constexpr (requires { score.functions(); }) {
+    std::apply(
+        [&](const auto&... function) {
+          (apply_score_turned(function, scores, slopes, begin, end, at), ...);
+        },
+        score.functions());
+  } else {
+    for (Index i = begin; i < end; ++i) {
+      const ScorePosition position{at.b, at.h, at.q + static_cast<std::int32_t>(i), at.k};
+      if constexpr (!AddsToScore<Score>) slopes[i] *= score_derivative(score, scores[i], position);
+      scores[i] = score(scores[i], position);
+    }
+  }
+}

@@ -217,6 +217,13 @@ template <class T, class Score>
     return ScoreRow<T>{&score, Kernels::template take_through<T, Score>};
   });
 }
+template <class T, class Score>
+[[nodiscard]] ScoreColumn<T> score_column(const Score& score) {
+  if constexpr (std::is_same_v<Score, PlainScore>) return {};
+  return with_kernels([&]<class Kernels>(Kernels) {
+    return ScoreColumn<T>{&score, Kernels::template take_back<T, Score>};
+  });
+}
 
 }  // namespace detail
 }  // namespace eigenheads::inline EIGENHEADS_ABI
