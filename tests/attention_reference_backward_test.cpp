@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
-// The oracle's gradients against central differences of its forward pass; what hidden keys and
-// queries without keys get; and dropout in both passes.
+// The oracle's gradients against central differences of its forward pass, and PyTorch's; what
+// hidden keys and queries without keys get; and dropout in both passes.
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <filesystem>
 #include <utility>
 #include <vector>
 
 #include <eigenheads/attention_reference.hpp>
+#include <eigenheads/io/npy.hpp>
 
 #include "support.hpp"
 #include "textbook.hpp"
@@ -207,6 +209,66 @@ TEST(AttentionReferenceBackward, ABroadcastBiasGathersItsScores) {
                   scores(b, h, q, k);
       expect_central_differences(call, mask, bias, gradient, 1, "bias", forward);
     }
+}
+
+// ---- PyTorch's ---------------------------------------------------------------------------------
+
+// Case additive_bias of golden_test.cpp, whose layer stands around the attention here by hand. As
+// there, 1e-11 is what float64 leaves of either computation.
+TEST(AttentionReferenceBackward, IsPyTorchsOfABiasedLayer) {
+  const auto folder =
+      std::filesystem::path(EIGENHEADS_SOURCE_DIR) / "tests/golden/cases/additive_bias";
+  const auto load_3 = [&](const char* name) { return eh::load_npy<double, 3>(folder / name); };
+  const auto load_2 = [&](const char* name) { return eh::load_npy<double, 2>(folder / name); };
+  const auto bias = eh::load_npy<double, 4>(folder / "bias.npy");
+  const Index H = bias.dimension(1);
+
+  // x W^T of every head: [B, N, E], [E, E] -> [B, H, N, E / H]
+  const auto heads_of = [H](const Tensor<double, 3>& x, const Tensor<double, 2>& W) {
+    const Index E = W.dimension(0), D = E / H;
+    auto heads = constant_tensor<double>(0, x.dimension(0), H, x.dimension(1), D);
+    for (Index b = 0; b < x.dimension(0); ++b)
+      for (Index n = 0; n < x.dimension(1); ++n)
+        for (Index e = 0; e < E; ++e)
+          for (Index i = 0; i < W.dimension(1); ++i)
+            heads(b, e / D, n, e % D) += x(b, n, i) * W(e, i);
+    return heads;
+  };
+  const auto transposed = [](const Tensor<double, 2>& W) {
+    Tensor<double, 2> turned(W.dimension(1), W.dimension(0));
+    for (Index i = 0; i < W.dimension(0); ++i)
+      for (Index j = 0; j < W.dimension(1); ++j) turned(j, i) = W(i, j);
+    return turned;
+  };
+  // What flows back from heads through W to x, against its gradient.
+  const auto expect_gradient = [&](const char* name, const Tensor<double, 4>& heads,
+                                   const Tensor<double, 2>& W) {
+    const auto expected = load_3(name);
+    const Index D = heads.dimension(3);
+    for (Index b = 0; b < expected.dimension(0); ++b)
+      for (Index n = 0; n < expected.dimension(1); ++n)
+        for (Index i = 0; i < expected.dimension(2); ++i) {
+          double sum = 0;
+          for (Index e = 0; e < W.dimension(0); ++e) sum += heads(b, e / D, n, e % D) * W(e, i);
+          EXPECT_NEAR(sum, expected(b, n, i), 1e-11) << name;
+        }
+  };
+
+  const auto W_q = load_2("W_q.npy"), W_k = load_2("W_k.npy"), W_v = load_2("W_v.npy");
+  const auto q = heads_of(load_3("queries.npy"), W_q), k = heads_of(load_3("keys.npy"), W_k),
+             v = heads_of(load_3("values.npy"), W_v);
+  const auto grad_output = heads_of(load_3("grad_output.npy"), transposed(load_2("W_o.npy")));
+  const Mask mask{.valid_lens = {5, 3}};
+  const double scale = 1 / std::sqrt(static_cast<double>(q.dimension(3)));
+  const auto got = eh::attention_reference_backward<double>(grad_output, q, k, v, mask, scale,
+                                                            ScoreBias<double>(bias));
+  const auto grad_bias = eh::load_npy<double, 4>(folder / "grad_bias.npy");
+  EXPECT_TRUE(within(
+      got.scores, grad_bias,
+      constant_tensor<double>(1e-11, bias.dimension(0), H, bias.dimension(2), bias.dimension(3))));
+  expect_gradient("grad_queries.npy", got.queries, W_q);
+  expect_gradient("grad_keys.npy", got.keys, W_k);
+  expect_gradient("grad_values.npy", got.values, W_v);
 }
 
 // ---- By hand, to the bit, and to the edge ------------------------------------------------------

@@ -22,6 +22,8 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 
 struct AttentionOptions {
   std::optional<double> scale{};  // of the scores; 1 / sqrt(D) unless given
+  double dropout = 0;             // of the weights, in training: which ones, the seed says
+  DropoutSeed seed{};
 };
 
 template <Scalar T>
@@ -91,13 +93,15 @@ requires ScoreFunction<Score, element_of<Queries>>
   const BoundMask bound(mask, shape.B, shape.Q, shape.K, shape.H);
   detail::require_score_fits(score, shape);
   const T scale = detail::attention_scale<T>(options, shape.D);
+  const auto dropout = DropoutMask<T>::of(Dropout(options.dropout), options.seed);
   AttentionResult<T> result{
       detail::make_tensor<T>("output", std::array{shape.B, shape.H, shape.Q, shape.V}),
       detail::make_tensor<T>("lse", std::array{shape.B, shape.H, shape.Q})};
   detail::attend<T>(
       {shape, scale, &bound, q.data(), k.data(), v.data(),
        detail::HeadLayout<T>::heads_apart(result.output.data(), shape.Q, shape.H, shape.V),
-       result.lse.data(), nullptr, detail::score_row<T>(score)},
+       result.lse.data(), nullptr, detail::score_row<T>(score),
+       dropout.threshold > 0 ? &dropout : nullptr},
       context);
   return result;
 }
@@ -164,18 +168,37 @@ class DotProductAttention {
     return result;
   }
 
+  // Training: the output, after dropout, and what backward needs. Throws std::invalid_argument also
+  // if weights are dropped and no seed is given.
+  class Activations;
+  struct Gradients;  // queries, keys, values: of the shapes of those
+  Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                       const ValidLens& valid_lens, Activations& saved,
+                       Context& context = default_context()) const;
+  Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                       const ValidLens& valid_lens, Activations& saved, DropoutSeed seed,
+                       Context& context = default_context()) const;
+  [[nodiscard]] Gradients backward(TensorView<T, 3> grad_output, const Activations& saved,
+                                   Context& context = default_context()) const;
+
  private:
   static TensorView<T, 4> one_head(TensorView<T, 3> x) {
     return {x.data(), {x.dimension(0), 1, x.dimension(1), x.dimension(2)}};
   }
 
-  static Tensor<T, 3> attend(TensorView<T, 3> queries, TensorView<T, 3> keys,
-                             TensorView<T, 3> values, const ValidLens& valid_lens, Context& context,
-                             Tensor<T, 3>* weights) {
+  static void require_fit(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                          TensorView<T, 3> values) {
     require_shape("queries", queries, "[B, Q, D]", {any, any, any});
     const Index B = queries.dimension(0), D = queries.dimension(2);
     require_shape("keys", keys, "[B, K, D]", {B, any, D});
     require_shape("values", values, "[B, K, V]", {B, keys.dimension(1), any});
+  }
+
+  static Tensor<T, 3> attend(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                             TensorView<T, 3> values, const ValidLens& valid_lens, Context& context,
+                             Tensor<T, 3>* weights) {
+    require_fit(queries, keys, values);
+    const Index B = queries.dimension(0), D = queries.dimension(2);
     const auto shape =
         detail::require_attention_shape(one_head(queries), one_head(keys), one_head(values));
     const Mask mask{.valid_lens = valid_lens};
@@ -201,3 +224,5 @@ std::ostream& operator<<(std::ostream& out, const DotProductAttention<T>& attent
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/attention_backward.hpp>
