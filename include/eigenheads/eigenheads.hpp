@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// The core of Eigenheads. Opt in to the rest by including it: io/..., plot/...
+// The core of Eigenheads. Opt in to the rest by including it: io/..., plot/..., train/...
 #include <eigenheads/attention.hpp>
 #include <eigenheads/attention_reference.hpp>
 #include <eigenheads/context.hpp>
@@ -10,6 +10,7 @@
 #include <eigenheads/linear.hpp>
 #include <eigenheads/mask.hpp>
 #include <eigenheads/multi_head_attention.hpp>
+#include <eigenheads/parameter.hpp>
 #include <eigenheads/random.hpp>
 #include <eigenheads/score.hpp>
 #include <eigenheads/shape.hpp>

@@ -11,11 +11,13 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <eigenheads/context.hpp>                    // Context
 #include <eigenheads/kernels/schedule.hpp>           // project
 #include <eigenheads/kernels/schedule_backward.hpp>  // input_gradient, parameter_gradients
+#include <eigenheads/parameter.hpp>                  // Parameter
 #include <eigenheads/random.hpp>                     // random_symmetric
 #include <eigenheads/shape.hpp>                      // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                     // Tensor, TensorView, TensorSpan
@@ -28,11 +30,28 @@ struct LinearOptions {
   bool bias = false;
 };
 
-// Of a loss, by the parameters of a Linear.
+// The gradients of a Linear's parameters, with their shapes, names and order.
 template <Scalar T>
 struct LinearGradients {
-  Tensor<T, 2> weight;  // [out_features, in_features]
-  Tensor<T, 1> bias;    // [out_features], or [0] without one
+  Tensor<T, 2> weight{0, 0};  // [out_features, in_features]
+  Tensor<T, 1> bias{0};       // [out_features], or empty: the layer has none
+
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
+    visit_parameters(*this, visit, prefix);
+  }
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
+    visit_parameters(*this, visit, prefix);
+  }
+
+ private:
+  template <class Self, class Visitor>
+  static void visit_parameters(Self& self, Visitor& visit, std::string_view prefix) {
+    using Element = std::conditional_t<std::is_const_v<Self>, const T, T>;
+    visit(Parameter<Element>(std::string(prefix) + "weight", self.weight));
+    if (self.bias.size() > 0) visit(Parameter<Element>(std::string(prefix) + "bias", self.bias));
+  }
 };
 
 template <Scalar T>
@@ -104,6 +123,17 @@ class Linear {
     require_bias();
     require_shape("bias", bias, "[out_features]", {out_features_});
     std::copy_n(bias.data(), out_features_, bias_.data());
+  }
+
+  // visit(Parameter) for "weight" and, if there is one, "bias". The prefix tells layers apart:
+  // "decoder." makes it "decoder.weight". Throws std::logic_error while lazy.
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
+    visit_parameters(*this, visit, prefix);
+  }
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
+    visit_parameters(*this, visit, prefix);
   }
 
   // x: [..., in_features] -> [..., out_features]. A lazy layer is initialized by its first call; a
@@ -181,6 +211,16 @@ class Linear {
   void require_bias() const {
     if (!has_bias_)
       detail::refuse<std::logic_error>({"Linear: this layer was made without a bias"});
+  }
+
+  template <class Self, class Visitor>
+  static void visit_parameters(Self& self, Visitor& visit, std::string_view prefix) {
+    using Element = std::conditional_t<std::is_const_v<Self>, const T, T>;
+    self.require_initialized();
+    visit(Parameter<Element>(std::string(prefix) + "weight", self.panels_.data(),
+                             self.out_features_, self.in_features_,
+                             detail::projection_kernels<T>().panel_width));
+    if (self.has_bias_) visit(Parameter<Element>(std::string(prefix) + "bias", self.bias_));
   }
 
   void store(TensorView<T, 2> weight) {

@@ -11,6 +11,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <eigenheads/attention.hpp>  // attend, AttentionOutput
@@ -86,6 +87,18 @@ class MultiHeadAttention {
     W_q.initialize(query_size);
     W_k.initialize(key_size);
     W_v.initialize(value_size);
+  }
+
+  // visit(Parameter) for "W_q.weight" and, if there is one, "W_q.bias", then for W_k, W_v and W_o.
+  // The prefix tells layers apart: "decoder." makes it "decoder.W_q.weight". Throws
+  // std::logic_error while lazy.
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
+    visit_parameters(*this, visit, prefix);
+  }
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
+    visit_parameters(*this, visit, prefix);
   }
 
   // Inference, without dropout. queries: [B, Q, query_size], keys: [B, K, key_size], values:
@@ -282,6 +295,16 @@ class MultiHeadAttention {
             {"MultiHeadAttention: the input size of ", name,
              " is not known yet; call initialize(query_size, key_size, value_size), or call the "
              "layer once while it is not const"});
+  }
+
+  template <class Self, class Visitor>
+  static void visit_parameters(Self& self, Visitor& visit, std::string_view prefix) {
+    self.require_initialized();
+    const std::string start(prefix);
+    self.W_q.for_each_parameter(visit, start + "W_q.");
+    self.W_k.for_each_parameter(visit, start + "W_k.");
+    self.W_v.for_each_parameter(visit, start + "W_v.");
+    self.W_o.for_each_parameter(visit, start + "W_o.");
   }
 
   // One call, all of whose parts fit each other.

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <array>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <type_traits>
 
 #include <eigenheads/kernels/schedule_backward.hpp>  // attend_backward
@@ -72,6 +74,27 @@ struct MultiHeadAttention<T>::Gradients {
   Tensor<T, 3> queries, keys, values;  // of the inputs, each as if it were a tensor of its own
   LinearGradients<T> W_q, W_k, W_v, W_o;
   Tensor<T, 4> score_bias;  // of its own shape; empty if the scores had none
+
+  // visit(Parameter) for those of the parameters, with the names and in the order of the layer's
+  // for_each_parameter.
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
+    visit_parameters(*this, visit, prefix);
+  }
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
+    visit_parameters(*this, visit, prefix);
+  }
+
+ private:
+  template <class Self, class Visitor>
+  static void visit_parameters(Self& self, Visitor& visit, std::string_view prefix) {
+    const std::string start(prefix);
+    self.W_q.for_each_parameter(visit, start + "W_q.");
+    self.W_k.for_each_parameter(visit, start + "W_k.");
+    self.W_v.for_each_parameter(visit, start + "W_v.");
+    self.W_o.for_each_parameter(visit, start + "W_o.");
+  }
 };
 
 template <Scalar T>

@@ -3,7 +3,6 @@
 // NumPy's .npy files: one tensor each, as np.save writes and np.load reads them.
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <eigenheads/io/byte_order.hpp>  // is_big_endian, reverse_each
 #include <eigenheads/io/file.hpp>        // File, FileError, refuse_file, write_file_parts
 #include <eigenheads/io/npy_header.hpp>  // NpyHeader, NpyType, read_npy_header, npy_header_text
 #include <eigenheads/shape.hpp>          // make_tensor, require_shape, shape_text
@@ -37,14 +37,6 @@ template <NpyElement T>
 using NpyNarrower =
     std::conditional_t<std::same_as<T, double>, float,
                        std::conditional_t<npy_type_of<T> == NpyType::int64, std::int32_t, T>>;
-
-// From little-endian to big-endian and back.
-inline void reverse_each(char* bytes, std::size_t size, std::size_t width) {
-  for (std::size_t i = 0; i < size; i += width) std::reverse(bytes + i, bytes + i + width);
-}
-
-inline constexpr bool is_big_endian = std::endian::native == std::endian::big;
-static_assert(is_big_endian || std::endian::native == std::endian::little);
 
 template <class Stored>
 void read_npy_elements(File& file, const NpyHeader& header, Stored* elements, std::size_t count) {

@@ -119,6 +119,14 @@ struct Kernels {
     std::fill(slopes + begin, slopes + end, T(1));
     apply_score_turned(*static_cast<const Score*>(score), scores, slopes, begin, end, at);
   }
+
+  // Compiles the loop of an optimizer for this instruction set, if the body can be inlined. Its
+  // bits must not depend on that.
+  template <class Body>
+  [[gnu::flatten]] static void run(const Body& body) {
+    body();
+  }
+
   template <class T, class Score>
   static void take_through(const void* score, T* scores, Index begin, Index end,
                            const ScorePosition& at) {

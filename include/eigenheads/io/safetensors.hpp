@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Named tensors and texts in one .safetensors file, such as a checkpoint of a training run:
+//   header length: 8 bytes, little-endian | header, and spaces after it | data
+//   https://github.com/huggingface/safetensors#format
+// Every byte of the data is one tensor's, so a file that was cut short is refused, and so is one
+// whose header was damaged; the data has no checksum. A file is trusted with nothing, and no more
+// is allocated than its size allows. Needs nlohmann-json 3.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <eigenheads/io/byte_order.hpp>          // is_big_endian, reverse_each
+#include <eigenheads/io/file.hpp>                // File, FileError, refuse_file, write_file_parts
+#include <eigenheads/io/safetensors_header.hpp>  // SafetensorsType, SafetensorsHeader
+#include <eigenheads/io/safetensors_reader.hpp>  // read_safetensors_header
+#include <eigenheads/shape.hpp>                  // any, make_tensor, require_shape, refuse
+#include <eigenheads/tensor.hpp>                 // Index, Tensor, TensorView
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+// float, double, bool, and the integers of 1 to 8 bytes.
+template <class T>
+concept SafetensorsElement = Scalar<T> ||(std::integral<T> && sizeof(T) <= 8);
+
+namespace detail {
+
+template <SafetensorsElement T>
+[[nodiscard]] consteval SafetensorsType safetensors_type_of() {
+  using enum SafetensorsType;
+  if (std::same_as<T, bool>) return boolean;
+  if (Scalar<T>) return sizeof(T) == 4 ? float32 : float64;
+  if (sizeof(T) == 1) return std::is_signed_v<T> ? int8 : uint8;
+  if (sizeof(T) == 2) return std::is_signed_v<T> ? int16 : uint16;
+  if (sizeof(T) == 4) return std::is_signed_v<T> ? int32 : uint32;
+  return std::is_signed_v<T> ? int64 : uint64;
+}
+
+template <int Rank>
+[[nodiscard]] constexpr auto any_shape() {
+  std::array<Index, static_cast<std::size_t>(Rank)> shape{};
+  shape.fill(any);
+  return shape;
+}
+
+// Exact: float has all values of both, and NaNs stay NaNs.
+inline void widen(const std::string& bytes, SafetensorsType type, float* elements) {
+  for (std::size_t i = 0; i < bytes.size(); i += 2) {
+    const auto low = static_cast<unsigned char>(bytes[i]);
+    const auto high = static_cast<unsigned char>(bytes[i + 1]);
+    const auto bits = static_cast<std::uint16_t>(low | high << 8);
+    *elements++ = type == SafetensorsType::bfloat16
+                      ? std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16)
+                      : static_cast<float>(std::bit_cast<Eigen::half>(bits));
+  }
+}
+
+inline void require_booleans(const std::filesystem::path& path, const SafetensorsEntry& entry) {
+  const auto wrong = std::ranges::find_if(entry.bytes, [](char c) { return c != 0 && c != 1; });
+  if (wrong != entry.bytes.end())
+    refuse_file(path, "tensor " + quoted_name(entry.name) + ": byte " +
+                          std::to_string(wrong - entry.bytes.begin()) + " is " +
+                          std::to_string(static_cast<unsigned char>(*wrong)) +
+                          ", and a bool is 0 or 1");
+}
+
+}  // namespace detail
+
+// What one file holds, or will: tensors in their order, each with its name and type, and texts.
+// Copies copy all data.
+class Safetensors {
+ public:
+  // ---- To be written. These throw std::invalid_argument if a name is taken, or "__metadata__", or
+  // a text is not UTF-8, and then leave everything as it was.
+
+  template <detail::TensorLike X>
+  requires SafetensorsElement<element_of<X>>
+  void add(const std::string& name, const X& tensor) {
+    using T = element_of<X>;
+    const TensorView<T, rank_of<X>> view = tensor;
+    const std::string what = "tensor " + detail::quoted_name(name);
+    require_utf8(what, name);
+    if (name == detail::safetensors_metadata_key || contains(name))
+      detail::refuse({what, ": the name is taken"});
+    if constexpr (rank_of < X >> 0) require_shape(what, view, "its own shape", view.dimensions());
+
+    const std::string_view values(reinterpret_cast<const char*>(view.data()),
+                                  static_cast<std::size_t>(view.size()) * sizeof(T));
+    std::string bytes(values);
+    if constexpr (detail::is_big_endian)
+      detail::reverse_each(bytes.data(), bytes.size(), sizeof(T));
+    const std::uint64_t begin = header_.entries.empty() ? 0 : header_.entries.back().end;
+    const std::uint64_t end = begin + bytes.size();
+    header_.entries.push_back({name,
+                               detail::safetensors_type_of<T>(),
+                               {view.dimensions().begin(), view.dimensions().end()},
+                               begin,
+                               end,
+                               std::move(bytes)});
+  }
+  // A tensor without dimensions: a counter, a seed.
+  template <SafetensorsElement T>
+  void add(const std::string& name, T value) {
+    add(name, TensorView<T, 0>(&value, {}));
+  }
+  void set_metadata(const std::string& key, const std::string& text) {
+    const std::string what = "metadata " + detail::quoted_name(key);
+    require_utf8(what, key);
+    require_utf8(what, text);
+    header_.metadata[key] = text;
+  }
+
+  // ---- Read. For a name that is not there these throw FileError.
+
+  [[nodiscard]] const std::map<std::string, std::string>& metadata() const {
+    return header_.metadata;
+  }
+  [[nodiscard]] std::vector<std::string> names() const {
+    std::vector<std::string> names;
+    for (const auto& entry : header_.entries) names.push_back(entry.name);
+    return names;
+  }
+  [[nodiscard]] bool contains(std::string_view name) const { return find(name) != nullptr; }
+  [[nodiscard]] SafetensorsType type(std::string_view name) const { return entry(name).type; }
+  [[nodiscard]] const std::vector<Index>& shape(std::string_view name) const {
+    return entry(name).shape;
+  }
+
+  // A copy. Throws FileError unless the tensor has exactly that type and that shape, in which
+  // eigenheads::any stands for any length; only F16 and BF16 are also read as float.
+  template <SafetensorsElement T, int Rank>
+  [[nodiscard]] Tensor<T, Rank> tensor(std::string_view name,
+                                       const std::array<Index, static_cast<std::size_t>(Rank)>&
+                                           expected = detail::any_shape<Rank>()) const {
+    const detail::SafetensorsEntry& held = entry(name);
+    constexpr SafetensorsType type = detail::safetensors_type_of<T>();
+    const bool is_narrow = std::same_as<T, float> && detail::is_narrow_float(held.type);
+    const auto fits = [](Index got, Index want) { return want == any || got == want; };
+    if ((held.type != type && !is_narrow) || !std::ranges::equal(held.shape, expected, fits))
+      refuse("tensor " + detail::quoted_name(name) + " is " +
+             detail::described(held.type, held.shape) + "; expected " + name_of(type) + ' ' +
+             detail::expected_text(expected));
+
+    std::array<Index, static_cast<std::size_t>(Rank)> shape{};
+    std::ranges::copy(held.shape, shape.begin());
+    auto result = detail::make_tensor<T>(name, shape);
+    if constexpr (std::same_as<T, float>)
+      if (is_narrow) {
+        detail::widen(held.bytes, held.type, result.data());
+        return result;
+      }
+    const auto to = reinterpret_cast<char*>(result.data());
+    std::ranges::copy(held.bytes, to);
+    if constexpr (detail::is_big_endian) detail::reverse_each(to, held.bytes.size(), sizeof(T));
+    return result;
+  }
+  template <SafetensorsElement T>
+  [[nodiscard]] T value(std::string_view name) const {
+    return tensor<T, 0>(name)();
+  }
+
+ private:
+  friend Safetensors read_safetensors(const std::filesystem::path& path);
+  friend void write_safetensors(const std::filesystem::path& path, const Safetensors& contents);
+
+  [[noreturn]] void refuse(const std::string& what) const {
+    detail::refuse_file(path_.empty() ? "(not from a file)" : path_, what);
+  }
+  static void require_utf8(const std::string& what, std::string_view text) {
+    if (!detail::is_utf8(text)) detail::refuse({what, ": not UTF-8"});
+  }
+  [[nodiscard]] const detail::SafetensorsEntry* find(std::string_view name) const {
+    const auto found = std::ranges::find(header_.entries, name, &detail::SafetensorsEntry::name);
+    return found == header_.entries.end() ? nullptr : &*found;
+  }
+  [[nodiscard]] const detail::SafetensorsEntry& entry(std::string_view name) const {
+    const auto* found = find(name);
+    if (found == nullptr) refuse("no tensor " + detail::quoted_name(name));
+    return *found;
+  }
+
+  std::filesystem::path path_;  // that it was read from; messages name it
+  detail::SafetensorsHeader header_;
+};
+
+// Throws FileError if the file cannot be read, or is not exactly one well-formed set of tensors.
+[[nodiscard]] inline Safetensors read_safetensors(const std::filesystem::path& path) {
+  const std::uintmax_t size = detail::regular_file_size(path);
+  detail::File file(path, "rb");
+  Safetensors contents;
+  contents.path_ = path;
+  contents.header_ = detail::read_safetensors_header(file, size);
+  for (detail::SafetensorsEntry& entry : contents.header_.entries) {
+    entry.bytes.resize(static_cast<std::size_t>(entry.end - entry.begin));
+    file.read(entry.bytes.data(), entry.bytes.size());
+    if (entry.type == SafetensorsType::boolean) detail::require_booleans(path, entry);
+  }
+  file.require_end();
+  return contents;
+}
+
+// Equal contents are equal bytes. Throws FileError, and then leaves `path` as it was (see
+// write_file).
+inline void write_safetensors(const std::filesystem::path& path, const Safetensors& contents) {
+  const std::string header = detail::safetensors_header_text(contents.header_);
+  if (header.size() > detail::safetensors_max_header)
+    detail::refuse_file(path, "the header would have " + std::to_string(header.size()) +
+                                  " bytes; at most " +
+                                  std::to_string(detail::safetensors_max_header) + " are allowed");
+  std::string length;
+  for (int i = 0; i < 64; i += 8) length += static_cast<char>(header.size() >> i & 0xFF);
+  std::vector<std::string_view> parts{length, header};
+  for (const detail::SafetensorsEntry& entry : contents.header_.entries)
+    parts.push_back(entry.bytes);
+  detail::write_file_parts(path, parts);
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI

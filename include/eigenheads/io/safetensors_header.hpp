@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// What the JSON header of a .safetensors file says, and how it is written:
+//   {"__metadata__": {"any key": "any text"},
+//    "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...}
+// Offsets count from the first byte of the data. safetensors_reader.hpp reads it.
+#if !__has_include(<nlohmann/json.hpp>)
+#error "Safetensors need nlohmann/json.hpp: apt-get install nlohmann-json3-dev"
+#endif
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <eigenheads/shape.hpp>   // shape_text
+#include <eigenheads/tensor.hpp>  // Index
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+enum class SafetensorsType {
+  boolean,
+  int8,
+  uint8,
+  int16,
+  uint16,
+  float16,
+  bfloat16,
+  int32,
+  uint32,
+  float32,
+  int64,
+  uint64,
+  float64
+};
+
+namespace detail {
+
+struct SafetensorsTypeFacts {
+  SafetensorsType type;
+  const char* name;
+  Index bytes;
+};
+inline constexpr std::array<SafetensorsTypeFacts, 13> safetensors_types{
+    {{SafetensorsType::boolean, "BOOL", 1},
+     {SafetensorsType::int8, "I8", 1},
+     {SafetensorsType::uint8, "U8", 1},
+     {SafetensorsType::int16, "I16", 2},
+     {SafetensorsType::uint16, "U16", 2},
+     {SafetensorsType::float16, "F16", 2},
+     {SafetensorsType::bfloat16, "BF16", 2},
+     {SafetensorsType::int32, "I32", 4},
+     {SafetensorsType::uint32, "U32", 4},
+     {SafetensorsType::float32, "F32", 4},
+     {SafetensorsType::int64, "I64", 8},
+     {SafetensorsType::uint64, "U64", 8},
+     {SafetensorsType::float64, "F64", 8}}};
+
+[[nodiscard]] constexpr const SafetensorsTypeFacts& facts_of(SafetensorsType type) {
+  return safetensors_types[static_cast<std::size_t>(type)];
+}
+
+// Read as float.
+[[nodiscard]] constexpr bool is_narrow_float(SafetensorsType type) {
+  return type == SafetensorsType::float16 || type == SafetensorsType::bfloat16;
+}
+
+// In bytes; the format's own limit.
+inline constexpr std::uint64_t safetensors_max_header = 100'000'000;
+inline constexpr std::string_view safetensors_metadata_key = "__metadata__";
+
+struct SafetensorsEntry {
+  std::string name;
+  SafetensorsType type{};
+  std::vector<Index> shape;
+  std::uint64_t begin = 0, end = 0;
+  std::string bytes;  // once they are read; little-endian
+};
+
+struct SafetensorsHeader {
+  std::map<std::string, std::string> metadata;
+  std::vector<SafetensorsEntry> entries;  // in the order of their data
+};
+
+[[nodiscard]] inline std::string described(SafetensorsType type, const std::vector<Index>& shape) {
+  return facts_of(type).name + (' ' + shape_text(shape));
+}
+
+// Short and printable, whatever the file says.
+[[nodiscard]] inline std::string quoted_name(std::string_view name) {
+  std::string shown(name.substr(0, 80));
+  for (char& c : shown)
+    if (c < ' ' || c > '~') c = '?';
+  return '"' + shown + (shown.size() < name.size() ? "...\"" : "\"");
+}
+
+// As JSON writes it; bytes that are not UTF-8 are left out.
+[[nodiscard]] inline std::string json_text(std::string_view text) {
+  return nlohmann::json(std::string(text))
+      .dump(-1, ' ', false, nlohmann::json::error_handler_t::ignore);
+}
+
+[[nodiscard]] inline bool is_utf8(std::string_view text) {
+  return nlohmann::json::parse(json_text(text), nullptr, false) == std::string(text);
+}
+
+// Padded to a multiple of 8 bytes, so that the data of a mapped file is aligned.
+[[nodiscard]] inline std::string safetensors_header_text(const SafetensorsHeader& header) {
+  std::string text;
+  const auto add = [&](std::string_view key, const std::string& value) {
+    text += (text.empty() ? '{' : ',') + json_text(key) + ':' + value;
+  };
+  if (!header.metadata.empty()) {
+    std::string metadata;
+    for (const auto& [key, value] : header.metadata)
+      metadata += (metadata.empty() ? '{' : ',') + json_text(key) + ':' + json_text(value);
+    add(safetensors_metadata_key, metadata + '}');
+  }
+  for (const SafetensorsEntry& entry : header.entries) {
+    std::string shape;
+    for (const Index n : entry.shape) shape += (shape.empty() ? "" : ",") + std::to_string(n);
+    add(entry.name, std::string("{\"dtype\":\"") + facts_of(entry.type).name + "\",\"shape\":[" +
+                        shape + "],\"data_offsets\":[" + std::to_string(entry.begin) + ',' +
+                        std::to_string(entry.end) + "]}");
+  }
+  text += text.empty() ? "{}" : "}";
+  text.append((8 - text.size() % 8) % 8, ' ');
+  return text;
+}
+
+}  // namespace detail
+
+// As safetensors calls it: "F32".
+[[nodiscard]] constexpr const char* name_of(SafetensorsType type) {
+  return detail::facts_of(type).name;
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI
