@@ -6,6 +6,10 @@
 template <class T>
 inline constexpr Index panel_width = 2 * Register<T>::width;
 
+// Squares touch more lines at once than hardware foresees: decoding 16 heads of 4096 keys takes 1.0
+// ms where rows are asked for this far ahead, else 1.6 (Zen 5, AVX2).
+inline constexpr Index rows_ahead = 64;
+
 // Rows [begin, end) of `matrix` ([*, depth], rows `stride` apart) into the panels that hold them,
 // one whole panel after the other; the panels' other rows are 0, and nothing of them is read.
 template <class T>
@@ -19,21 +23,21 @@ void pack_panels(const T* matrix, Index stride, Index begin, Index end, Index de
         for (Index k = 0; k < depth; ++k) panel[k * W + row - first] = matrix[row * stride + k];
       continue;
     }
-    Index k = 0;
-    for (; k + S <= depth; k += S)
-      for (Index half = 0; half < W; half += S) {
+    const Index whole = depth / S * S;
+    for (Index half = 0; half < W; half += S)
+      for (Index k = 0; k < whole; k += S) {
         Register<T> square[S];
 #pragma GCC unroll 16
         for (Index j = 0; j < S; ++j) {
           const T* from = matrix + (first + half + j) * stride + k;
           square[j] = load(from);
-          __builtin_prefetch(from + W * stride);  // squares touch more lines than hardware foresees
+          __builtin_prefetch(from + rows_ahead * stride);
         }
         transpose(square);
 #pragma GCC unroll 16
         for (Index j = 0; j < S; ++j) store(panel + (k + j) * W + half, square[j]);
       }
-    for (; k < depth; ++k)
+    for (Index k = whole; k < depth; ++k)
       for (Index j = 0; j < W; ++j) panel[k * W + j] = matrix[(first + j) * stride + k];
   }
 }

@@ -8,8 +8,9 @@
 //     eh::clip_gradient_norm(1.0, gradients);
 //     adam.step(layer, gradients);
 //   }
-// Every product that feeds a sum is a fused multiply-add and of libm there is only sqrt, which
-// IEEE 754 fixes: the same numbers give the same bits from every compiler on every machine.
+// Every product that feeds a sum is a fused multiply-add, and of libm there is only sqrt besides,
+// which IEEE 754 fixes: the same numbers give the same bits from every compiler on every machine,
+// as long as -ffast-math does not let it divide in other ways.
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -163,7 +164,7 @@ requires(sizeof...(Gradients) > 0) double clip_gradient_norm(double max_norm,
   detail::require_option("clip_gradient_norm", "max_norm", max_norm, max_norm > 0, "more than 0");
   double sum = 0;
   const auto add = [&sum](const auto& parameter) {
-    detail::run_compiled([&sum, elements = parameter.elements()] {
+    detail::run_on_this_cpu([&sum, elements = parameter.elements()] {
       double total = sum;
       for (const auto g : elements)
         total = std::fma(static_cast<double>(g), static_cast<double>(g), total);
