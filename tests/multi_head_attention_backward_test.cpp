@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Training: gradients against finite differences, their bits on any number of threads, and what a
 // mask hides is not observable in them.
+#include <algorithm>
+#include <cstdint>
 #include <gtest/gtest.h>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <eigenheads/multi_head_attention.hpp>

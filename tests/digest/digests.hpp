@@ -114,9 +114,46 @@ void add_functions(Digests& digests, const std::string& type) {
   }
 }
 
+// A step of training, with dropout: its output, and the gradients of everything.
+template <class T>
+void add_training(Digests& digests, const std::string& type) {
+  for (const Index G : {4, 2}) {
+    const Index Q = 150, K = 131;
+    eh::MultiHeadAttention<T> layer({.num_hiddens = 40,
+                                     .num_heads = 4,
+                                     .dropout = 0.25,
+                                     .bias = true,
+                                     .num_kv_heads = G,
+                                     .head_size = 9},
+                                    7);
+    const auto q = numbers<T>(5, T(2), 2, Q, 40), k = numbers<T>(6, T(2), 2, K, 24);
+    const auto biases = numbers<T>(9, T(3), 1, 4, Q, K);
+    for (const auto& [name, mask] : masks(Q, K)) {
+      const auto score = eh::chain(eh::Softcap<T>(T(2)), eh::ScoreBias<T>(biases));
+      typename eh::MultiHeadAttention<T>::Activations saved;
+      eh::Context context(2);
+      const auto output = layer.forward(q, k, k, mask, score, saved, eh::DropoutSeed{3}, context);
+      const auto gradients = layer.backward(numbers<T>(10, T(1), 2, Q, 40), saved, context);
+      const std::string start = type + "/training/" + std::to_string(G) + '/' + name + '/';
+      digests.emplace_back(start + "output", digest_of(output));
+      digests.emplace_back(start + "queries", digest_of(gradients.queries));
+      digests.emplace_back(start + "keys", digest_of(gradients.keys));
+      digests.emplace_back(start + "values", digest_of(gradients.values));
+      digests.emplace_back(start + "score_bias", digest_of(gradients.score_bias));
+      gradients.for_each_parameter([&](const auto& gradient) {
+        const auto elements = gradient.elements();
+        digests.emplace_back(
+            start + gradient.name(),
+            digest_of(TensorView<T, 1>(elements.data(), {static_cast<Index>(elements.size())})));
+      });
+    }
+  }
+}
+
 template <class T>
 void add_all(Digests& digests, const std::string& type) {
   add_functions<T>(digests, type);
+  add_training<T>(digests, type);
   const auto add = [&](const std::string& name, const auto& tensor) {
     digests.emplace_back(type + '/' + name, digest_of(tensor));
   };

@@ -120,7 +120,7 @@ struct Kernels {
     apply_score_turned(*static_cast<const Score*>(score), scores, slopes, begin, end, at);
   }
 
-  // Compiles the loop of an optimizer for this instruction set, if the body can be inlined. Its
+  // Compiles a loop in plain C++ for this instruction set, as far as the compiler inlines it: its
   // bits must not depend on that.
   template <class Body>
   [[gnu::flatten]] static void run(const Body& body) {

@@ -207,8 +207,8 @@ template <class T>
 void backward_block(const AttentionBackwardCall<T>& call, Index g, const BackwardScratch<T>& s,
                     const BackwardBlock& block) {
   constexpr Index W = panel_width<T>, stride = backward_stride<T>;
-  const auto [B, H, G, Q, K, D, V] = call.shape;
-  const Index head = block.b * G + g, keys = block.end - block.begin;
+  const Index D = call.shape.D, V = call.shape.V, K = call.shape.K;
+  const Index head = block.b * call.shape.G + g, keys = block.end - block.begin;
   const Index q0 = block.first / backward_queries * backward_queries;
   const Index column = block.first - q0, queries = block.last - block.first;
   const T* key_rows = call.keys + (head * K + block.begin) * D;
