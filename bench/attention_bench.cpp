@@ -26,6 +26,7 @@
 
 #include "cases.hpp"
 #include "composed.hpp"
+#include "make_work.hpp"
 #include "peak.hpp"
 #include "results.hpp"
 #include "work.hpp"

@@ -2,6 +2,7 @@
 #pragma once
 // What is measured: the table of cases, what each mask leaves of one, and what that costs.
 //   2 flops a multiply-add; attention 4 D a visible (query, key) pair; all else counts 0.
+//   Backward: a projection twice as much, attention 10 D, whatever is computed again.
 #include <algorithm>
 #include <cstdint>
 #include <string>
@@ -15,7 +16,7 @@ namespace bench {
 
 using eigenheads::Index;
 
-enum class Kind { projection, attention, layer };
+enum class Kind { projection, attention, layer, attention_backward, training };
 enum class Masking {
   none,
   causal,
@@ -28,6 +29,7 @@ enum class Masking {
 };
 
 // projection: [B * Q, E] by [E, E]. layer: inputs [B, Q, E] and [B, K, E]. E is H * D.
+// attention_backward: after its forward pass. training: a layer forward and backward, Q = K.
 struct Case {
   Kind kind;
   Index B = 1, H = 1, G = 0, Q = 0, K = 0, D = 0;  // axes as in tensor.hpp; G = 0: H
@@ -36,6 +38,7 @@ struct Case {
 
   [[nodiscard]] Index E() const { return H * D; }
   [[nodiscard]] Index kv_heads() const { return G == 0 ? H : G; }
+  [[nodiscard]] bool has_layer() const { return kind == Kind::layer || kind == Kind::training; }
   [[nodiscard]] bool is_decode() const { return kind == Kind::attention && Q == 1; }
 };
 
@@ -66,6 +69,10 @@ struct Case {
       {attention, 1, 8, 0, 1024, 1024, 64, alibi},
       {attention, 1, 16, 0, 1, 4096, 64},
       {attention, 8, 16, 0, 1, 4096, 64},
+      {training, 8, 8, 0, 128, 128, 64},
+      {training, 8, 8, 0, 128, 128, 64, valid_lens, padded},
+      {attention_backward, 1, 8, 0, 4096, 4096, 64},
+      {attention_backward, 1, 8, 0, 4096, 4096, 64, causal},
   };
   return all;
 }
@@ -78,11 +85,12 @@ struct Case {
   if (c.kind == Kind::projection)
     return "projection " + std::to_string(c.B * c.Q) + 'x' + std::to_string(c.E()) + 'x' +
            std::to_string(c.E());
-  const bool is_layer = c.kind == Kind::layer;
-  std::string name = is_layer ? "layer" : c.is_decode() ? "decode" : "attention";
+  constexpr const char* kinds[] = {"", "attention", "layer", "attention backward",
+                                   "training layer"};
+  std::string name = c.is_decode() ? "decode" : kinds[static_cast<int>(c.kind)];
   if (c.B > 1 || c.is_decode()) name += axis("B", c.B);
   const std::string rows = c.Q == c.K ? axis("T", c.Q) : axis("Q", c.Q) + axis("K", c.K);
-  if (is_layer)
+  if (c.has_layer())
     name += rows + axis("E", c.E()) + axis("H", c.H);
   else
     name += axis("H", c.H) + (c.G > 0 ? axis("G", c.G) : "") + rows + axis("D", c.D);
@@ -151,12 +159,14 @@ struct Cost {
     }
     kv_rows += most;
   }
+  constexpr Index of_a_pair[] = {0, 4, 4, 10, 4 + 10};  // of each kind, times D
   const auto flops = [&](Index of_queries, Index of_keys, Index of_pairs) {
-    const Index projected = c.kind == Kind::attention    ? 0
-                            : c.kind == Kind::projection ? of_queries
-                                                         : 2 * (of_queries + of_keys);
-    const Index attended = c.kind == Kind::projection ? 0 : of_pairs;
-    return static_cast<double>(2 * projected * c.E() * c.E() + 4 * attended * c.E());
+    const Index projected = c.kind == Kind::projection ? of_queries
+                            : c.kind == Kind::training ? (1 + 2) * 2 * (of_queries + of_keys)
+                            : c.has_layer()            ? 2 * (of_queries + of_keys)
+                                                       : 0;
+    return static_cast<double>(2 * projected * c.E() * c.E() +
+                               of_a_pair[static_cast<int>(c.kind)] * of_pairs * c.E());
   };
   return {flops(rows, kv_rows, pairs), flops(c.B * c.Q, c.B * c.K, c.B * c.Q * c.K),
           c.is_decode() ? 2 * c.B * c.kv_heads() * c.K * c.D : 0};

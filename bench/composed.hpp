@@ -33,6 +33,23 @@ struct AttentionCall {
   HeadRows<T> output;                       // [B, H, Q, D]
   const Index* seen;                        // [B, Q]: the query sees keys [0, n) ...
   const T* bias;                            // [H, Q, K], added to scores, -inf hides; or null
+  T* weights;                               // [B, H, Q, K], kept for backward; or null
+};
+
+template <class T>
+struct AttentionBackwardCall {
+  AttentionCall<T> forward;  // as it was, with its weights; G = H
+  HeadRows<const T> grad_output;
+  HeadRows<T> grad_queries, grad_keys, grad_values;
+};
+
+// Of y = x W^T, shapes as below.
+template <class T>
+struct ProjectionBackwardCall {
+  const T *x, *w, *grad_y;
+  T *grad_x, *grad_w;
+  Index rows, in, out;
+  bool adds;  // to what grad_x holds
 };
 
 template <class T>
@@ -42,6 +59,8 @@ class Composed {
   // y = x W^T; x: [rows, in], w: [out, in], y: [rows, out]
   virtual void project(const T* x, const T* w, T* y, Index rows, Index in, Index out) = 0;
   virtual void attend(const AttentionCall<T>& call) = 0;
+  virtual void project_backward(const ProjectionBackwardCall<T>& call) = 0;
+  virtual void attend_backward(const AttentionBackwardCall<T>& call) = 0;
 };
 
 // Whoever's products this program is linked with.

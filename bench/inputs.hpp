@@ -20,7 +20,8 @@ enum class Stream : std::uint32_t {
   w_o,
   lens,
   allowed,
-  bias
+  bias,
+  grad_output
 };
 
 // 32 well-mixed bits: number i of a stream.

@@ -15,6 +15,10 @@ struct EigenProducts {
   static void multiply(Y& y, const A& a, const B& b) {
     y.noalias() = a * b;
   }
+  template <class Y, class A, class B>
+  static void multiply_add(Y& y, const A& a, const B& b) {
+    y.noalias() += a * b;
+  }
 };
 
 std::string version() {

@@ -103,7 +103,9 @@ std::string markdown(const bench::Results& results, const Rows& all) {
   out << "# Benchmarks\n\n";
   for (const std::string& note : results.notes) out << "- " << note << '\n';
   out << "- 2 flops a multiply-add; attention 4 D a visible (query, key) pair; softmax, packing "
-         "and masks 0.\n- Peak: register-only chains of multiply-adds, on as many threads, in the "
+         "and masks 0. Backward: attention 10 D, a projection twice as much as forward, whatever "
+         "is computed again.\n- Peak: register-only chains of multiply-adds, on as many threads, "
+         "in the "
          "same process, before every repetition. For decoding it is a loop that reads the same "
          "memory.\n\n";
   write_library(out, all);

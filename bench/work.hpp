@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// A case with its tensors: the library's call, the same composed of somebody's products, and the
-// difference of their outputs.
-#include <algorithm>
+// A forward case with its tensors: the library's call, and the same composed of somebody's
+// products.
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <limits>
-#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -23,6 +20,7 @@
 #include "cases.hpp"
 #include "composed.hpp"
 #include "inputs.hpp"
+#include "outputs.hpp"
 
 namespace bench {
 
@@ -79,16 +77,16 @@ class Work {
   virtual ~Work() = default;
   virtual void run_library(eh::Context& context) = 0;
   virtual void run_composed(Composed<T>& composed) = 0;
-  // Both have the rows of [B, Q, E] or of [B, H, Q, D].
-  [[nodiscard]] virtual std::span<const T> library_output() const = 0;
-  [[nodiscard]] virtual std::span<const T> composed_output() const = 0;
+  // The rows of [B, Q, E] or of [B, H, Q, D]; in training gradients, each by itself.
+  [[nodiscard]] virtual Outputs<T> library_output() const = 0;
+  [[nodiscard]] virtual Outputs<T> composed_output() const = 0;
   // What a decoding step reads.
   [[nodiscard]] virtual std::vector<std::span<const std::byte>> memory() const { return {}; }
 };
 
 template <class Tensor>
-[[nodiscard]] auto span_of(const Tensor& tensor) {
-  return std::span(tensor.data(), static_cast<std::size_t>(tensor.size()));
+[[nodiscard]] auto data_or_null(Tensor& tensor) {
+  return tensor.size() == 0 ? nullptr : tensor.data();
 }
 
 template <class T>
@@ -111,8 +109,8 @@ class ProjectionWork final : public Work<T> {
   void run_composed(Composed<T>& composed) override {
     composed.project(x_.data(), w_.data(), composed_y_.data(), rows_, size_, size_);
   }
-  [[nodiscard]] std::span<const T> library_output() const override { return span_of(y_); }
-  [[nodiscard]] std::span<const T> composed_output() const override { return span_of(composed_y_); }
+  [[nodiscard]] Outputs<T> library_output() const override { return {span_of(y_)}; }
+  [[nodiscard]] Outputs<T> composed_output() const override { return {span_of(composed_y_)}; }
 
  private:
   Index rows_, size_;
@@ -122,7 +120,7 @@ class ProjectionWork final : public Work<T> {
 };
 
 template <class T>
-class AttentionWork final : public Work<T> {
+class AttentionWork : public Work<T> {
  public:
   explicit AttentionWork(const Case& c)
       : case_(c),
@@ -149,26 +147,32 @@ class AttentionWork final : public Work<T> {
     else
       attend(eh::PlainScore{});
   }
-  void run_composed(Composed<T>& composed) override {
-    const auto [kind, B, H, unused, Q, K, D, masking, lens] = case_;
-    const Index G = case_.kv_heads();
-    composed.attend({B, H, G, Q, K, D, HeadRows<const T>::heads_apart(queries_.data(), H, Q, D),
-                     HeadRows<const T>::heads_apart(keys_.data(), G, K, D),
-                     HeadRows<const T>::heads_apart(values_.data(), G, K, D),
-                     HeadRows<T>::heads_apart(composed_output_.data(), H, Q, D), seen_.data(),
-                     bias_.size() == 0 ? nullptr : bias_.data()});
-  }
-  [[nodiscard]] std::span<const T> library_output() const override {
-    return span_of(result_.output);
-  }
-  [[nodiscard]] std::span<const T> composed_output() const override {
-    return span_of(composed_output_);
-  }
+  void run_composed(Composed<T>& composed) override { composed.attend(call()); }
+  [[nodiscard]] Outputs<T> library_output() const override { return {span_of(result_.output)}; }
+  [[nodiscard]] Outputs<T> composed_output() const override { return {span_of(composed_output_)}; }
   [[nodiscard]] std::vector<std::span<const std::byte>> memory() const override {
     return {std::as_bytes(span_of(keys_)), std::as_bytes(span_of(values_))};
   }
 
- private:
+ protected:
+  AttentionCall<T> call() {
+    const auto [kind, B, H, unused, Q, K, D, masking, lens] = case_;
+    const Index G = case_.kv_heads();
+    return {B,
+            H,
+            G,
+            Q,
+            K,
+            D,
+            HeadRows<const T>::heads_apart(queries_.data(), H, Q, D),
+            HeadRows<const T>::heads_apart(keys_.data(), G, K, D),
+            HeadRows<const T>::heads_apart(values_.data(), G, K, D),
+            HeadRows<T>::heads_apart(composed_output_.data(), H, Q, D),
+            seen_.data(),
+            data_or_null(bias_),
+            data_or_null(weights_)};
+  }
+
   Case case_;
   eh::Mask mask_;
   std::vector<Index> seen_;
@@ -176,12 +180,12 @@ class AttentionWork final : public Work<T> {
   eh::Tensor<T, 1> slopes_;
   eh::Tensor<T, 4> queries_, keys_, values_;
   eh::AttentionResult<T> result_;
-  eh::Tensor<T, 4> composed_output_;
+  eh::Tensor<T, 4> composed_output_, weights_;  // weights: where they are kept
 };
 
 // Self-attention where there are as many queries as keys.
 template <class T>
-class LayerWork final : public Work<T> {
+class LayerWork : public Work<T> {
  public:
   explicit LayerWork(const Case& c)
       : case_(c),
@@ -208,18 +212,30 @@ class LayerWork final : public Work<T> {
     composed.project(queries_.data(), w_q_.data(), q_.data(), B * Q, E, E);
     composed.project(key_inputs().data(), w_k_.data(), k_.data(), B * K, E, E);
     composed.project(key_inputs().data(), w_v_.data(), v_.data(), B * K, E, E);
-    composed.attend({B, H, H, Q, K, D, HeadRows<const T>::heads_together(q_.data(), H, Q, D),
-                     HeadRows<const T>::heads_together(k_.data(), H, K, D),
-                     HeadRows<const T>::heads_together(v_.data(), H, K, D),
-                     HeadRows<T>::heads_together(heads_.data(), H, Q, D), seen_.data(), nullptr});
+    composed.attend(call());
     composed.project(heads_.data(), w_o_.data(), composed_output_.data(), B * Q, E, E);
   }
-  [[nodiscard]] std::span<const T> library_output() const override { return span_of(output_); }
-  [[nodiscard]] std::span<const T> composed_output() const override {
-    return span_of(composed_output_);
+  [[nodiscard]] Outputs<T> library_output() const override { return {span_of(output_)}; }
+  [[nodiscard]] Outputs<T> composed_output() const override { return {span_of(composed_output_)}; }
+
+ protected:
+  AttentionCall<T> call() {
+    const auto [kind, B, H, G, Q, K, D, masking, lens] = case_;
+    return {B,
+            H,
+            H,
+            Q,
+            K,
+            D,
+            HeadRows<const T>::heads_together(q_.data(), H, Q, D),
+            HeadRows<const T>::heads_together(k_.data(), H, K, D),
+            HeadRows<const T>::heads_together(v_.data(), H, K, D),
+            HeadRows<T>::heads_together(heads_.data(), H, Q, D),
+            seen_.data(),
+            nullptr,
+            data_or_null(weights_)};
   }
 
- private:
   struct Projection {
     eh::Linear<T>& linear;
     eh::Tensor<T, 2>& weight;
@@ -242,36 +258,7 @@ class LayerWork final : public Work<T> {
   eh::Tensor<T, 2> w_q_, w_k_, w_v_, w_o_;
   eh::MultiHeadAttention<T> layer_;
   eh::Tensor<T, 3> output_, q_, k_, v_, heads_, composed_output_;
+  eh::Tensor<T, 4> weights_;  // where they are kept
 };
-
-template <class T>
-[[nodiscard]] std::unique_ptr<Work<T>> make_work(const Case& c) {
-  switch (c.kind) {
-    case Kind::projection:
-      return std::make_unique<ProjectionWork<T>>(c);
-    case Kind::attention:
-      return std::make_unique<AttentionWork<T>>(c);
-    default:
-      return std::make_unique<LayerWork<T>>(c);
-  }
-}
-
-// max |a - b| / max |b| over the rows that count.
-template <class T>
-[[nodiscard]] double relative_error(const Case& c, std::span<const T> a, std::span<const T> b) {
-  const auto sequence = static_cast<Index>(a.size()) / c.B;
-  double difference = 0, largest = 0;
-  for (Index s = 0; s < c.B; ++s) {
-    const Index counted =
-        c.masking == Masking::query_lens ? rows_that_count(c, s) * (sequence / c.Q) : sequence;
-    for (Index i = s * sequence; i < s * sequence + counted; ++i) {
-      const auto at = static_cast<std::size_t>(i);
-      difference = (std::max)(difference, std::abs(static_cast<double>(a[at]) - b[at]));
-      if (!(std::abs(a[at]) <= std::numeric_limits<T>::max())) return HUGE_VAL;
-      largest = (std::max)(largest, std::abs(static_cast<double>(b[at])));
-    }
-  }
-  return difference / largest;
-}
 
 }  // namespace bench

@@ -15,7 +15,7 @@
 #include <eigenheads/io/npy.hpp>   // save_npy
 
 #include "../cases.hpp"
-#include "../work.hpp"
+#include "../make_work.hpp"
 
 namespace {
 
@@ -43,7 +43,9 @@ std::string write_output(const Case& c, const std::filesystem::path& directory,
                          std::size_t number) {
   const auto work = bench::make_work<float>(c);
   work->run_library(eigenheads::default_context());
-  const auto output = work->library_output();
+  std::vector<float> output;  // one after another
+  for (const auto part : work->library_output())
+    output.insert(output.end(), part.begin(), part.end());
   const std::string name = "output" + std::to_string(number) + ".npy";
   eigenheads::save_npy(directory / name, eigenheads::TensorView<float, 1>(
                                              output.data(), {static_cast<Index>(output.size())}));
@@ -59,7 +61,7 @@ int main(int argc, char** argv) try {
   std::ofstream out(directory / "cases.json");
   out.precision(17);
   out << '[';
-  constexpr std::array kinds{"projection", "attention", "layer"};
+  constexpr std::array kinds{"projection", "attention", "layer", "attention_backward", "training"};
   constexpr std::array maskings{"none",           "causal",  "valid_lens", "query_lens",
                                 "length_a_query", "allowed", "score_bias", "alibi"};
   for (std::size_t i = 0; i < bench::cases().size(); ++i) {

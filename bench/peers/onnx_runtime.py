@@ -89,9 +89,9 @@ class Way:
         """In the library's layout."""
         result = self.result.numpy()
         if self.rows_apart is None or result.ndim == 4:
-            return result
+            return [result]
         B, rows, _ = result.shape
-        return result.reshape(B, rows, self.rows_apart, -1).swapaxes(1, 2)
+        return [result.reshape(B, rows, self.rows_apart, -1).swapaxes(1, 2)]
 
 
 def attention_ways(case, threads):
@@ -222,6 +222,8 @@ def projection_ways(case, threads):
 
 def ways(case, threads):
     of_kind = {'projection': projection_ways, 'attention': attention_ways, 'layer': layer_ways}
+    if case.kind not in of_kind:
+        return {}  # it does not train
     return {name: (way, way.output) for name, way in of_kind[case.kind](case, threads).items()}
 
 

@@ -2,9 +2,9 @@
 """What the peers in Python share: the cases and their inputs, and the way of measuring.
 
 A peer is a name and a function ways(case, threads) -> {name of a way: (call, output)}: call()
-runs it once, output() gives what it computed, as an array in the library's order. Every way is
-compared with the library's output first; the fastest is measured, as the library is: warm, the
-peak before each repetition, in the same process.
+runs it once, output() gives what it computed, as arrays in the library's order; a peer that cannot
+train has no way of a case that does. Every way is compared with the library's output first; the
+fastest is measured, as the library is: warm, the peak before each repetition, in the same process.
 """
 import argparse
 import ctypes
@@ -20,7 +20,7 @@ import numpy as np
 
 COLUMNS = ('work scalar implementation threads milliseconds flops unmasked bytes peak scratch '
            'error').split()
-STREAMS = 'queries keys values w_q w_k w_v w_o lens allowed bias'.split()
+STREAMS = 'queries keys values w_q w_k w_v w_o lens allowed bias grad_output'.split()
 
 # ---- Inputs: inputs.hpp in Python ---------------------------------------------------------------
 
@@ -59,6 +59,11 @@ class Case(types.SimpleNamespace):
     def weights(self):
         """W_q, W_k, W_v, W_o, each [out, in]."""
         return [numbers(name, (self.E, self.E), 2.0**-5) for name in ('w_q', 'w_k', 'w_v', 'w_o')]
+
+    def grad_output(self):
+        """Of the loss: [B, Q, E] for a layer, [B, H, Q, D] for attention."""
+        return numbers('grad_output', (self.B, self.Q, self.E) if self.kind == 'training' else
+                       (self.B, self.H, self.Q, self.D))
 
     def is_causal(self):
         return self.masking == 'causal'
@@ -99,13 +104,22 @@ class Case(types.SimpleNamespace):
 
 
 def relative_error(case, output, expected):
-    output, expected = (np.asarray(x).reshape(case.B, -1).astype(np.float64)
-                        for x in (output, expected))
+    output, expected = (x.ravel().astype(np.float64) for x in (output, expected))
     if case.masking == 'query_lens':
+        output, expected = (x.reshape(case.B, -1) for x in (output, expected))
         count = np.array(case.lens)[:, None] * (output.shape[1] // case.Q)
         counted = np.arange(output.shape[1]) < count
         output, expected = output[counted], expected[counted]
     return np.max(np.abs(output - expected)) / np.max(np.abs(expected))
+
+
+def worst_error(case, outputs, expected):
+    """expected: all of them, one after another."""
+    ends = np.cumsum([x.size for x in outputs])
+    if ends[-1] != expected.size:
+        return np.inf
+    return max(
+        relative_error(case, *pair) for pair in zip(outputs, np.split(expected, ends[:-1])))
 
 
 class Peak:
@@ -155,7 +169,7 @@ def measure(case, threads, name, ways, peak, options):
     for way, (call, output) in ways.items():
         try:
             call()
-            error = relative_error(case, output(), expected)
+            error = worst_error(case, output(), expected)
             if not error < 1e-4:
                 print(f'  {way}: differs by {error:.2g}, left out')
                 continue

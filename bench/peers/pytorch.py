@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """PyTorch: scaled_dot_product_attention on each of its backends, products composed by hand, and
 nn.MultiheadAttention; linear layers as they are and with weights packed beforehand by MKL and
-oneDNN, as its compiler does.
+oneDNN, as its compiler does. Gradients by its autograd.
 """
 import functools
 
@@ -29,6 +29,13 @@ def linears(w, rows):
     }
 
 
+# Those that have gradients.
+trained_linears = {
+    'linear': lambda x, w: F.linear(x, w),
+    'oneDNN': lambda x, w: torch._C._nn.mkldnn_linear(x.to_mkldnn(), w).to_dense(),
+}
+
+
 class Way:
     """A function of fixed arguments that keeps its last result."""
 
@@ -39,7 +46,29 @@ class Way:
         self.result = self.function()
 
     def output(self):
-        return self.result.numpy()
+        return [self.result.numpy()]
+
+
+class Trained:
+    """A way whose results are the output of forward() and the gradients of the leaves; or, where
+    forward is run once and kept, the gradients alone. split: how many weights a leaf holds."""
+
+    def __init__(self, forward, leaves, grad_output, is_kept=False, split=None):
+        self.forward = functools.cache(forward) if is_kept else forward
+        self.leaves, self.grad_output, self.is_kept = leaves, grad_output, is_kept
+        self.split = split or {}
+
+    @torch.inference_mode(False)
+    def __call__(self):
+        self.result = self.forward()
+        self.gradients = torch.autograd.grad(self.result, self.leaves, self.grad_output,
+                                             retain_graph=self.is_kept)
+
+    def output(self):
+        parts = [] if self.is_kept else [self.result.detach()]
+        for i, gradient in enumerate(self.gradients):
+            parts += gradient.chunk(self.split.get(i, 1))
+        return [x.numpy() for x in parts]
 
 
 def on_backend(backend, function, *arguments, **options):
@@ -86,6 +115,14 @@ def attention_ways(case):
     }
 
 
+def projection_ways(case):
+    x, w = tensor(case.layer_inputs()[0]).view(-1, case.E), tensor(case.weights()[0])
+    return {
+        name: Way(functools.partial(linear, x))
+        for name, linear in linears(w, case.B * case.Q).items()
+    }
+
+
 def split_heads(x, H):
     return x.view(*x.shape[:-1], H, x.shape[-1] // H).transpose(-2, -3)
 
@@ -94,78 +131,128 @@ def join_heads(x):
     return x.transpose(-2, -3).flatten(-2)
 
 
+def key_mask(case):
+    """[B, 1, 1, K] of bool; None if all keys count."""
+    if not case.lens:
+        return None
+    return (torch.arange(case.K) < torch.tensor(case.lens)[:, None])[:, None, None]
+
+
+def separate(q_of, k_of, v_of):
+    return lambda x, y: (q_of(x), k_of(y), v_of(y))
+
+
+def merged(qkv_of):
+    return lambda x, y: qkv_of(x).chunk(3, -1)
+
+
+def layer_functions(case, x, y, qkv_of, o_of, is_merged=False):
+    """{name: function}, one for each attention. qkv_of: queries, keys and values of x and y."""
+    mask = key_mask(case)
+
+    def whole(attend):
+        q, k, v = (split_heads(z, case.H) for z in qkv_of(x, y))
+        return o_of(join_heads(attend(q, k, v, attn_mask=mask)))
+
+    def padding_left_out(attend):
+        """Only rows that count are projected; a call for each sequence."""
+        keys = torch.cat([y[b, :n] for b, n in enumerate(case.lens)])
+        counted = case.lens if case.masking == 'query_lens' else [case.Q] * case.B
+        queries = torch.cat([x[b, :n] for b, n in enumerate(counted)])
+        q, k, v = qkv_of(queries, keys)
+        heads = [
+            join_heads(attend(*(split_heads(z, case.H) for z in one)).squeeze(0))
+            for one in zip(*(
+                [part.unsqueeze(0) for part in z.split(lens)]
+                for z, lens in ((q, counted), (k, case.lens), (v, case.lens))))
+        ]
+        output = o_of(torch.cat(heads))
+        if counted is not case.lens:
+            return output.view(case.B, case.Q, case.E)
+        padded = torch.zeros(case.B, case.Q, case.E)
+        for b, part in enumerate(output.split(counted)):
+            padded[b, :counted[b]] = part
+        return padded
+
+    functions = {}
+    for name, attend in attentions.items():
+        if name == 'sdpa math':
+            continue
+        functions[name] = functools.partial(whole, attend)
+        if case.lens and not is_merged:
+            functions[f'{name}, padding left out'] = functools.partial(padding_left_out, attend)
+    return functions
+
+
+def module_of(case, w, bias):
+    """nn.MultiheadAttention, and a call of it."""
+    module = torch.nn.MultiheadAttention(case.E, case.H, bias=bias, batch_first=True)
+    module.in_proj_weight.data = torch.cat(w[:3])
+    module.out_proj.weight.data = w[3]
+    if bias:
+        module.in_proj_bias.data.zero_()
+    mask = key_mask(case)
+    hidden = None if mask is None else ~mask[:, 0, 0]
+    return module, lambda x, y: module(x, y, y, key_padding_mask=hidden, need_weights=False)[0]
+
+
 def layer_ways(case):
     x, y = map(tensor, case.layer_inputs())
     w = list(map(tensor, case.weights()))
     rows = case.B * case.Q
-    mask = None
-    if case.lens:
-        mask = (torch.arange(case.K) < torch.tensor(case.lens)[:, None])[:, None, None]
-    ways = {}
     each = [linears(one, rows) for one in w]
-    merged = linears(torch.cat(w[:3]), rows) if case.is_self_attention() else None
+    at_once = linears(torch.cat(w[:3]), rows) if case.is_self_attention() else {}
+    ways = {}
     for kind in each[0]:
-        q_of, k_of, v_of, o_of = (one[kind] for one in each)
-
-        def whole(attend, q_of=q_of, k_of=k_of, v_of=v_of, o_of=o_of):
-            q, k, v = (split_heads(z, case.H) for z in (q_of(x), k_of(y), v_of(y)))
-            return o_of(join_heads(attend(q, k, v, attn_mask=mask)))
-
-        def whole_merged(attend, qkv_of=merged and merged[kind], o_of=o_of):
-            q, k, v = (split_heads(z, case.H) for z in qkv_of(x).chunk(3, -1))
-            return o_of(join_heads(attend(q, k, v, attn_mask=mask)))
-
-        def padding_left_out(attend, q_of=q_of, k_of=k_of, v_of=v_of, o_of=o_of):
-            """Only rows that count are projected; a call for each sequence."""
-            keys = torch.cat([y[b, :n] for b, n in enumerate(case.lens)])
-            counted = case.lens if case.masking == 'query_lens' else [case.Q] * case.B
-            queries = torch.cat([x[b, :n] for b, n in enumerate(counted)])
-            q, k, v = q_of(queries), k_of(keys), v_of(keys)
-            heads = [
-                join_heads(attend(*(split_heads(z, case.H) for z in one)).squeeze(0))
-                for one in zip(*(
-                    [part.unsqueeze(0) for part in z.split(lens)]
-                    for z, lens in ((q, counted), (k, case.lens), (v, case.lens))))
-            ]
-            output = o_of(torch.cat(heads))
-            if counted is not case.lens:
-                return output
-            padded = torch.zeros(case.B, case.Q, case.E)
-            for b, part in enumerate(output.split(counted)):
-                padded[b, :counted[b]] = part
-            return padded
-
-        for name, attend in attentions.items():
-            if name == 'sdpa math':
-                continue
-            ways[f'{kind}, {name}'] = Way(functools.partial(whole, attend))
-            if merged:
-                ways[f'{kind} merged, {name}'] = Way(functools.partial(whole_merged, attend))
-            if case.lens:
-                ways[f'{kind}, {name}, padding left out'] = Way(
-                    functools.partial(padding_left_out, attend))
-
-    module = torch.nn.MultiheadAttention(case.E, case.H, bias=True, batch_first=True).eval()
-    module.in_proj_weight.data = torch.cat(w[:3])
-    module.out_proj.weight.data = w[3]
-    module.in_proj_bias.data.zero_()
-    hidden = None if mask is None else ~mask[:, 0, 0]
-    ways['nn.MultiheadAttention'] = Way(
-        lambda: module(x, y, y, key_padding_mask=hidden, need_weights=False)[0])
+        *of_inputs, o_of = (one[kind] for one in each)
+        for name, function in layer_functions(case, x, y, separate(*of_inputs), o_of).items():
+            ways[f'{kind}, {name}'] = Way(function)
+        if at_once:
+            functions = layer_functions(case, x, y, merged(at_once[kind]), o_of, is_merged=True)
+            for name, function in functions.items():
+                ways[f'{kind} merged, {name}'] = Way(function)
+    module, call = module_of(case, w, bias=True)
+    module.eval()
+    ways['nn.MultiheadAttention'] = Way(lambda: call(x, y))
     return ways
+
+
+@torch.inference_mode(False)
+def training_ways(case):
+    x = tensor(case.layer_inputs()[0]).requires_grad_()
+    w = [tensor(one).requires_grad_() for one in case.weights()]
+    w_qkv = torch.cat(w[:3]).detach().requires_grad_()
+    grad_output = tensor(case.grad_output())
+    ways = {}
+    for kind, linear in trained_linears.items():
+        *of_inputs, o_of, qkv_of = (functools.partial(linear, w=one) for one in (*w, w_qkv))
+        for name, function in layer_functions(case, x, x, separate(*of_inputs), o_of).items():
+            ways[f'{kind}, {name}'] = Trained(function, [x, *w], grad_output)
+        functions = layer_functions(case, x, x, merged(qkv_of), o_of, is_merged=True)
+        for name, function in functions.items():
+            ways[f'{kind} merged, {name}'] = Trained(function, [x, w_qkv, w[3]], grad_output,
+                                                     split={1: 3})
+    module, call = module_of(case, [one.detach() for one in w], bias=False)
+    ways['nn.MultiheadAttention'] = Trained(lambda: call(x, x), [x, *module.parameters()],
+                                            grad_output, split={1: 3})
+    return ways
+
+
+@torch.inference_mode(False)
+def attention_backward_ways(case):
+    qkv = [tensor(x).requires_grad_() for x in case.qkv]
+    return {
+        name: Trained(functools.partial(attend, *qkv, is_causal=case.is_causal()), qkv,
+                      tensor(case.grad_output()), is_kept=True)
+        for name, attend in attentions.items() if name != 'sdpa math'
+    }
 
 
 def ways(case, threads):
     torch.set_num_threads(threads)
-    if case.kind == 'projection':
-        x, w = tensor(case.layer_inputs()[0]).view(-1, case.E), tensor(case.weights()[0])
-        found = {
-            name: Way(functools.partial(linear, x))
-            for name, linear in linears(w, case.B * case.Q).items()
-        }
-    else:
-        found = attention_ways(case) if case.kind == 'attention' else layer_ways(case)
-    return {name: (way, way.output) for name, way in found.items()}
+    of_kind = {'projection': projection_ways, 'attention': attention_ways, 'layer': layer_ways,
+               'attention_backward': attention_backward_ways, 'training': training_ways}
+    return {name: (way, way.output) for name, way in of_kind[case.kind](case).items()}
 
 
 if __name__ == '__main__':

@@ -14,53 +14,17 @@
 #include <string_view>
 #include <utility>
 
-#include <eigenheads/attention.hpp>  // attend, AttentionOutput
-#include <eigenheads/context.hpp>    // Context
-#include <eigenheads/dropout.hpp>    // Dropout
-#include <eigenheads/linear.hpp>     // Linear
-#include <eigenheads/mask.hpp>       // Mask
-#include <eigenheads/score.hpp>      // ScoreFunction, PlainScore
-#include <eigenheads/shape.hpp>      // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>     // TensorView, TensorSpan
+#include <eigenheads/attention.hpp>                     // attend, AttentionOutput
+#include <eigenheads/context.hpp>                       // Context
+#include <eigenheads/dropout.hpp>                       // Dropout
+#include <eigenheads/linear.hpp>                        // Linear
+#include <eigenheads/mask.hpp>                          // Mask
+#include <eigenheads/multi_head_attention_options.hpp>  // MultiHeadAttentionOptions
+#include <eigenheads/score.hpp>                         // ScoreFunction, PlainScore
+#include <eigenheads/shape.hpp>                         // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                        // TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
-
-struct MultiHeadAttentionOptions {
-  Index num_hiddens = 0, num_heads = 0;
-  double dropout = 0;                                  // of the attention weights, in training
-  bool bias = false;                                   // in all four projections
-  Index query_size = 0, key_size = 0, value_size = 0;  // 0: lazy, taken from the first inputs
-  Index num_kv_heads = 0;  // 0: num_heads. Fewer: query heads share key/value heads (GQA, MQA)
-  Index head_size = 0;     // 0: num_hiddens / num_heads
-};
-
-namespace detail {
-
-// Options whose zeros have been replaced by what they stand for. Throws std::invalid_argument for
-// those that cannot be.
-[[nodiscard]] inline MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
-  const auto require = [](bool holds, const char* name, Index got, const std::string& expected) {
-    if (!holds) refuse({"MultiHeadAttention: ", name, " is ", got, "; expected ", expected});
-  };
-  require(options.num_hiddens > 0, "num_hiddens", options.num_hiddens, "1 or more");
-  require(options.num_heads > 0, "num_heads", options.num_heads, "1 or more");
-  require(options.num_kv_heads >= 0, "num_kv_heads", options.num_kv_heads, "0 or more");
-  require(options.head_size >= 0, "head_size", options.head_size, "0 or more");
-  require(options.query_size >= 0, "query_size", options.query_size, "0 or more");
-  require(options.key_size >= 0, "key_size", options.key_size, "0 or more");
-  require(options.value_size >= 0, "value_size", options.value_size, "0 or more");
-  const std::string heads = std::to_string(options.num_heads);
-  require(options.head_size > 0 || options.num_hiddens % options.num_heads == 0, "num_hiddens",
-          options.num_hiddens, "a multiple of num_heads = " + heads + ", or a head_size");
-  if (options.num_kv_heads == 0) options.num_kv_heads = options.num_heads;
-  if (options.head_size == 0) options.head_size = options.num_hiddens / options.num_heads;
-  require(options.num_heads % options.num_kv_heads == 0, "num_kv_heads", options.num_kv_heads,
-          "a divisor of num_heads = " + heads);
-  require_size<float>("W_q.weight", std::array{options.num_heads, options.head_size});
-  return options;
-}
-
-}  // namespace detail
 
 template <Scalar T>
 class MultiHeadAttention {
@@ -373,22 +337,6 @@ class MultiHeadAttention {
       return PlainScore{};
   }
 
-  // Rows [begin, end) of every sequence of `length`, as few pieces.
-  template <class RangeOf>
-  static std::span<const detail::RowPiece> rows_of(Index B, Index length, const RangeOf& range_of,
-                                                   detail::RowPiece* pieces) {
-    std::size_t count = 0;
-    for (Index b = 0; b < B; ++b) {
-      const auto [begin, end] = range_of(b);
-      if (begin == end) continue;
-      if (count > 0 && pieces[count - 1].first + pieces[count - 1].count == b * length + begin)
-        pieces[count - 1].count += end - begin;
-      else
-        pieces[count++] = {b * length + begin, end - begin};
-    }
-    return {pieces, count};
-  }
-
   // weights: null, or [B, H, Q, K]. transpose_qkv and transpose_output are in the layouts that the
   // projections and the attention write to. Only keys that some query sees, and queries that are
   // not padding, are projected at all.
@@ -413,13 +361,13 @@ class MultiHeadAttention {
     const Index num_hiddens = call.num_hiddens;
     const BoundMask& mask = call.mask;
     auto* pieces = context.scratch<detail::RowPiece>(detail::Scratch::pieces, 2 * B);
-    const auto query_rows = rows_of(
+    const auto query_rows = detail::rows_of(
         B, Q,
         [&](Index b) {
           return KeyRange{0, mask.query_count(b)};
         },
         pieces);
-    const auto key_rows = rows_of(
+    const auto key_rows = detail::rows_of(
         B, K, [&](Index b) { return mask.seen_keys(b); }, pieces + B);
 
     W_q.project(call.queries.data(), query_rows, Layout::heads_apart(q, Q, H, D), context);

@@ -47,6 +47,11 @@ class File {
     // fwrite then tells exactly how much is written.
     std::setvbuf(handle_, nullptr, _IONBF, 0);
   }
+  // A file that is in memory already; `name` is what messages call it.
+  [[nodiscard]] static File in_memory(const std::filesystem::path& name, std::string_view bytes) {
+    // Nothing is written to it.
+    return File(name, ::fmemopen(const_cast<char*>(bytes.data()), bytes.size(), "rb"));
+  }
   File(const File&) = delete;
   File& operator=(const File&) = delete;
   ~File() {
@@ -79,6 +84,9 @@ class File {
   }
 
  private:
+  File(const std::filesystem::path& path, std::FILE* handle) : path_(path), handle_(handle) {
+    if (handle_ == nullptr) refuse_file(path_, last_error());
+  }
   // By a signal; the call is then simply made again.
   bool interrupted() {
     if (std::ferror(handle_) == 0 || errno != EINTR) return false;

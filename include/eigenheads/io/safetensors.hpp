@@ -80,6 +80,8 @@ inline void require_booleans(const std::filesystem::path& path, const Safetensor
 // Copies copy all data.
 class Safetensors {
  public:
+  Safetensors() = default;
+
   // ---- To be written. These throw std::invalid_argument if a name is taken, or "__metadata__", or
   // a text is not UTF-8, and then leave everything as it was.
 
@@ -171,7 +173,18 @@ class Safetensors {
 
  private:
   friend Safetensors read_safetensors(const std::filesystem::path& path);
+  friend Safetensors parse_safetensors(std::string_view bytes, const std::filesystem::path& name);
   friend void write_safetensors(const std::filesystem::path& path, const Safetensors& contents);
+
+  Safetensors(const std::filesystem::path& path, detail::File& file, std::uintmax_t size)
+      : path_(path), header_(detail::read_safetensors_header(file, size)) {
+    for (detail::SafetensorsEntry& entry : header_.entries) {
+      entry.bytes.resize(static_cast<std::size_t>(entry.end - entry.begin));
+      file.read(entry.bytes.data(), entry.bytes.size());
+      if (entry.type == SafetensorsType::boolean) detail::require_booleans(path, entry);
+    }
+    file.require_end();
+  }
 
   [[noreturn]] void refuse(const std::string& what) const {
     detail::refuse_file(path_.empty() ? "(not from a file)" : path_, what);
@@ -197,16 +210,14 @@ class Safetensors {
 [[nodiscard]] inline Safetensors read_safetensors(const std::filesystem::path& path) {
   const std::uintmax_t size = detail::regular_file_size(path);
   detail::File file(path, "rb");
-  Safetensors contents;
-  contents.path_ = path;
-  contents.header_ = detail::read_safetensors_header(file, size);
-  for (detail::SafetensorsEntry& entry : contents.header_.entries) {
-    entry.bytes.resize(static_cast<std::size_t>(entry.end - entry.begin));
-    file.read(entry.bytes.data(), entry.bytes.size());
-    if (entry.type == SafetensorsType::boolean) detail::require_booleans(path, entry);
-  }
-  file.require_end();
-  return contents;
+  return Safetensors(path, file, size);
+}
+// The same from memory; `name` is what messages call it.
+[[nodiscard]] inline Safetensors parse_safetensors(std::string_view bytes,
+                                                   const std::filesystem::path& name) {
+  if (bytes.empty()) detail::refuse_file(name, "empty");
+  auto file = detail::File::in_memory(name, bytes);
+  return Safetensors(name, file, bytes.size());
 }
 
 // Equal contents are equal bytes. Throws FileError, and then leaves `path` as it was (see

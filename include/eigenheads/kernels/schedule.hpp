@@ -38,6 +38,22 @@ using AlignedVector = std::vector<T, LineAllocator<T>>;
   return (count + size - 1) / size;
 }
 
+// Rows [begin, end) of every sequence of `length`, as few pieces.
+template <class RangeOf>
+std::span<const RowPiece> rows_of(Index B, Index length, const RangeOf& range_of,
+                                  RowPiece* pieces) {
+  std::size_t count = 0;
+  for (Index b = 0; b < B; ++b) {
+    const auto [begin, end] = range_of(b);
+    if (begin == end) continue;
+    if (count > 0 && pieces[count - 1].first + pieces[count - 1].count == b * length + begin)
+      pieces[count - 1].count += end - begin;
+    else
+      pieces[count++] = {b * length + begin, end - begin};
+  }
+  return {pieces, count};
+}
+
 // The rows [first, first + count) of all that the pieces hold together.
 template <std::size_t Capacity>
 std::span<const RowPiece> cut(std::span<const RowPiece> pieces, Index first, Index count,

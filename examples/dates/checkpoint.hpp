@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Models and half-done training runs in files:
+//   metadata   the sizes of the model
+//   tensors    its parameters, by name; in a checkpoint also "adam." and what the optimizer
+//              remembers, "step" and "options": how many steps are done, and of what run
+#include <algorithm>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <eigenheads/io/safetensors.hpp>  // Safetensors
+#include <eigenheads/tensor.hpp>          // Tensor, TensorView
+
+#include "model.hpp"  // Model, ModelOptions
+#include "train.hpp"  // Trainer
+
+namespace dates {
+
+namespace detail {
+
+using Safetensors = eigenheads::Safetensors;
+
+// visit(name, size) for all of them.
+template <class Options, class Visit>
+void for_each_size(Options& options, const Visit& visit) {
+  visit("num_hiddens", options.num_hiddens);
+  visit("num_heads", options.num_heads);
+  visit("num_layers", options.num_layers);
+  visit("inner", options.inner);
+  visit("reach", options.reach);
+}
+
+[[nodiscard]] inline ModelOptions options_in(const Safetensors& file) {
+  ModelOptions options;
+  for_each_size(options, [&](const char* name, Index& size) {
+    const auto found = file.metadata().find(name);
+    const std::string text = found == file.metadata().end() ? "" : found->second;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
+    // reach may be 0; nothing is so large that a product of two of them overflows.
+    if (error != std::errc() || end != text.data() + text.size() || size < 0 || size > 4096)
+      throw std::runtime_error("not a model of dates: metadata \"" + std::string(name) +
+                               "\" is \"" + text + "\"; expected a number from 0 to 4096");
+  });
+  return options;
+}
+
+inline void add_model(Safetensors& file, const Model<float>& model, const ModelOptions& options) {
+  for_each_size(options, [&](const char* name, Index size) {
+    file.set_metadata(name, std::to_string(size));
+  });
+  model.for_each_parameter([&](const auto& parameter) {
+    std::vector<float> values(static_cast<std::size_t>(parameter.size()));
+    parameter.copy_to(values);
+    const auto shape = parameter.shape();
+    if (shape.size() == 1)
+      file.add(parameter.name(), eigenheads::TensorView<float, 1>(values.data(), {shape[0]}));
+    else
+      file.add(parameter.name(),
+               eigenheads::TensorView<float, 2>(values.data(), {shape[0], shape[1]}));
+  });
+}
+
+inline void take_model(const Safetensors& file, Model<float>& model) {
+  model.for_each_parameter([&](const auto& parameter) {
+    const auto shape = parameter.shape();
+    const auto put = [&](const auto& tensor) {
+      parameter.copy_from({tensor.data(), static_cast<std::size_t>(tensor.size())});
+    };
+    if (shape.size() == 1)
+      put(file.tensor<float, 1>(parameter.name(), {shape[0]}));
+    else
+      put(file.tensor<float, 2>(parameter.name(), {shape[0], shape[1]}));
+  });
+}
+
+// All that the bits of a run depend on.
+[[nodiscard]] inline std::vector<double> options_of(const TrainOptions& options) {
+  std::vector<double> values{options.learning_rate, options.beta2, options.weight_decay,
+                             options.gradient_norm};
+  const auto add = [&](auto value) { values.push_back(static_cast<double>(value)); };
+  for (const int share : {options.mix.impossible, options.mix.incomplete, options.mix.other})
+    add(share);
+  for (const Index count : {options.steps, options.batch_size, options.warmup}) add(count);
+  add(options.seed);
+  for_each_size(options.model, [&](const char*, Index size) { add(size); });
+  return values;
+}
+
+}  // namespace detail
+
+// All of these throw eigenheads::FileError for files that cannot be read or written or hold
+// something else, and std::runtime_error for those of another run.
+inline void save_model(const std::filesystem::path& path, const Model<float>& model,
+                       const ModelOptions& options) {
+  eigenheads::Safetensors file;
+  detail::add_model(file, model, options);
+  eigenheads::write_safetensors(path, file);
+}
+
+// Also from a checkpoint.
+[[nodiscard]] inline Model<float> load_model(const eigenheads::Safetensors& file) {
+  Model<float> model(detail::options_in(file), 0);
+  detail::take_model(file, model);
+  return model;
+}
+
+[[nodiscard]] inline Model<float> load_model(const std::filesystem::path& path) {
+  return load_model(eigenheads::read_safetensors(path));
+}
+
+inline void save_checkpoint(const std::filesystem::path& path, const Trainer<float>& trainer) {
+  eigenheads::Safetensors file;
+  detail::add_model(file, trainer.model, trainer.options().model);
+  trainer.adam.for_each_state([&](const std::string& name, std::span<const float> values) {
+    file.add("adam." + name,
+             eigenheads::TensorView<float, 1>(values.data(), {static_cast<Index>(values.size())}));
+  });
+  file.add("step", std::int64_t{trainer.step_count()});
+  const std::vector<double> options = detail::options_of(trainer.options());
+  file.add("options",
+           eigenheads::TensorView<double, 1>(options.data(), {static_cast<Index>(options.size())}));
+  eigenheads::write_safetensors(path, file);
+}
+
+// Goes on from there, to the same bits as if it had never stopped.
+inline void load_checkpoint(const std::filesystem::path& path, Trainer<float>& trainer) {
+  const eigenheads::Safetensors file = eigenheads::read_safetensors(path);
+  const std::vector<double> expected = detail::options_of(trainer.options());
+  const auto options = file.tensor<double, 1>("options", {static_cast<Index>(expected.size())});
+  if (!std::equal(expected.begin(), expected.end(), options.data()))
+    throw std::runtime_error(path.string() + ": a checkpoint of a run with other options");
+  Model<float> model(trainer.options().model, 0);
+  detail::take_model(file, model);
+  constexpr std::string_view prefix = "adam.";
+  std::vector<eigenheads::OptimizerState<float>> states;
+  for (const std::string& name : file.names())
+    if (name.starts_with(prefix)) {
+      const auto values = file.tensor<float, 1>(name);
+      states.push_back(
+          {name.substr(prefix.size()), {values.data(), values.data() + values.size()}});
+    }
+  trainer.adam.restore(file.value<std::int64_t>("step"), states);
+  trainer.model = std::move(model);
+}
+
+}  // namespace dates

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+// Reads dates as people write them: a small model made of this library's layers, its training, and
+// which characters each digit of an answer looked at.
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <eigenheads/eigenheads.hpp>
+#include <eigenheads/io/file.hpp>
+#include <eigenheads/plot/heatmap.hpp>
+
+#include "../command_line.hpp"
+#include "alphabet.hpp"
+#include "checkpoint.hpp"
+#include "loss_curve.hpp"
+#include "overlap.hpp"
+#include "reading.hpp"
+#include "shipped_weights.hpp"
+#include "train.hpp"
+
+namespace {
+
+namespace eh = eigenheads;
+using command_line::CommandLine, command_line::Option, command_line::Takes,
+    command_line::UsageError;
+using eh::Index;
+using std::filesystem::path;
+
+constexpr const char* kUsage =
+    "Usage: dates translate [TEXT...] [OPTION...]   (without a text: the lines of the input)\n"
+    "       dates evaluate [OPTION...]\n"
+    "       dates train [OPTION...]\n\n";
+
+constexpr std::array<Option, 2> kTranslate{{
+    {"--weights", "FILE", "another model than the one that comes with this program"},
+    {"--heatmap", "FILE", "draw what each digit of the first answer looked at, as SVG"},
+}};
+constexpr std::array<Option, 3> kEvaluate{{
+    {"--weights", "FILE", "another model than the one that comes with this program"},
+    {"--count", "N", "of phrases (20000)"},
+    {"--errors", "", "show those that are read wrong", Takes::nothing},
+}};
+constexpr std::array<Option, 5> kTrain{{
+    {"--out", "FOLDER", "for weights.safetensors, loss.svg and checkpoints (out/dates)"},
+    {"--seed", "N", "of the phrases and the first weights (1)"},
+    {"--steps", "N", "all that are made (the number that the model was shipped after)"},
+    {"--threads", "N", "any number gives the same weights (2)"},
+    {"--resume", "", "go on from the checkpoint in FOLDER", Takes::nothing},
+}};
+
+[[nodiscard]] dates::Model<float> model_of(const CommandLine& line) {
+  return dates::load_model(
+      line.has("--weights")
+          ? eh::read_safetensors(path(line.value("--weights")))
+          : eh::parse_safetensors(dates::shipped_weights(), "the weights in this program"));
+}
+
+// ---- translate ---------------------------------------------------------------------------------
+
+[[nodiscard]] std::string answer(const dates::Reading& reading) {
+  if (reading.date()) return reading.symbols;
+  return reading.is_written() ? "no such day: " + reading.symbols : "no date";
+}
+
+// One panel a head: the ten symbols by the characters of the text.
+void draw(const path& file, const dates::Model<float>& model, const std::string& text,
+          const std::string& symbols, eh::Context& context) {
+  dates::Model<float>::Activations saved;
+  const dates::Batch batch = dates::make_batch(std::vector{text});
+  static_cast<void>(model.forward(batch, saved, context));
+  const auto& memory = saved.norm_memory.y;
+  const auto weights = model.decoder.attention
+                           .with_weights(saved.decoder.norm_1.y, memory, memory,
+                                         {.valid_lens = batch.text_lengths}, context)
+                           .weights;
+  eh::HeatmapOptions options{.title = "\"" + text + "\" is " + symbols,
+                             .xlabel = "Characters",
+                             .ylabel = "Answer",
+                             .minimum = 0.0,
+                             .maximum = 1.0,
+                             .panel_size = 460.0};
+  for (Index h = 0; h < weights.dimension(1); ++h)
+    options.titles.push_back("Head " + std::to_string(h + 1));
+  for (const char c : text) options.key_labels.emplace_back(1, c);
+  for (const char c : symbols) options.query_labels.emplace_back(1, c);
+  eh::write_heatmaps(file, weights, options);
+}
+
+int translate(std::vector<std::string> words) {
+  const auto first_option =
+      std::ranges::find_if(words, [](const std::string& word) { return word.starts_with("--"); });
+  std::vector<std::string> texts(words.begin(), first_option);
+  const CommandLine line(kTranslate, std::vector<std::string>(first_option, words.end()));
+  const auto model = model_of(line);
+  eh::Context context;
+  bool is_first = true;
+  const auto read_one = [&](const std::string& text) {
+    const std::string ascii = dates::fold(text);
+    std::string said = "no date";
+    if (ascii.size() > dates::kMaxLength) {
+      said = "longer than " + std::to_string(dates::kMaxLength) + " characters";
+    } else if (!ascii.empty()) {
+      const auto reading = dates::read(model, {ascii}, context).front();
+      said = answer(reading);
+      if (is_first && line.has("--heatmap"))
+        draw(path(line.value("--heatmap")), model, ascii, reading.symbols, context);
+    }
+    is_first = false;
+    std::cout << text << " -> " << said << '\n';
+  };
+  for (const std::string& text : texts) read_one(text);
+  if (texts.empty())
+    for (std::string text; std::getline(std::cin, text);) {
+      if (text.ends_with('\r')) text.pop_back();
+      read_one(text);
+    }
+  return 0;
+}
+
+// ---- evaluate ----------------------------------------------------------------------------------
+
+void print_score(const dates::Model<float>& model, Index count, bool shows_errors,
+                 eh::Context& context) {
+  const dates::Phrases test(dates::Split::test, 2);
+  dates::Score score;
+  dates::read_each(
+      model, test, count,
+      [&](const dates::Phrase& phrase, const dates::Reading& reading) {
+        score.add(phrase, reading);
+        if (shows_errors && reading.date() != phrase.date())
+          std::cout << "  " << phrase.text << " -> " << answer(reading) << ", is "
+                    << (phrase.date() ? to_iso(*phrase.date()) : "none") << '\n';
+      },
+      context);
+  std::printf(
+      "%ld phrases of the test, in templates and years that training has not seen:\n"
+      "  dates read to the day          %.2f %% of %ld\n"
+      "  dates read as none             %.2f %%\n"
+      "  dates found where there is none %.2f %% of %ld\n",
+      static_cast<long>(count), 100 * score.exact_share(), static_cast<long>(score.dates),
+      100 * score.false_reject_share(), 100 * score.false_accept_share(),
+      static_cast<long>(score.others));
+}
+
+int evaluate(const std::vector<std::string>& words) {
+  const CommandLine line(kEvaluate, words);
+  const auto model = model_of(line);
+  eh::Context context(2);
+  print_score(model, line.has("--count") ? line.count("--count", 10'000'000) : 20'000,
+              line.has("--errors"), context);
+  return 0;
+}
+
+// ---- train -------------------------------------------------------------------------------------
+
+// A bar that is redrawn at most ten times a second, and the time that is left.
+class Progress {
+ public:
+  Progress(Index first, Index total) : first_(first), total_(total) {}
+
+  void show(Index done, double loss) {
+    const auto now = Clock::now();
+    if (done < total_ && now - shown_ < std::chrono::milliseconds(100)) return;
+    shown_ = now;
+    constexpr Index width = 30;
+    const auto filled = static_cast<std::size_t>(width * done / total_);
+    const std::string bar =
+        std::string(filled, '#') + std::string(static_cast<std::size_t>(width) - filled, '.');
+    const double passed = std::chrono::duration<double>(now - start_).count();
+    const double rate = static_cast<double>(done - first_) / (std::max)(passed, 1e-9);
+    std::fprintf(stderr, "\r[%s] step %ld of %ld  loss %.4f  %3.0f s left ", bar.c_str(),
+                 static_cast<long>(done), static_cast<long>(total_), loss,
+                 static_cast<double>(total_ - done) / (std::max)(rate, 1e-9));
+    if (done == total_) std::fprintf(stderr, "\n");
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Index first_, total_;
+  Clock::time_point start_ = Clock::now(), shown_{};
+};
+
+void print_overlap(std::uint64_t seed) {
+  constexpr std::uint64_t count = 50'000;
+  const auto overlap = dates::count_overlap(dates::Phrases(dates::Split::train, seed),
+                                            dates::Phrases(dates::Split::test, 2), count);
+  std::cout << "Of " << count << " phrases each, training and test share " << overlap.templates
+            << " templates, " << overlap.years << " years and " << overlap.texts << " texts.\n";
+}
+
+int train(const std::vector<std::string>& words) {
+  const CommandLine line(kTrain, words);
+  dates::TrainOptions options;
+  if (line.has("--seed"))
+    options.seed = static_cast<std::uint64_t>(line.count("--seed", 1'000'000'000));
+  if (line.has("--steps")) options.steps = line.count("--steps", 1'000'000);
+  options.warmup = std::min(options.warmup, options.steps);
+  const path folder = line.value("--out", "out/dates");
+  std::filesystem::create_directories(folder);
+  const path checkpoint = folder / "checkpoint.safetensors";
+  eh::Context context(line.has("--threads") ? line.count("--threads", 1024) : 2);
+
+  dates::Trainer<float> trainer(options);
+  if (line.has("--resume")) dates::load_checkpoint(checkpoint, trainer);
+  print_overlap(options.seed);
+  std::vector<double> losses;
+  Progress progress(trainer.step_count(), options.steps);
+  while (!trainer.is_done()) {
+    losses.push_back(trainer.step(context));
+    progress.show(trainer.step_count(), losses.back());
+    if (trainer.step_count() % 500 == 0) dates::save_checkpoint(checkpoint, trainer);
+  }
+  dates::save_model(folder / "weights.safetensors", trainer.model, options.model);
+  eh::write_file(folder / "loss.svg", dates::loss_curve(losses));
+  print_score(trainer.model, 20'000, false, context);
+  std::cout << "The weights are in " << (folder / "weights.safetensors").string() << '\n';
+  return 0;
+}
+
+int run(const std::vector<std::string>& words) {
+  if (words.empty() || words[0] == "--help") {
+    std::cout << kUsage << "translate:\n";
+    command_line::print_options(std::cout, kTranslate);
+    std::cout << "evaluate:\n";
+    command_line::print_options(std::cout, kEvaluate);
+    std::cout << "train:\n";
+    command_line::print_options(std::cout, kTrain);
+    return words.empty() ? 2 : 0;
+  }
+  const std::vector<std::string> rest(words.begin() + 1, words.end());
+  if (words[0] == "translate") return translate(rest);
+  if (words[0] == "evaluate") return evaluate(rest);
+  if (words[0] == "train") return train(rest);
+  throw UsageError("unknown command '" + words[0] + "'");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const int status = run({argv + 1, argv + argc});
+    if (!std::cout.flush()) throw std::runtime_error("cannot write to the standard output");
+    return status;
+  } catch (const UsageError& error) {
+    std::cerr << "dates: " << error.what() << " (dates --help lists the options)\n";
+  } catch (const std::exception& error) {
+    const std::string_view what = error.what(), prefix = "eigenheads: ";
+    std::cerr << "dates: " << what.substr(what.starts_with(prefix) ? prefix.size() : 0) << '\n';
+  }
+  return 2;
+}

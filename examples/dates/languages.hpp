@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// The words of seven languages, folded to ASCII: months, weekdays, and what stands around dates.
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+namespace dates {
+
+// any: numbers alone; what stands around them is English.
+enum class Locale { any, english, german, french, spanish, italian, dutch, portuguese };
+
+struct Language {
+  // 12 months and 7 weekdays, Monday first; '/' between spellings of the same.
+  std::string_view months, short_months, weekdays, short_weekdays;
+  // Patterns of templates.hpp, with '|' between them; those after the date bring their own comma
+  // or space. A number comes with the word that says what it counts, and a comma or colon parts
+  // it from the date.
+  std::string_view before, after;
+};
+
+inline constexpr Language kEnglish{
+    "January February March April May June July August September October November December",
+    "Jan Feb Mar Apr May Jun Jul Aug Sep/Sept Oct Nov Dec",
+    "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
+    "Mon Tue/Tues Wed Thu/Thur/Thurs Fri Sat Sun",
+    "on|due|due on|due:|date:|invoice of|invoice,|meeting on|meeting|meeting:|dated|paid|paid "
+    "on|by|"
+    "until|since|from|born|born on|delivery|arrival|expires|last seen|ref. %2:|room %2,|item %2:|"
+    "gate %1,|page %2:|no. %2,",
+    " at %t| at %t|, %t h|, room %2|, gate %1|, page %2|, item %2| please| (draft)| in %c|, %c|"
+    " - urgent| confirmed|; thanks| - %s| for %s| ok"};
+
+inline constexpr Language kGerman{
+    "Januar/Jaenner Februar Maerz/Marz April Mai Juni Juli August September Oktober November "
+    "Dezember",
+    "Jan Feb Mrz/Maer Apr Mai Jun Jul Aug Sep/Sept Okt Nov Dez",
+    "Montag Dienstag Mittwoch Donnerstag Freitag Samstag/Sonnabend Sonntag",
+    "Mo Di Mi Do Fr Sa So",
+    "Termin|Termin:|Datum:|Rechnung,|bis|faellig|geboren|Zimmer %2,|Seite %2:",
+    " um %t| um %t|, Zimmer %2|, Seite %2| bitte| in %c| - %s"};
+
+inline constexpr Language kFrench{
+    "janvier fevrier mars avril mai juin juillet aout septembre octobre novembre decembre",
+    "janv fev/fevr mars avr mai juin juil aout sept oct nov dec",
+    "lundi mardi mercredi jeudi vendredi samedi dimanche",
+    "lun mar mer jeu ven sam dim",
+    "date:|facture:|facture,|reunion,|rendez-vous|avant|chambre %2,|page %2:",
+    " a %t| a %t|, chambre %2|, page %2| svp| a %c| - %s"};
+
+inline constexpr Language kSpanish{
+    "enero febrero marzo abril mayo junio julio agosto septiembre/setiembre octubre noviembre "
+    "diciembre",
+    "ene feb mar abr may jun jul ago sep/sept oct nov dic",
+    "lunes martes miercoles jueves viernes sabado domingo",
+    "lun mar mie jue vie sab dom",
+    "fecha:|factura:|factura,|reunion,|cita|hasta|sala %2,|pagina %2:",
+    " a las %t| a las %t|, sala %2|, pagina %2| por favor| en %c| - %s"};
+
+inline constexpr Language kItalian{
+    "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre",
+    "gen feb mar apr mag giu lug ago set/sett ott nov dic",
+    "lunedi martedi mercoledi giovedi venerdi sabato domenica",
+    "lun mar mer gio ven sab dom",
+    "data:|fattura:|fattura,|riunione|entro|sala %2,|pagina %2:",
+    " alle %t| alle %t|, sala %2|, pagina %2| per favore| a %c| - %s"};
+
+inline constexpr Language kDutch{
+    "januari februari maart april mei juni juli augustus september oktober november december",
+    "jan feb mrt apr mei jun jul aug sep/sept okt nov dec",
+    "maandag dinsdag woensdag donderdag vrijdag zaterdag zondag",
+    "ma di wo do vr za zo",
+    "datum:|factuur:|factuur,|vergadering|afspraak|kamer %2,|pagina %2:",
+    " om %t| om %t|, kamer %2|, pagina %2| graag| in %c| - %s"};
+
+inline constexpr Language kPortuguese{
+    "janeiro fevereiro marco abril maio junho julho agosto setembro outubro novembro dezembro",
+    "jan fev mar abr mai jun jul ago set out nov dez",
+    "segunda-feira/segunda terca-feira/terca quarta-feira/quarta quinta-feira/quinta "
+    "sexta-feira/sexta sabado domingo",
+    "seg ter qua qui sex sab dom",
+    "data:|fatura:|fatura,|reuniao|vence|sala %2,|pagina %2:",
+    " as %t| as %t|, sala %2|, pagina %2| por favor| em %c| - %s"};
+
+[[nodiscard]] constexpr const Language& language(Locale locale) {
+  constexpr std::array<const Language*, 8> languages{&kEnglish, &kEnglish, &kGerman, &kFrench,
+                                                     &kSpanish, &kItalian, &kDutch,  &kPortuguese};
+  return *languages[static_cast<std::size_t>(locale)];
+}
+
+// None is a month or a weekday in any of the languages.
+inline constexpr std::string_view kWords =
+    "meeting invoice report lunch dinner delivery ticket payment order draft review budget team "
+    "office hotel flight train garden paper window river music coffee number letter answer again "
+    "soon later never maybe please thanks urgent open closed new old green blue small large quiet "
+    "check send bring call read write with without before after about under the and rechnung "
+    "termin facture reunion factura riunione afspraak fatura";
+inline constexpr std::string_view kNames =
+    "Keller Smith Rossi Garcia Dubois Jansen Silva Brown Novak Meyer Clark Lopez Bianchi Bakker "
+    "Martin Fischer";
+inline constexpr std::string_view kCities =
+    "Paris Berlin Madrid Rome Lisbon Utrecht London Boston Vienna Lyon Porto Milan";
+
+}  // namespace dates

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// A pattern of templates.hpp becomes text.
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "calendar.hpp"   // Date, padded
+#include "dice.hpp"       // Dice, item
+#include "languages.hpp"  // language
+
+namespace dates {
+
+namespace detail {
+
+// 1st, 1er, 1o: the languages that count on after the first day do so without a mark.
+[[nodiscard]] inline std::string ordinal(int day, Locale locale) {
+  std::string text = std::to_string(day);
+  switch (locale) {
+    case Locale::french:
+      return day == 1 ? text + "er" : text;
+    case Locale::spanish:
+    case Locale::italian:
+    case Locale::portuguese:
+      return day == 1 ? text + 'o' : text;
+    case Locale::german:
+      return text + '.';
+    case Locale::dutch:
+      return text + 'e';
+    default:
+      break;
+  }
+  const int last = day / 10 == 1 ? 0 : day % 10;
+  return text + (last == 1 ? "st" : last == 2 ? "nd" : last == 3 ? "rd" : "th");
+}
+
+// Without a point where it is the whole name.
+[[nodiscard]] inline std::string with_point(std::string_view abbreviation, std::string_view names) {
+  std::string text(abbreviation);
+  for (int i = 0; i < count_items(names, '/'); ++i)
+    if (item(names, '/', i) == abbreviation) return text;
+  return text + '.';
+}
+
+[[nodiscard]] inline std::string render_time(Dice& dice) {
+  const int hour = dice.below(24), minute = 5 * dice.below(12);
+  return padded(hour, dice.one_in(2) ? 2 : 1) + ':' + padded(minute, 2);
+}
+
+[[nodiscard]] inline std::string render_field(char field, Locale locale, const Date& date,
+                                              Dice& dice) {
+  const Language& words = language(locale);
+  // A name in one of its spellings. An impossible date has any weekday.
+  const auto month_of = [&](std::string_view names) {
+    return dice.one_of(item(names, ' ', date.month - 1), '/');
+  };
+  const auto weekday_of = [&](std::string_view names) {
+    const int day = valid_date(date) ? weekday(date) : dice.below(7);
+    return std::string(dice.one_of(item(names, ' ', day), '/'));
+  };
+  switch (field) {
+    case 'd':
+      return std::to_string(date.day);
+    case 'D':
+      return padded(date.day, 2);
+    case 'o':
+      return ordinal(date.day, locale);
+    case 'n':
+      return std::to_string(date.month);
+    case 'N':
+      return padded(date.month, 2);
+    case 'B':
+      return std::string(month_of(words.months));
+    case 'b':
+      return std::string(month_of(words.short_months));
+    case 'p':
+      return with_point(month_of(words.short_months), item(words.months, ' ', date.month - 1));
+    case 'y':
+      return padded(date.year % 100, 2);
+    case 'Y':
+      return padded(date.year, 4);
+    case 'A':
+      return weekday_of(words.weekdays);
+    case 'a':
+      return weekday_of(words.short_weekdays);
+    case '0':
+      return padded(dice.below(100), 2);
+    case '1':
+      return std::to_string(dice.between(1, 9));
+    case '2':
+      return std::to_string(dice.between(2, 99));
+    case '3':
+      return std::to_string(dice.between(100, 999));
+    case '5':
+      return std::to_string(dice.between(10000, 99999));
+    case 't':
+      return render_time(dice);
+    case 'w':
+      return std::string(dice.one_of(kWords, ' '));
+    case 's':
+      return std::string(dice.one_of(kNames, ' '));
+    case 'c':
+      return std::string(dice.one_of(kCities, ' '));
+    default:
+      return std::string(1, field);
+  }
+}
+
+}  // namespace detail
+
+// The month must be a month wherever the pattern names it.
+[[nodiscard]] inline std::string render(std::string_view pattern, Locale locale, const Date& date,
+                                        Dice& dice) {
+  std::string text;
+  for (std::size_t i = 0; i < pattern.size(); ++i)
+    if (pattern[i] == '%' && i + 1 < pattern.size())
+      text += detail::render_field(pattern[++i], locale, date, dice);
+    else
+      text += pattern[i];
+  return text;
+}
+
+}  // namespace dates
