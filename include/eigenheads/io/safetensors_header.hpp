@@ -121,7 +121,10 @@ struct SafetensorsHeader {
   }
   for (const SafetensorsEntry& entry : header.entries) {
     std::string shape;
-    for (const Index n : entry.shape) shape += (shape.empty() ? "" : ",") + std::to_string(n);
+    for (const Index n : entry.shape) {  // one by one: g++ 12 warns of text + std::string
+      if (!shape.empty()) shape += ',';
+      shape += std::to_string(n);
+    }
     add(entry.name, std::string("{\"dtype\":\"") + facts_of(entry.type).name + "\",\"shape\":[" +
                         shape + "],\"data_offsets\":[" + std::to_string(entry.begin) + ',' +
                         std::to_string(entry.end) + "]}");
