@@ -158,8 +158,8 @@ void MultiHeadAttention<T>::prepare(Gradients& gradients, const Activations& sav
     constexpr int rank = std::remove_reference_t<decltype(tensor)>::NumDimensions;
     if (accumulate)
       require_shape(name, TensorView<T, rank>(tensor), axes, expected);
-    else
-      tensor = detail::make_tensor<T>(name, expected);
+    else if (TensorView<T, rank>(tensor).dimensions() != expected)
+      tensor = detail::make_tensor<T>(name, expected);  // else its memory is used again
   };
   const auto [query_size, key_size, value_size] = saved.sizes_;
   fit("gradients.queries", gradients.queries, "[B, Q, query_size]",

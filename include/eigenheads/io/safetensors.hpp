@@ -12,6 +12,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -161,9 +162,10 @@ class Safetensors {
         detail::widen(held.bytes, held.type, result.data());
         return result;
       }
+    const std::size_t size = static_cast<std::size_t>(result.size()) * sizeof(T);
     const auto to = reinterpret_cast<char*>(result.data());
-    std::ranges::copy(held.bytes, to);
-    if constexpr (detail::is_big_endian) detail::reverse_each(to, held.bytes.size(), sizeof(T));
+    if (size > 0) std::memcpy(to, held.bytes.data(), size);
+    if constexpr (detail::is_big_endian) detail::reverse_each(to, size, sizeof(T));
     return result;
   }
   template <SafetensorsElement T>

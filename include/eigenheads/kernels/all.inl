@@ -103,8 +103,8 @@ struct Kernels {
   static constexpr Index outputs_a_task = gradient_outputs;
   static constexpr Index turned_block = gradient_rows * gradient_outputs;
   template <class T>
-  static void turn(const T* panels, Index out, Index in, T* across) {
-    turn_panels(panels, out, in, across);
+  static void turn(const T* panels, Index out, Index in, Index begin, Index end, T* across) {
+    turn_panels(panels, out, in, begin, end, across);
   }
   template <class T>
   static void multiply_weights(const T* dy, Index stride, std::span<const Index> rows, const T* x,

@@ -8,11 +8,11 @@
 inline constexpr Index gradient_outputs = 96, gradient_rows = 256;
 
 // across[p][o][j] = W[o][p * panel_width + j] from panels[p][i][j] = W[p * panel_width + j][i];
-// W: [out, in], columns beyond `in` are 0.
+// W: [out, in], columns beyond `in` are 0. Only the panels [begin, end) of `across`.
 template <class T>
-void turn_panels(const T* panels, Index out, Index in, T* across) {
+void turn_panels(const T* panels, Index out, Index in, Index begin, Index end, T* across) {
   constexpr Index W = panel_width<T>, S = Register<T>::width;
-  for (Index i = 0; i < padded_columns<T>(in); i += S)
+  for (Index i = begin * W; i < end * W; i += S)
     for (Index o = 0; o < out; o += S) {
       const T* from = panels + (o / W * in + i) * W + o % W;
       T* to = across + (i / W * out + o) * W + i % W;

@@ -51,9 +51,11 @@ template <class T>
 void input_gradient(const Projected<T>& y, T* dx, bool adds, Context& context) {
   const BackwardKernels<T> kernels = backward_kernels<T>();
   const KeptRows kept = keep_rows(y, context);
-  const Index padded_in = blocks_of(y.in, kernels.panel_width) * kernels.panel_width;
-  T* across = context.scratch<T>(Scratch::columns, padded_in * y.out);
-  kernels.turn(y.panels, y.out, y.in, across);
+  const Index panel_count = blocks_of(y.in, kernels.panel_width);
+  T* across = context.scratch<T>(Scratch::columns, panel_count * kernels.panel_width * y.out);
+  context.parallel_for(panel_count, [&](Index panel) {
+    kernels.turn(y.panels, y.out, y.in, panel, panel + 1, across);
+  });
   T* to = adds ? context.scratch<T>(Scratch::panels, y.rows * y.in) : dx;
   if (std::ssize(kept.rows) < y.rows) std::fill_n(to, y.rows * y.in, T(0));
   project(y.dy, kept.pieces, across, y.out, y.in, static_cast<const T*>(nullptr),
