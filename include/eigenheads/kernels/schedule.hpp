@@ -70,6 +70,9 @@ std::span<const RowPiece> cut(std::span<const RowPiece> pieces, Index first, Ind
   return {part.data(), parts};
 }
 
+// So many that the last ones to end leave little waiting: of 11 tasks, two threads take 6 and 5.
+inline constexpr Index tasks_a_thread = 16;
+
 // y = x W^T + b for some rows. x: [*, in_features], W in panels, bias: null or [out_features].
 template <class T>
 void project(const T* x, std::span<const RowPiece> pieces, const T* panels, Index in_features,
@@ -81,9 +84,10 @@ void project(const T* x, std::span<const RowPiece> pieces, const T* panels, Inde
   const Index row_blocks = blocks_of(rows, block), panel_count = blocks_of(out_features, W);
   if (row_blocks == 0) return;
   // Blocks of rows are cut along the panels too, where there are too few of them for the threads.
-  const Index cuts = context.threads() == 1
-                         ? 1
-                         : (std::min)(panel_count, blocks_of(4 * context.threads(), row_blocks));
+  const Index cuts =
+      context.threads() == 1
+          ? 1
+          : (std::min)(panel_count, blocks_of(tasks_a_thread * context.threads(), row_blocks));
   const Index gathered = pieces.size() == 1 ? 0 : block * in_features;
   T* scratch = context.scratch<T>(Scratch::tasks, context.threads() * (block * W + gathered));
   context.parallel_for(row_blocks * cuts, [&](Index task, int thread) {
