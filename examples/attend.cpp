@@ -4,11 +4,9 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <exception>
 #include <filesystem>
 #include <iostream>
 #include <limits>
-#include <new>
 #include <set>
 #include <sstream>
 #include <stdexcept>
@@ -231,18 +229,4 @@ int run(const std::vector<std::string>& words) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    const int status = run({argv + 1, argv + argc});
-    if (!std::cout.flush()) throw std::runtime_error("cannot write to the standard output");
-    return status;
-  } catch (const UsageError& error) {
-    std::cerr << "attend: " << error.what() << " (attend --help lists the options)\n";
-  } catch (const std::bad_alloc&) {
-    std::cerr << "attend: not enough memory\n";
-  } catch (const std::exception& error) {
-    const std::string_view what = error.what(), prefix = "eigenheads: ";
-    std::cerr << "attend: " << what.substr(what.starts_with(prefix) ? prefix.size() : 0) << '\n';
-  }
-  return 2;
-}
+int main(int argc, char** argv) { return command_line::run_program("attend", argc, argv, run); }

@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
+#include <exception>
+#include <iostream>
 #include <map>
+#include <new>
 #include <ostream>
 #include <span>
 #include <stdexcept>
@@ -91,5 +94,23 @@ class CommandLine {
  private:
   std::map<std::string, std::vector<std::string>> given_;
 };
+
+// A program's main: run(words) and its exit status, or a sentence and 2.
+template <class Run>
+int run_program(const std::string& name, int argc, char** argv, const Run& run) {
+  try {
+    const int status = run(std::vector<std::string>(argv + 1, argv + argc));
+    if (!std::cout.flush()) throw std::runtime_error("cannot write to the standard output");
+    return status;
+  } catch (const UsageError& error) {
+    std::cerr << name << ": " << error.what() << " (" << name << " --help lists the options)\n";
+  } catch (const std::bad_alloc&) {
+    std::cerr << name << ": not enough memory\n";
+  } catch (const std::exception& error) {
+    const std::string_view what = error.what(), prefix = "eigenheads: ";
+    std::cerr << name << ": " << what.substr(what.starts_with(prefix) ? prefix.size() : 0) << '\n';
+  }
+  return 2;
+}
 
 }  // namespace command_line

@@ -5,7 +5,6 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <iostream>
 #include <optional>
@@ -245,16 +244,4 @@ int run(const std::vector<std::string>& words) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    const int status = run({argv + 1, argv + argc});
-    if (!std::cout.flush()) throw std::runtime_error("cannot write to the standard output");
-    return status;
-  } catch (const UsageError& error) {
-    std::cerr << "dates: " << error.what() << " (dates --help lists the options)\n";
-  } catch (const std::exception& error) {
-    const std::string_view what = error.what(), prefix = "eigenheads: ";
-    std::cerr << "dates: " << what.substr(what.starts_with(prefix) ? prefix.size() : 0) << '\n';
-  }
-  return 2;
-}
+int main(int argc, char** argv) { return command_line::run_program("dates", argc, argv, run); }

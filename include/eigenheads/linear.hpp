@@ -189,8 +189,9 @@ class Linear {
   void backward(const T* x, const T* grad_y, Index rows, T* grad_x, bool adds_grad_x,
                 LinearGradients<T>& gradients, bool adds_gradients, Context& context) const {
     const detail::Projected<T> y{panels_.data(), in_features_, out_features_, rows, x, grad_y};
-    if (grad_x != nullptr) detail::input_gradient(y, grad_x, adds_grad_x, context);
-    detail::parameter_gradients(y, gradients.weight.data(),
+    const detail::KeptRows kept = detail::keep_rows(y, context);
+    if (grad_x != nullptr) detail::input_gradient(y, kept, grad_x, adds_grad_x, context);
+    detail::parameter_gradients(y, kept, gradients.weight.data(),
                                 has_bias_ ? gradients.bias.data() : nullptr, adds_gradients,
                                 context);
   }

@@ -58,10 +58,12 @@ class MultiHeadAttention {
   // std::logic_error while lazy.
   template <class Visitor>
   void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
+    require_initialized();
     visit_parameters(*this, visit, prefix);
   }
   template <class Visitor>
   void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
+    require_initialized();
     visit_parameters(*this, visit, prefix);
   }
 
@@ -261,9 +263,9 @@ class MultiHeadAttention {
              "layer once while it is not const"});
   }
 
+  // Of a layer, or of its gradients.
   template <class Self, class Visitor>
   static void visit_parameters(Self& self, Visitor& visit, std::string_view prefix) {
-    self.require_initialized();
     const std::string start(prefix);
     self.W_q.for_each_parameter(visit, start + "W_q.");
     self.W_k.for_each_parameter(visit, start + "W_k.");

@@ -79,21 +79,11 @@ struct MultiHeadAttention<T>::Gradients {
   // for_each_parameter.
   template <class Visitor>
   void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
-    visit_parameters(*this, visit, prefix);
+    MultiHeadAttention::visit_parameters(*this, visit, prefix);
   }
   template <class Visitor>
   void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
-    visit_parameters(*this, visit, prefix);
-  }
-
- private:
-  template <class Self, class Visitor>
-  static void visit_parameters(Self& self, Visitor& visit, std::string_view prefix) {
-    const std::string start(prefix);
-    self.W_q.for_each_parameter(visit, start + "W_q.");
-    self.W_k.for_each_parameter(visit, start + "W_k.");
-    self.W_v.for_each_parameter(visit, start + "W_v.");
-    self.W_o.for_each_parameter(visit, start + "W_o.");
+    MultiHeadAttention::visit_parameters(*this, visit, prefix);
   }
 };
 

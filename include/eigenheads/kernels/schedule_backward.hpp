@@ -24,7 +24,8 @@ struct Projected {
   const T *x, *dy;
 };
 
-// Rows of dy that are not 0. What the rows of x hold for the others makes no difference.
+// Rows of dy that are not 0, in scratch memory of the context. What the rows of x hold for the
+// others makes no difference.
 struct KeptRows {
   std::span<const Index> rows;
   std::span<const RowPiece> pieces;
@@ -48,9 +49,9 @@ template <class T>
 
 // dx = dy W, [rows, in].
 template <class T>
-void input_gradient(const Projected<T>& y, T* dx, bool adds, Context& context) {
+void input_gradient(const Projected<T>& y, const KeptRows& kept, T* dx, bool adds,
+                    Context& context) {
   const BackwardKernels<T> kernels = backward_kernels<T>();
-  const KeptRows kept = keep_rows(y, context);
   const Index panel_count = blocks_of(y.in, kernels.panel_width);
   T* across = context.scratch<T>(Scratch::columns, panel_count * kernels.panel_width * y.out);
   context.parallel_for(panel_count, [&](Index panel) {
@@ -65,9 +66,9 @@ void input_gradient(const Projected<T>& y, T* dx, bool adds, Context& context) {
 
 // dW = dy^T x, [out, in]; db = sum of the rows of dy, [out], unless it is null.
 template <class T>
-void parameter_gradients(const Projected<T>& y, T* dW, T* db, bool adds, Context& context) {
+void parameter_gradients(const Projected<T>& y, const KeptRows& kept, T* dW, T* db, bool adds,
+                         Context& context) {
   const BackwardKernels<T> kernels = backward_kernels<T>();
-  const KeptRows kept = keep_rows(y, context);
   const Index W = kernels.panel_width, panel_count = blocks_of(y.in, W);
   const Index count = std::ssize(kept.rows);
   const auto row = [&](Index r) { return kept.rows[static_cast<std::size_t>(r)]; };

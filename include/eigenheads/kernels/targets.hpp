@@ -22,7 +22,7 @@
 
 #include <eigenheads/float_bits.hpp>               // is_finite, BitsOf
 #include <eigenheads/kernels/arguments.hpp>        // AttentionCall, HeadLayout
-#include <eigenheads/kernels/simd/intrinsics.hpp>  // immintrin.h or arm_neon.h
+#include <eigenheads/kernels/simd/intrinsics.hpp>  // what the files of simd/ call
 #include <eigenheads/mask.hpp>                     // KeyRange
 #include <eigenheads/score.hpp>                    // ScorePosition, PlainScore
 #include <eigenheads/shape.hpp>                    // refuse
