@@ -12,6 +12,7 @@
 
 #include <eigenheads/attention.hpp>
 #include <eigenheads/multi_head_attention.hpp>
+#include <eigenheads/prune_heads.hpp>
 
 #include "counting.hpp"
 #include "support.hpp"
@@ -142,6 +143,29 @@ TYPED_TEST(Allocation, ShapesThatWereSeenBeforeMayComeInAnyOrder) {
       auto y = x;
       const auto seen = counted([&] { layer.forward_into(y, x, x, x, Mask{}, context); });
       EXPECT_TRUE(seen.allocations == 0 || !is_warm) << n;
+    }
+}
+
+TYPED_TEST(Allocation, AWarmCallDoesNoneWithGatesOrPruned) {
+  using T = TypeParam;
+  eh::MultiHeadAttention<T> layer({.num_hiddens = 32,
+                                   .num_heads = 8,
+                                   .query_size = 32,
+                                   .key_size = 32,
+                                   .value_size = 32,
+                                   .num_kv_heads = 4});
+  auto gates = random_tensor<T>(5, 3, 8);
+  gates(0, 1) = gates(1, 2) = gates(1, 3) = gates(2, 1) = 0;
+  layer.set_gates(gates);
+  const auto x = random_tensor<T>(1, 3, 60, 32);
+  auto y = x;
+  for (const int threads : {1, 2})
+    for (const auto& of : std::vector{layer, eh::prune_heads(layer, {0, 4, 5})}) {
+      Context context(threads);
+      start_threads(context);
+      const auto call = [&] { of.forward_into(y, x, x, x, Mask{}, context); };
+      for (int warm = 0; warm < 3; ++warm) call();
+      EXPECT_EQ(counted(call).allocations, 0);
     }
 }
 

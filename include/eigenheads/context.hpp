@@ -22,7 +22,19 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 namespace detail {
 
 // What scratch memory is for; one piece of memory each.
-enum class Scratch { projections, pieces, panels, flags, tasks, rows, columns, gradients, count };
+enum class Scratch {
+  projections,
+  pieces,
+  panels,
+  flags,
+  tasks,
+  rows,
+  columns,
+  gradients,
+  heads,
+  head_columns,
+  count
+};
 
 // Bytes that grow and are kept.
 class Buffer {

@@ -11,6 +11,7 @@
 #include <eigenheads/mask.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 #include <eigenheads/parameter.hpp>
+#include <eigenheads/prune_heads.hpp>
 #include <eigenheads/random.hpp>
 #include <eigenheads/score.hpp>
 #include <eigenheads/shape.hpp>

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // What a call would do, without doing it: which kernels, in which pieces, for how many operations.
-#include <array>
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include <eigenheads/context.hpp>               // Context
 #include <eigenheads/kernels/schedule.hpp>      // with_kernels, query_block
@@ -31,33 +34,50 @@ template <Scalar T>
                                   const Context& context = default_context()) {
   const Index B = queries.dimension(0), Q = queries.dimension(1), K = keys.dimension(1);
   const Index H = layer.num_heads(), G = layer.num_kv_heads(), D = layer.head_size();
-  const BoundMask bound(mask, B, Q, K, H);
+  const BoundMask bound(mask, B, Q, K, layer.num_heads_made());
   Explanation told;
   told.instruction_set = instruction_set();
   double pairs = 0;
+  Index open_queries = 0;                                // of all heads
+  std::vector<Index> open(static_cast<std::size_t>(H));  // of each head, in how many sequences
   for (Index b = 0; b < B; ++b) {
     told.projected_queries += bound.query_count(b);
     const auto [begin, end] = bound.seen_keys(b);
     told.projected_keys += end - begin;
-    for (Index h = 0; h < H; ++h)
+    for (Index h = 0; h < H; ++h) {
+      if (layer.gate(b, h) == 0) continue;
+      ++open[static_cast<std::size_t>(h)];
+      open_queries += bound.query_count(b);
+      const Index number = layer.head_indices()[static_cast<std::size_t>(h)];
       for (Index q = 0; q < Q; ++q) {
-        const KeyRange range = bound.key_range(b, h, q);
-        const std::uint8_t* allowed = bound.allowed_row(b, h, q);
+        const KeyRange range = bound.key_range(b, number, q);
+        const std::uint8_t* allowed = bound.allowed_row(b, number, q);
         for (Index k = range.begin; allowed != nullptr && k < range.end; ++k)
           pairs += allowed[k] != 0 ? 1 : 0;
         if (allowed == nullptr) pairs += static_cast<double>(range.end - range.begin);
       }
+    }
+  }
+  // A projection is made for a head that any sequence needs; W_o takes what is open.
+  Index heads = 0, kv_heads = 0, most_heads = 0;
+  for (Index g = 0; g < G; ++g) {
+    Index read = 0;
+    for (Index h = 0; h < H; ++h)
+      read += layer.kv_head(h) == g && open[static_cast<std::size_t>(h)] > 0;
+    heads += read;
+    kv_heads += read > 0;
+    most_heads = (std::max)(most_heads, read);
   }
   const auto product = [](Index rows, Index in, Index out) {
     return 2.0 * static_cast<double>(rows) * static_cast<double>(in) * static_cast<double>(out);
   };
   told.attention_flops = 4 * pairs * static_cast<double>(D);
-  told.projection_flops = product(told.projected_queries, queries.dimension(2), H * D) +
-                          product(told.projected_keys, keys.dimension(2), G * D) +
-                          product(told.projected_keys, layer.W_v.in_features(), G * D) +
-                          product(told.projected_queries, H * D, layer.num_hiddens());
+  told.projection_flops = product(told.projected_queries, queries.dimension(2), heads * D) +
+                          product(told.projected_keys, keys.dimension(2), kv_heads * D) +
+                          product(told.projected_keys, layer.W_v.in_features(), kv_heads * D) +
+                          product(open_queries, D, layer.num_hiddens());
   const auto kernels = detail::attention_kernels<T>();
-  const Index rows = H / G * Q;
+  const Index rows = most_heads * Q;
   const bool packs_itself = rows <= detail::query_block;
   told.path = !packs_itself              ? "packed once"
               : rows <= detail::few_rows ? "direct"

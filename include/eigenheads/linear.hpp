@@ -80,7 +80,7 @@ class Linear {
   [[nodiscard]] Index in_features() const { return in_features_; }  // 0 while lazy
   [[nodiscard]] Index out_features() const { return out_features_; }
   [[nodiscard]] bool has_bias() const { return has_bias_; }
-  [[nodiscard]] bool is_lazy() const { return in_features() == 0; }
+  [[nodiscard]] bool is_lazy() const { return is_lazy_; }
 
   // Gives a lazy layer its size and its weights; on any other it checks the size.
   void initialize(Index in_features) {
@@ -123,6 +123,26 @@ class Linear {
     require_bias();
     require_shape("bias", bias, "[out_features]", {out_features_});
     std::copy_n(bias.data(), out_features_, bias_.data());
+  }
+
+  // The projection to these outputs from these inputs alone: those rows and columns of W, in this
+  // order. No outputs, or no inputs, are possible. Throws std::logic_error while lazy.
+  [[nodiscard]] Linear part(std::span<const Index> outputs, std::span<const Index> inputs) const {
+    const Tensor<T, 2> whole = weight();
+    Tensor<T, 2> kept(std::ssize(outputs), std::ssize(inputs));
+    for (Index o = 0; o < kept.dimension(0); ++o)
+      for (Index i = 0; i < kept.dimension(1); ++i)
+        kept(o, i) =
+            whole(outputs[static_cast<std::size_t>(o)], inputs[static_cast<std::size_t>(i)]);
+    Linear linear(*this);
+    linear.out_features_ = std::ssize(outputs);
+    linear.store(kept);
+    if (has_bias_) {
+      linear.bias_.resize(std::ssize(outputs));
+      for (Index o = 0; o < linear.out_features_; ++o)
+        linear.bias_(o) = bias_(outputs[static_cast<std::size_t>(o)]);
+    }
+    return linear;
   }
 
   // visit(Parameter) for "weight" and, if there is one, "bias". The prefix tells layers apart:
@@ -170,17 +190,17 @@ class Linear {
     expected.back() = out_features_;
     require_shape("y", TensorView<T, Rank>(y), "[..., out_features]", expected);
     detail::require_disjoint("y", TensorView<T, Rank>(y), "x", x);
-    const Index rows = x.size() / in_features();
-    const detail::RowPiece all{0, rows};
-    project(x.data(), {&all, 1},
+    const Index rows = out_features_ == 0 ? 0 : y.size() / out_features_;
+    const detail::RowPiece all{0, rows}, inputs{0, in_features_}, outputs{0, out_features_};
+    project(x.data(), {{&all, 1}, {&inputs, 1}, {&outputs, 1}},
             detail::HeadLayout<T>::heads_together(y.data(), rows, 1, out_features_), context);
   }
 
-  // The same without checks, for some rows, into any layout: for layers that are made of
-  // projections.
-  void project(const T* x, std::span<const detail::RowPiece> rows, const detail::HeadLayout<T>& y,
+  // The same without checks, for some rows and features, into any layout: for layers that are made
+  // of projections.
+  void project(const T* x, const detail::ProjectedPart& part, const detail::HeadLayout<T>& y,
                Context& context) const {
-    detail::project(x, rows, panels_.data(), in_features_, out_features_,
+    detail::project(x, part, panels_.data(), in_features_, out_features_,
                     has_bias_ ? bias_.data() : nullptr, y, context);
   }
 
@@ -188,9 +208,16 @@ class Linear {
   // out_features]. grad_x may be null; gradients has the shapes. What adds_... says is added to.
   void backward(const T* x, const T* grad_y, Index rows, T* grad_x, bool adds_grad_x,
                 LinearGradients<T>& gradients, bool adds_gradients, Context& context) const {
+    const detail::RowPiece all{0, out_features_};
+    backward(x, grad_y, rows, {&all, 1}, grad_x, adds_grad_x, gradients, adds_gradients, context);
+  }
+  // Where y has a gradient of 0 outside of these outputs, which then take no part in grad_x.
+  void backward(const T* x, const T* grad_y, Index rows, std::span<const detail::RowPiece> outputs,
+                T* grad_x, bool adds_grad_x, LinearGradients<T>& gradients, bool adds_gradients,
+                Context& context) const {
     const detail::Projected<T> y{panels_.data(), in_features_, out_features_, rows, x, grad_y};
     const detail::KeptRows kept = detail::keep_rows(y, context);
-    if (grad_x != nullptr) detail::input_gradient(y, kept, grad_x, adds_grad_x, context);
+    if (grad_x != nullptr) detail::input_gradient(y, kept, outputs, grad_x, adds_grad_x, context);
     detail::parameter_gradients(y, kept, gradients.weight.data(),
                                 has_bias_ ? gradients.bias.data() : nullptr, adds_gradients,
                                 context);
@@ -231,11 +258,12 @@ class Linear {
     panels_.resize(static_cast<std::size_t>(rows * in_features));
     kernels.pack_rows(weight.data(), in_features, 0, out_features_, in_features, panels_.data());
     in_features_ = in_features;
+    is_lazy_ = false;
   }
 
   Index in_features_ = 0, out_features_;
   std::uint64_t seed_, stream_;
-  bool has_bias_;
+  bool has_bias_, is_lazy_ = true;
   // W in panels, the order in which it is read, and the only copy. One chain of multiply-adds an
   // output, in the order of the inputs, then the bias: a row's bits depend on nothing but the row.
   detail::AlignedVector<T> panels_;

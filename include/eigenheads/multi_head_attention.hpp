@@ -13,10 +13,13 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <eigenheads/attention.hpp>                     // attend, AttentionOutput
 #include <eigenheads/context.hpp>                       // Context
 #include <eigenheads/dropout.hpp>                       // Dropout
+#include <eigenheads/head_gates.hpp>                    // HeadGates
+#include <eigenheads/head_set.hpp>                      // HeadSet
 #include <eigenheads/linear.hpp>                        // Linear
 #include <eigenheads/mask.hpp>                          // Mask
 #include <eigenheads/multi_head_attention_options.hpp>  // MultiHeadAttentionOptions
@@ -41,6 +44,34 @@ class MultiHeadAttention {
   [[nodiscard]] Index num_kv_heads() const { return options_.num_kv_heads; }
   [[nodiscard]] Index head_size() const { return options_.head_size; }
   [[nodiscard]] const Dropout& dropout() const { return dropout_; }
+
+  // The key/value head that head h reads.
+  [[nodiscard]] Index kv_head(Index h) const { return heads_.kv_head(h); }
+  // After pruning (prune_heads.hpp): of each head that is left, which it was, of how many. Masks,
+  // score functions and dropout go on calling the heads by those numbers.
+  [[nodiscard]] const std::vector<Index>& head_indices() const { return heads_.numbers(); }
+  [[nodiscard]] Index num_heads_made() const { return heads_.made(); }
+
+  // Gates multiply the heads' outputs before W_o: [H], for all sequences, or [B, H], of the
+  // sequences of calls to come. 1 unless set. A gate of 0 leaves a head out, to the bit as if it
+  // were pruned; inference then spends no work on it. Throws std::invalid_argument for another
+  // shape, or a gate that is not finite.
+  template <detail::TensorLike Gates>
+  requires(rank_of<Gates> == 1 || rank_of<Gates> == 2) void set_gates(const Gates& gates) {
+    const TensorView<T, rank_of<Gates>> view(gates);
+    if constexpr (rank_of<Gates> == 1) {
+      require_shape("gates", view, "[H]", {num_heads()});
+      gates_.set({view.data(), {1, num_heads()}}, num_heads());
+    } else {
+      gates_.set(view, num_heads());
+    }
+  }
+  void set_gates(const std::vector<T>& gates) {  // [H]
+    set_gates(TensorView<T, 1>(gates.data(), {std::ssize(gates)}));
+  }
+  void clear_gates() { gates_ = {}; }
+  [[nodiscard]] const Tensor<T, 2>& gates() const { return gates_.values(); }  // [0 | 1 | B, H]
+  [[nodiscard]] T gate(Index b, Index h) const { return gates_.at(b, h); }
 
   // Gives a lazy layer its input sizes, all or none. Throws std::invalid_argument if one of them
   // cannot be, or is known to be another.
@@ -238,7 +269,12 @@ class MultiHeadAttention {
         W_o({c.options.num_heads * c.options.head_size, c.options.num_hiddens, c.options.bias},
             seed, "W_o"),
         options_(c.options),
-        dropout_(c.options.dropout) {}
+        dropout_(c.options.dropout),
+        heads_(c.options.num_heads, c.options.num_kv_heads) {}
+
+  template <Scalar U>
+  friend MultiHeadAttention<U> prune_heads(const MultiHeadAttention<U>& layer,
+                                           const std::vector<Index>& heads);
 
   static void require_size(const char* name, Index size, const Linear<T>& linear) {
     if (linear.is_lazy() ? size < 1 : size != linear.in_features())
@@ -312,15 +348,22 @@ class MultiHeadAttention {
     const Index B = queries.dimension(0), Q = queries.dimension(1), K = keys.dimension(1);
     require_shape("keys", keys, "[B, K, key_size]", {B, any, size_of(W_k)});
     require_shape("values", values, "[B, K, value_size]", {B, K, size_of(W_v)});
-    return {
-        queries, keys, values, {B, H, G, Q, K, D, D}, num_hiddens(), BoundMask(mask, B, Q, K, H),
-        {}};
+    gates_.require_fits(B, H);
+    return {queries,
+            keys,
+            values,
+            {B, H, G, Q, K, D, D},
+            num_hiddens(),
+            BoundMask(mask, B, Q, K, num_heads_made()),
+            {}};
   }
   template <class Score>
   [[nodiscard]] Call checked(TensorView<T, 3> queries, TensorView<T, 3> keys,
                              TensorView<T, 3> values, const Mask& mask, const Score& score) const {
     Call call = checked(queries, keys, values, mask);
-    detail::require_score_fits(score, call.shape);
+    detail::AttentionShape as_made = call.shape;
+    as_made.H = num_heads_made();
+    detail::require_score_fits(score, as_made);
     call.score = detail::score_row<T>(score);
     return call;
   }
@@ -339,54 +382,22 @@ class MultiHeadAttention {
       return PlainScore{};
   }
 
-  // weights: null, or [B, H, Q, K]. transpose_qkv and transpose_output are in the layouts that the
-  // projections and the attention write to. Only keys that some query sees, and queries that are
-  // not padding, are projected at all.
-  void run(const Call& call, T* output, T* weights, Context& context) const {
-    const auto [B, H, G, Q, K, D, V] = call.shape;
-    T* q =
-        context.scratch<T>(detail::Scratch::projections, B * H * Q * (D + V) + B * G * K * (D + V));
-    T* k = q + B * H * Q * D;
-    T* v = k + B * G * K * D;
-    run(call, {q, k, v, v + B * G * K * V, nullptr, nullptr}, output, weights, context);
-  }
-  struct Between {   // the steps
+  // The steps of a call, in multi_head_attention_run.hpp. weights: null, or [B, H, Q, K].
+  struct Between {   // what lies between them
     T *q, *k, *v;    // [B, H, Q, D], [B, G, K, D], [B, G, K, V]
-    T *heads, *lse;  // [B, Q, H * V], [B, H, Q] or null
+    T *heads, *lse;  // [B, Q, H * V] before the gates, [B, H, Q]; lse is null but in training
     const DropoutMask<T>* dropout;
   };
-  void run(const Call& call, const Between& between, T* output, T* weights,
-           Context& context) const {
-    using Layout = detail::HeadLayout<T>;
-    const auto [B, H, G, Q, K, D, V] = call.shape;
-    const auto& [q, k, v, heads, lse, dropout] = between;
-    const Index num_hiddens = call.num_hiddens;
-    const BoundMask& mask = call.mask;
-    auto* pieces = context.scratch<detail::RowPiece>(detail::Scratch::pieces, 2 * B);
-    const auto query_rows = detail::rows_of(
-        B, Q,
-        [&](Index b) {
-          return KeyRange{0, mask.query_count(b)};
-        },
-        pieces);
-    const auto key_rows = detail::rows_of(
-        B, K, [&](Index b) { return mask.seen_keys(b); }, pieces + B);
-
-    W_q.project(call.queries.data(), query_rows, Layout::heads_apart(q, Q, H, D), context);
-    W_k.project(call.keys.data(), key_rows, Layout::heads_apart(k, K, G, D), context);
-    W_v.project(call.values.data(), key_rows, Layout::heads_apart(v, K, G, V), context);
-    detail::attend<T>({call.shape, detail::attention_scale<T>({}, D), &mask, q, k, v,
-                       Layout::heads_together(heads, Q, H, V), lse, weights, call.score, dropout},
-                      context);
-    W_o.project(heads, query_rows, Layout::heads_together(output, Q, 1, num_hiddens), context);
-    // What W_o makes of an attention of 0.
-    for (Index b = 0; b < B; ++b)
-      for (Index row = mask.query_count(b); row < Q; ++row)
-        if (T* to = output + (b * Q + row) * num_hiddens; W_o.has_bias())
-          std::copy_n(W_o.bias().data(), num_hiddens, to);
-        else
-          std::fill_n(to, num_hiddens, T(0));
-  }
+  struct Wanted {  // which heads take part
+    detail::HeadTable heads;
+    std::span<const detail::RowPiece> columns, kv_columns;  // of W_q, and of W_k and W_v
+  };
+  [[nodiscard]] Wanted wanted_heads(Index B, const detail::HeadGates<T>& gates, bool skips,
+                                    Context& context) const;
+  [[nodiscard]] const T* gated(const T* heads, const detail::AttentionShape& shape,
+                               const detail::HeadGates<T>& gates, Context& context) const;
+  void run(const Call& call, T* output, T* weights, Context& context) const;
+  void run(const Call& call, const Between& between, T* output, T* weights, Context& context) const;
 
   template <class Score>
   Tensor<T, 3> train(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
@@ -396,16 +407,26 @@ class MultiHeadAttention {
 
   MultiHeadAttentionOptions options_;
   Dropout dropout_;
+  detail::HeadSet heads_;
+  detail::HeadGates<T> gates_;
 };
 
-// The module as the chapter shows it, in PyTorch's manner.
+// The module as the chapter shows it, in PyTorch's manner, and what pruning left of its heads.
 template <Scalar T>
 std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) {
-  return out << "MultiHeadAttention(\n  (attention): DotProductAttention(\n    (dropout): "
-             << layer.dropout() << "\n  )\n  (W_q): " << layer.W_q << "\n  (W_k): " << layer.W_k
-             << "\n  (W_v): " << layer.W_v << "\n  (W_o): " << layer.W_o << "\n)";
+  out << "MultiHeadAttention(\n  (attention): DotProductAttention(\n    (dropout): "
+      << layer.dropout() << "\n  )\n  (W_q): " << layer.W_q << "\n  (W_k): " << layer.W_k
+      << "\n  (W_v): " << layer.W_v << "\n  (W_o): " << layer.W_o;
+  if (layer.num_heads() < layer.num_heads_made()) {
+    out << "\n  (heads):";
+    for (const Index number : layer.head_indices()) out << ' ' << std::to_string(number);
+    out << (layer.num_heads() == 0 ? " none" : "") << " of "
+        << std::to_string(layer.num_heads_made());
+  }
+  return out << "\n)";
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
 
 #include <eigenheads/multi_head_attention_backward.hpp>
+#include <eigenheads/multi_head_attention_run.hpp>

@@ -18,7 +18,7 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 template <Scalar T>
 class MultiHeadAttention<T>::Activations {
  public:
-  [[nodiscard]] bool is_saved() const { return shape_.H > 0; }
+  [[nodiscard]] bool is_saved() const { return shape_.D > 0; }
 
  private:
   friend MultiHeadAttention;
@@ -28,7 +28,8 @@ class MultiHeadAttention<T>::Activations {
   [[nodiscard]] const T* keys() const { return has_keys_ ? keys_.data() : queries(); }
   [[nodiscard]] const T* values() const { return has_values_ ? values_.data() : keys(); }
 
-  void keep(const Call& call, const Mask& mask, const DropoutMask<T>& dropout) {
+  void keep(const Call& call, const Mask& mask, const DropoutMask<T>& dropout,
+            const detail::HeadGates<T>& gates) {
     const auto [B, H, G, Q, K, D, V] = shape_ = call.shape;
     const auto differ = [](const auto& x, const auto& y) {
       return x.data() != y.data() || x.dimensions() != y.dimensions();
@@ -46,6 +47,7 @@ class MultiHeadAttention<T>::Activations {
     lse_.resize(B, H, Q);
     mask_ = mask;
     dropout_ = dropout;
+    gates_ = gates;
     bias_shape_ = {};
   }
   static void copy(TensorView<T, 3> from, Tensor<T, 3>& to) {
@@ -65,6 +67,7 @@ class MultiHeadAttention<T>::Activations {
   Tensor<T, 3> heads_, lse_;
   Mask mask_;
   DropoutMask<T> dropout_;
+  detail::HeadGates<T> gates_;
   detail::ScoreColumn<T> score_;
   std::array<Index, 4> bias_shape_{};  // of the ScoreBias that has a gradient
 };
@@ -74,6 +77,9 @@ struct MultiHeadAttention<T>::Gradients {
   Tensor<T, 3> queries, keys, values;  // of the inputs, each as if it were a tensor of its own
   LinearGradients<T> W_q, W_k, W_v, W_o;
   Tensor<T, 4> score_bias;  // of its own shape; empty if the scores had none
+  // Of every head's gate in every sequence, [B, H], also where none are set. That of a gate that
+  // sequences share is the sum of its column.
+  Tensor<T, 2> gates;
 
   // visit(Parameter) for those of the parameters, with the names and in the order of the layer's
   // for_each_parameter.
@@ -96,7 +102,7 @@ Tensor<T, 3> MultiHeadAttention<T>::train(TensorView<T, 3> queries, TensorView<T
   require_initialized();
   const Call call = checked(queries, keys, values, mask, score);
   auto output = call.make_output();
-  saved.keep(call, mask, dropout);
+  saved.keep(call, mask, dropout, gates_);
   saved.score_ = detail::score_column<T>(score);
   if (const auto* bias = detail::last_bias<T>(score); bias != nullptr) {
     saved.bias_shape_ = bias->shape();
@@ -158,7 +164,11 @@ void MultiHeadAttention<T>::prepare(Gradients& gradients, const Activations& sav
   fit("gradients.values", gradients.values, "[B, K, value_size]",
       std::array{shape.B, shape.K, value_size});
   fit("gradients.score_bias", gradients.score_bias, "the bias'", saved.bias_shape_);
-  if (!accumulate) gradients.score_bias.setZero();
+  fit("gradients.gates", gradients.gates, "[B, H]", std::array{shape.B, shape.H});
+  if (!accumulate) {
+    gradients.score_bias.setZero();
+    gradients.gates.setZero();
+  }
   const auto fit_linear = [&](const Linear<T>& linear, LinearGradients<T>& of) {
     const Index out = linear.out_features(), in = linear.in_features();
     fit("gradients: weight", of.weight, "[out_features, in_features]", std::array{out, in});
@@ -192,13 +202,15 @@ void MultiHeadAttention<T>::backward_into(Gradients& gradients, TensorView<T, 3>
   T* grad_q = grad_heads + B * Q * H * V;  // [B, Q, H * D]
   T* grad_k = grad_q + B * Q * H * D;      // [B, K, G * D]
   T* grad_v = grad_k + B * K * G * D;      // [B, K, G * V]
-  // output = W_o heads
-  W_o.backward(saved.heads_.data(), grad_output.data(), B * Q, grad_heads, false, gradients.W_o,
-               accumulate, context);
+  // output = W_o (g heads)
+  W_o.backward(gated(saved.heads_.data(), saved.shape_, saved.gates_, context), grad_output.data(),
+               B * Q, grad_heads, false, gradients.W_o, accumulate, context);
   // heads = attention(q, k, v)
   auto score = saved.score_;
   if (gradients.score_bias.size() > 0) score.grad_bias = gradients.score_bias.data();
-  const BoundMask mask(saved.mask_, B, Q, K, H);
+  const BoundMask mask(saved.mask_, B, Q, K, num_heads_made());
+  // All heads: the gradient of a gate needs its head's output, whatever the gate is.
+  const auto heads = wanted_heads(B, saved.gates_, false, context).heads;
   const T* lse = saved.lse_.data();
   detail::attend_backward<T>(
       {saved.shape_, detail::attention_scale<T>({}, D), &mask, saved.q_.data(), saved.k_.data(),
@@ -206,15 +218,17 @@ void MultiHeadAttention<T>::backward_into(Gradients& gradients, TensorView<T, 3>
        detail::HeadLayout<const T>::heads_together(saved.heads_.data(), Q, H, V),
        detail::HeadLayout<const T>::heads_together(grad_heads, Q, H, V),
        Layout::heads_together(grad_q, Q, H, D), Layout::heads_together(grad_k, K, G, D),
-       Layout::heads_together(grad_v, K, G, V), saved.dropout(), score},
+       Layout::heads_together(grad_v, K, G, V), saved.dropout(), score, heads, saved.gates_.table(),
+       gradients.gates.data()},
       context);
   // q = W_q queries, k = W_k keys, v = W_v values
-  W_q.backward(saved.queries(), grad_q, B * Q, gradients.queries.data(), accumulate, gradients.W_q,
-               accumulate, context);
-  W_k.backward(saved.keys(), grad_k, B * K, gradients.keys.data(), accumulate, gradients.W_k,
-               accumulate, context);
-  W_v.backward(saved.values(), grad_v, B * K, gradients.values.data(), accumulate, gradients.W_v,
-               accumulate, context);
+  const Wanted open = wanted_heads(B, saved.gates_, true, context);
+  W_q.backward(saved.queries(), grad_q, B * Q, open.columns, gradients.queries.data(), accumulate,
+               gradients.W_q, accumulate, context);
+  W_k.backward(saved.keys(), grad_k, B * K, open.kv_columns, gradients.keys.data(), accumulate,
+               gradients.W_k, accumulate, context);
+  W_v.backward(saved.values(), grad_v, B * K, open.kv_columns, gradients.values.data(), accumulate,
+               gradients.W_v, accumulate, context);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

@@ -32,10 +32,11 @@ struct Kernels {
     return pack_columns(matrix, stride, rows, columns, panels, panel_stride);
   }
   template <class T>
-  static void multiply(const T* x, std::span<const RowPiece> pieces, const T* panels, Index depth,
+  static void multiply(const T* x, std::span<const RowPiece> pieces,
+                       std::span<const RowPiece> inputs, const T* panels, Index depth,
                        Index columns, const T* bias, Index panel_begin, Index panel_end,
                        const HeadLayout<T>& y, T* scratch) {
-    matmul(x, pieces, panels, depth, columns, bias, panel_begin, panel_end, y, scratch);
+    matmul(x, pieces, inputs, panels, depth, columns, bias, panel_begin, panel_end, y, scratch);
   }
   // y[i] = e^x[i] for x[i] <= 0, and ln x[i].
   template <class T>

@@ -2,6 +2,7 @@
 #pragma once
 // What the kernels are given: plain structs of pointers, sizes and strides, the same for every
 // instruction set.
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -54,7 +55,40 @@ struct AttentionShape {
   Index B, H, G, Q, K, D, V;
 
   [[nodiscard]] Index group() const { return G == 0 ? 0 : H / G; }  // query heads a key/value head
-  [[nodiscard]] Index kv_head(Index h) const { return h / group(); }
+};
+
+// Which query heads read which key/value head, where some were pruned or are not wanted. Null:
+// all of them, group() side by side.
+struct HeadTable {
+  const Index* begin = nullptr;    // [B * G + 1]: where those of key/value head g of sequence b
+  const Index* heads = nullptr;    // begin in this list, at b * G + g
+  const Index* numbers = nullptr;  // [H]: what masks, score functions and dropout call a head
+
+  [[nodiscard]] Index count(const AttentionShape& shape, Index b, Index g) const {
+    const Index at = b * shape.G + g;
+    return begin == nullptr ? shape.group() : begin[at + 1] - begin[at];
+  }
+  [[nodiscard]] Index head(const AttentionShape& shape, Index b, Index g, Index i) const {
+    return begin == nullptr ? g * shape.group() + i : heads[begin[b * shape.G + g] + i];
+  }
+  [[nodiscard]] Index most(const AttentionShape& shape) const {
+    Index most = begin == nullptr ? shape.group() : 0;
+    for (Index i = 0; begin != nullptr && i < shape.B * shape.G; ++i)
+      most = (std::max)(most, begin[i + 1] - begin[i]);
+    return most;
+  }
+  [[nodiscard]] Index number(Index h) const { return numbers == nullptr ? h : numbers[h]; }
+};
+
+// What each head's output is multiplied with, [B, H] or [1, H]. Null: 1.
+template <class T>
+struct GateTable {
+  const T* gates = nullptr;
+  Index sequence_stride = 0;
+
+  [[nodiscard]] T at(Index b, Index h) const {
+    return gates == nullptr ? T(1) : gates[b * sequence_stride + h];
+  }
 };
 
 // A score function without its type: all but the function itself is compiled once, for all of them.
@@ -81,6 +115,8 @@ struct AttentionCall {
   ScoreRow<T> score{};
   const DropoutMask<T>* dropout = nullptr;   // null: none
   std::atomic<Index>* row_by_row = nullptr;  // counts rows that take the slow edge
+  HeadTable heads{};                         // of others, nothing is read or written
+  GateTable<T> gates{};
 
   [[nodiscard]] Index row(Index b, Index h, Index q) const {
     return (b * shape.H + h) * shape.Q + q;
@@ -117,6 +153,9 @@ struct AttentionBackwardCall {
   HeadLayout<T> grad_queries, grad_keys, grad_values;
   const DropoutMask<T>* dropout;
   ScoreColumn<T> score{};
+  HeadTable heads{};
+  GateTable<T> gates{};     // output and grad_output are those before and behind them
+  T* grad_gates = nullptr;  // [B, H], added to
 };
 
 // Rows of a projection that share a panel while it is in the first-level cache.
@@ -125,13 +164,14 @@ inline constexpr Index matmul_rows = 96;
 // Rows of attention that one task works on at once: scores of 48 KiB, and a multiple of every tile.
 inline constexpr Index query_block = 48;
 
-// The rows of a task: row r is query r % Q of query head g * group + r / Q, so that the query heads
-// that share keys share their tiles too.
+// The rows of a task: row r is query r % Q of the query head r / Q of those that read g, so that
+// query heads that share keys share their tiles too.
 struct RowsOf {
   Index b, g, first, count;
 
-  [[nodiscard]] Index head(const AttentionShape& shape, Index row) const {
-    return g * shape.group() + (first + row) / shape.Q;
+  template <class Call>
+  [[nodiscard]] Index head(const Call& call, Index row) const {
+    return call.heads.head(call.shape, b, g, (first + row) / call.shape.Q);
   }
   [[nodiscard]] Index query(const AttentionShape& shape, Index row) const {
     return (first + row) % shape.Q;

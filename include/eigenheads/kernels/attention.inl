@@ -76,7 +76,7 @@ void softmax_rows(const AttentionCall<T>& call, const RowsOf& which, const RowBl
   for (Index i = 0; i < rows.count; ++i) {
     const KeyRange range = within(rows.ranges[i], block.begin, 0, block.end - block.begin);
     if (range.begin == range.end) continue;
-    const Index h = which.head(call.shape, i), q = which.query(call.shape, i);
+    const Index h = call.heads.number(which.head(call, i)), q = which.query(call.shape, i);
     T* scores = rows.scores + i * KB;
     if (call.score.apply != nullptr)
       call.score.apply(call.score.score, scores, range.begin, range.end,
@@ -106,8 +106,9 @@ void drop_weights(const AttentionCall<T>& call, const RowsOf& which, const RowBl
     const KeyRange range = within(rows.ranges[i], block.begin, 0, block.end - block.begin);
     if (range.begin == range.end) continue;
     T* weights = rows.scores + i * key_block<T>;
-    call.dropout->factors(which.b, which.head(call.shape, i), which.query(call.shape, i),
-                          block.begin + range.begin, block.begin + range.end, factors);
+    call.dropout->factors(which.b, call.heads.number(which.head(call, i)),
+                          which.query(call.shape, i), block.begin + range.begin,
+                          block.begin + range.end, factors);
     for (Index k = range.begin; k < range.end; ++k) weights[k] *= factors[k - range.begin];
   }
 }

@@ -87,21 +87,30 @@ void make_finite(T* x, Index count) {
     if (!detail::is_finite(x[i])) x[i] = T(0);
 }
 
-// Queries, gradients of outputs and what they need, of one query head. A query that sees no key
-// has weights of 0 whatever the scores, and rows of 0.
+// Queries, gradients of outputs and what they need, of one query head; the gradient of its gate is
+// the sum of what delta is without it. A query that sees no key has weights of 0 whatever the
+// scores, and rows of 0.
 template <class T>
 void begin_head(const AttentionBackwardCall<T>& call, Index b, Index h, BackwardScratch<T>& s) {
   const auto [B, H, G, Q, K, D, V] = call.shape;
+  const Index number = call.heads.number(h);
+  const T gate = call.gates.at(b, h);
   std::fill_n(s.lse, s.padded_Q, (std::numeric_limits<T>::max)());
   std::fill_n(s.delta, s.padded_Q, T(0));
   const auto sees_none = [&](Index q) { return s.ranges[q].begin == s.ranges[q].end; };
+  double of_gate = 0;
   for (Index q = 0; q < Q; ++q) {
     const T lse = call.lse[(b * H + h) * Q + q];
-    s.ranges[q] = detail::is_negative_infinity(lse) ? KeyRange{} : call.mask->key_range(b, h, q);
+    s.ranges[q] =
+        detail::is_negative_infinity(lse) ? KeyRange{} : call.mask->key_range(b, number, q);
     if (sees_none(q)) continue;
     s.lse[q] = lse;
-    s.delta[q] = dot(call.grad_output.at(b, h, q), call.output.at(b, h, q), V);
+    const T slope = dot(call.grad_output.at(b, h, q), call.output.at(b, h, q), V);
+    s.delta[q] = gate * slope;
+    of_gate += static_cast<double>(slope);
   }
+  if (call.grad_gates != nullptr) call.grad_gates[b * H + h] += static_cast<T>(of_gate);
+  if (gate == 0) return;
   T* rows = s.grad_queries;  // not in use yet
   for (Index q = 0; q < Q; ++q)
     if (sees_none(q))
@@ -115,7 +124,7 @@ void begin_head(const AttentionBackwardCall<T>& call, Index b, Index h, Backward
     if (sees_none(q))
       std::fill_n(rows + q * V, V, T(0));
     else
-      std::copy_n(call.grad_output.at(b, h, q), V, rows + q * V);
+      scale_row(call.grad_output.at(b, h, q), V, gate, rows + q * V);
   pack_panels(rows, V, 0, Q, V, s.output_panels);
   s.keeps_nan = !pack_columns(rows, V, Q, V, s.output_columns, s.padded_Q * panel_width<T>);
   if (s.keeps_nan) make_finite(s.output_columns, s.padded_Q * s.padded_V);
@@ -145,7 +154,7 @@ void differentiate_row(T* weights, T* scores, const T* lse, const T* delta,
 }
 
 // Keys [begin, end) with the queries [first, last) of a block that begins at a multiple of
-// backward_queries; what is seen of it by any of them.
+// backward_queries; what is seen of it by any of them. h: the head's number.
 struct BackwardBlock {
   Index b, h, begin, end, first, last;
   bool is_all_seen;
@@ -281,7 +290,12 @@ template <class T>
 void backward_head(const AttentionBackwardCall<T>& call, Index b, Index g, Index h,
                    BackwardScratch<T>& s) {
   const auto [B, H, G, Q, K, D, V] = call.shape;
+  const Index number = call.heads.number(h);
   begin_head(call, b, h, s);
+  if (call.gates.at(b, h) == 0) {  // nothing goes back through it
+    for (Index q = 0; q < Q; ++q) std::fill_n(call.grad_queries.at(b, h, q), D, T(0));
+    return;
+  }
   const KeyRange seen = call.mask->seen_keys(b);
   for (Index block = seen.begin / backward_keys; block * backward_keys < seen.end; ++block) {
     const Index begin = (std::max)(block * backward_keys, seen.begin);
@@ -290,8 +304,8 @@ void backward_head(const AttentionBackwardCall<T>& call, Index b, Index g, Index
                       backward_keys * panel_width<T>))
       make_finite(s.key_columns, backward_keys * s.padded_D);
     for (Index first = 0; first < Q; first += backward_queries) {
-      const auto found =
-          find_block(call, s, b, h, begin, end, first, (std::min)(first + backward_queries, Q));
+      const auto found = find_block(call, s, b, number, begin, end, first,
+                                    (std::min)(first + backward_queries, Q));
       if (found.first < found.last) backward_block(call, g, s, found);
     }
   }
@@ -305,8 +319,8 @@ void backward_task(const AttentionBackwardCall<T>& call, Index b, Index g, Backw
   const auto [B, H, G, Q, K, D, V] = call.shape;
   std::fill_n(s.grad_keys, K * s.padded_D, T(0));
   std::fill_n(s.grad_values, K * s.padded_V, T(0));
-  for (Index h = g * call.shape.group(); h < (g + 1) * call.shape.group(); ++h)
-    backward_head(call, b, g, h, s);
+  for (Index i = 0; i < call.heads.count(call.shape, b, g); ++i)
+    backward_head(call, b, g, call.heads.head(call.shape, b, g, i), s);
   for (Index k = 0; k < K; ++k) {
     std::copy_n(s.grad_keys + k * s.padded_D, D, call.grad_keys.at(b, g, k));
     std::copy_n(s.grad_values + k * s.padded_V, V, call.grad_values.at(b, g, k));

@@ -29,23 +29,28 @@ void store_columns(const T* product, Index rows, Index width, const HeadLayout<T
 }
 
 // x: rows of `depth`, as many as the pieces have together, at most matmul_rows; the pieces say
-// which rows of y they are. Panels [panel_begin, panel_end) of W; bias: null or [columns]. scratch:
-// matmul_rows * panel_width.
+// which rows of y they are. Of each, what lies outside `inputs` counts as 0. Panels [panel_begin,
+// panel_end) of W; bias: null or [columns]. scratch: matmul_rows * panel_width.
 template <class T>
-void matmul(const T* x, std::span<const RowPiece> pieces, const T* panels, Index depth,
-            Index columns, const T* bias, Index panel_begin, Index panel_end,
-            const HeadLayout<T>& y, T* scratch) {
+void matmul(const T* x, std::span<const RowPiece> pieces, std::span<const RowPiece> inputs,
+            const T* panels, Index depth, Index columns, const T* bias, Index panel_begin,
+            Index panel_end, const HeadLayout<T>& y, T* scratch) {
   constexpr Index W = panel_width<T>, S = Register<T>::width;
   Index rows = 0;
   for (const RowPiece& piece : pieces) rows += piece.count;
   for (Index p = panel_begin; p < panel_end; ++p) {
     const T* panel = panels + p * W * depth;
-    for (Index k = 0; k < depth; k += matmul_depth)
-      for_each_tile(rows, [&](Index first, Index count) {
-        tile_products<T>[static_cast<std::size_t>(count - 1)](
-            x + first * depth + k, depth, panel + k * W, W, (std::min)(matmul_depth, depth - k),
-            scratch + first * W, W, k > 0, 0);
-      });
+    bool adds = false;
+    for (const RowPiece& input : inputs)
+      for (Index k = input.first, end = k + input.count; k < end; k += matmul_depth) {
+        for_each_tile(rows, [&](Index first, Index count) {
+          tile_products<T>[static_cast<std::size_t>(count - 1)](
+              x + first * depth + k, depth, panel + k * W, W, (std::min)(matmul_depth, end - k),
+              scratch + first * W, W, adds, 0);
+        });
+        adds = true;
+      }
+    if (!adds) std::fill_n(scratch, rows * W, T(0));
     const Index column = p * W, width = (std::min)(W, columns - column);
     if (bias != nullptr) {
       T padded[W] = {};

@@ -60,16 +60,25 @@ void scale_row(const T* from, Index count, T factor, T* to) {
   for (; i < count; ++i) to[i] = factor * from[i];
 }
 
+// A gate of 0 leaves nothing of a row, not even NaN.
+template <class T>
+void gate_row(T* row, Index count, T gate) {
+  if (gate == 0)
+    std::fill_n(row, count, T(0));
+  else
+    scale_row(row, count, gate, row);
+}
+
 // Scales the queries, finds what they may see, and starts with m = lowest, l = 0; O is written by
 // the first block.
 template <class T>
 void begin_rows(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<T>& block) {
   const AttentionShape& shape = call.shape;
   for (Index i = 0; i < block.count; ++i) {
-    const Index h = which.head(shape, i), q = which.query(shape, i);
+    const Index h = which.head(call, i), q = which.query(shape, i);
     scale_row(call.queries + call.row(which.b, h, q) * shape.D, shape.D, call.scale,
               block.queries + i * shape.D);
-    block.ranges[i] = call.mask->key_range(which.b, h, q);
+    block.ranges[i] = call.mask->key_range(which.b, call.heads.number(h), q);
     if (call.weights != nullptr) std::fill_n(call.weights_of(which.b, h, q), shape.K, T(0));
   }
   std::fill_n(block.maximum, query_block, std::numeric_limits<T>::lowest());
@@ -106,7 +115,7 @@ void keep_weights(const AttentionCall<T>& call, const RowsOf& which, const RowBl
     const KeyRange row = within(block.ranges[i], begin, 0, end - begin);
     std::copy(
         block.scores + i * key_block<T> + row.begin, block.scores + i * key_block<T> + row.end,
-        call.weights_of(which.b, which.head(shape, i), which.query(shape, i)) + begin + row.begin);
+        call.weights_of(which.b, which.head(call, i), which.query(shape, i)) + begin + row.begin);
   }
 }
 
@@ -155,13 +164,13 @@ void merge_output(const RowBlock<T>& block, Index first, Index count) {
   }
 }
 
-// O / l into the caller's memory, and what else was asked for. l is 0 only where a row sees no key
-// at all, or none above -inf.
+// O / l, times the gate, into the caller's memory, and what else was asked for. l is 0 only where a
+// row sees no key at all, or none above -inf.
 template <class T>
 void end_rows(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<T>& block) {
   const AttentionShape& shape = call.shape;
   for (Index i = 0; i < block.count; ++i) {
-    const Index h = which.head(shape, i), q = which.query(shape, i);
+    const Index h = which.head(call, i), q = which.query(shape, i);
     const T l = block.sum[i], w = l == 0 ? T(0) : 1 / l;
     const T* from = block.output + i * block.padded_V;
     T* to = call.output.at(which.b, h, q);
@@ -169,12 +178,13 @@ void end_rows(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<
       std::fill_n(to, shape.V, T(0));
     else
       scale_row(from, shape.V, w, to);
+    if (const T gate = call.gates.at(which.b, h); gate != 1) gate_row(to, shape.V, gate);
     if (call.lse != nullptr)
       *call.lse_of(which.b, h, q) =
           l == 0 ? -std::numeric_limits<T>::infinity() : block.maximum[i] + natural_log(l);
     if (call.weights != nullptr)
-      finish_weights(call.weights_of(which.b, h, q), call.mask->allowed_row(which.b, h, q), block,
-                     i, w);
+      finish_weights(call.weights_of(which.b, h, q),
+                     call.mask->allowed_row(which.b, call.heads.number(h), q), block, i, w);
   }
 }
 

@@ -73,10 +73,36 @@ std::span<const RowPiece> cut(std::span<const RowPiece> pieces, Index first, Ind
 // So many that the last ones to end leave little waiting: of 11 tasks, two threads take 6 and 5.
 inline constexpr Index tasks_a_thread = 16;
 
-// y = x W^T + b for some rows. x: [*, in_features], W in panels, bias: null or [out_features].
+// Calls run(begin, end) for the panels of [first, last) that hold any of the wanted columns, as few
+// times as can be. The pieces are in order.
+template <class Run>
+void for_each_run(std::span<const RowPiece> columns, Index panel_width, Index first, Index last,
+                  const Run& run) {
+  Index begin = first, end = first;
+  for (const auto& [column, count] : columns) {
+    const Index from = (std::max)(end, column / panel_width);
+    const Index to = (std::min)(last, blocks_of(column + count, panel_width));
+    if (from >= to) continue;
+    if (from > end) {
+      if (begin < end) run(begin, end);
+      begin = from;
+    }
+    end = to;
+  }
+  if (begin < end) run(begin, end);
+}
+
+// What a projection is to compute: rows of x, and of W, [out_features, in_features], some columns
+// and (whole panels of) rows. What lies outside of `inputs` counts as 0.
+struct ProjectedPart {
+  std::span<const RowPiece> rows, inputs, outputs;
+};
+
+// y = x W^T + b. x: [*, in_features], W in panels, bias: null or [out_features].
 template <class T>
-void project(const T* x, std::span<const RowPiece> pieces, const T* panels, Index in_features,
+void project(const T* x, const ProjectedPart& wanted, const T* panels, Index in_features,
              Index out_features, const T* bias, const HeadLayout<T>& y, Context& context) {
+  const std::span<const RowPiece> pieces = wanted.rows;
   Index rows = 0;
   for (const RowPiece& piece : pieces) rows += piece.count;
   const ProjectionKernels<T> kernels = projection_kernels<T>();
@@ -102,9 +128,11 @@ void project(const T* x, std::span<const RowPiece> pieces, const T* panels, Inde
       for (const RowPiece& piece : part)
         to = std::copy_n(x + piece.first * in_features, piece.count * in_features, to);
     }
-    kernels.multiply(rows_of_x, part, panels, in_features, out_features, bias,
-                     panel_count * cut_number / cuts, panel_count * (cut_number + 1) / cuts, y,
-                     product);
+    for_each_run(wanted.outputs, W, panel_count * cut_number / cuts,
+                 panel_count * (cut_number + 1) / cuts, [&](Index begin, Index end) {
+                   kernels.multiply(rows_of_x, part, wanted.inputs, panels, in_features,
+                                    out_features, bias, begin, end, y, product);
+                 });
   });
 }
 
@@ -117,29 +145,36 @@ void attend(AttentionCall<T> call, Context& context) {
   call.row_by_row = &context.row_by_row_;
   const AttentionKernels<T> kernels = attention_kernels<T>();
   const AttentionShape& shape = call.shape;
-  const Index rows = shape.group() * shape.Q, heads = rows == 0 ? 0 : shape.B * shape.G;
+  const HeadTable& table = call.heads;
+  const Index rows = table.most(shape) * shape.Q, heads = rows == 0 ? 0 : shape.B * shape.G;
   const Index row_blocks = blocks_of(rows, query_block);
   const Index W = kernels.panel_width, key_block = kernels.key_block;
   const bool packs_itself = row_blocks == 1 || shape.K == 0;
   const Index task_size = kernels.task_size(call, packs_itself);
   T* tasks = context.scratch<T>(Scratch::tasks, context.threads() * task_size);
+  const auto rows_of_head = [&](Index head) {
+    return table.count(shape, head / shape.G, head % shape.G) * shape.Q;
+  };
   const auto attend_rows = [&](Index head, Index block, const PackedHead<T>& packed, int thread) {
-    const Index first = block * query_block;
-    const RowsOf which{head / shape.G, head % shape.G, first,
-                       (std::min)(query_block, rows - first)};
-    kernels.attend(call, which, packed, tasks + thread * task_size);
+    const Index first = block * query_block, left = rows_of_head(head) - first;
+    const RowsOf which{head / shape.G, head % shape.G, first, (std::min)(query_block, left)};
+    if (left > 0) kernels.attend(call, which, packed, tasks + thread * task_size);
   };
   // Few tasks of many keys are cut along the keys: each block by itself, then merged in order.
   const Index key_blocks = blocks_of(shape.K, key_block);
   if (packs_itself && heads < context.threads() && key_blocks > 1 && call.weights == nullptr) {
     const Index size = kernels.partial_elements(call);
     T* partials = context.scratch<T>(Scratch::panels, heads * key_blocks * size);
-    const auto which = [&](Index head) { return RowsOf{head / shape.G, head % shape.G, 0, rows}; };
+    const auto which = [&](Index head) {
+      return RowsOf{head / shape.G, head % shape.G, 0, rows_of_head(head)};
+    };
     context.parallel_for(heads * key_blocks, [&](Index task, int thread) {
+      if (rows_of_head(task / key_blocks) == 0) return;
       kernels.attend_block_alone(call, which(task / key_blocks), task % key_blocks,
                                  partials + task * size, tasks + thread * task_size);
     });
     context.parallel_for(heads, [&](Index head, int thread) {
+      if (rows_of_head(head) == 0) return;
       kernels.merge(call, which(head), partials + head * key_blocks * size,
                     tasks + thread * task_size);
     });
@@ -167,6 +202,7 @@ void attend(AttentionCall<T> call, Context& context) {
     const Index count = (std::min)(at_once, heads - first);
     context.parallel_for(count * key_blocks, [&](Index task) {
       const Index slot = task / key_blocks, number = task % key_blocks, head = first + slot;
+      if (rows_of_head(head) == 0) return;
       const KeyRange seen = call.mask->seen_keys(head / shape.G);
       const Index begin = (std::max)(number * key_block, seen.begin);
       const Index end = (std::min)((number + 1) * key_block, seen.end);

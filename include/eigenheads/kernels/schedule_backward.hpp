@@ -47,10 +47,10 @@ template <class T>
   return {{rows, count}, {pieces, piece_count}};
 }
 
-// dx = dy W, [rows, in].
+// dx = dy W, [rows, in]. What lies outside of `outputs` counts as 0.
 template <class T>
-void input_gradient(const Projected<T>& y, const KeptRows& kept, T* dx, bool adds,
-                    Context& context) {
+void input_gradient(const Projected<T>& y, const KeptRows& kept, std::span<const RowPiece> outputs,
+                    T* dx, bool adds, Context& context) {
   const BackwardKernels<T> kernels = backward_kernels<T>();
   const Index panel_count = blocks_of(y.in, kernels.panel_width);
   T* across = context.scratch<T>(Scratch::columns, panel_count * kernels.panel_width * y.out);
@@ -59,8 +59,10 @@ void input_gradient(const Projected<T>& y, const KeptRows& kept, T* dx, bool add
   });
   T* to = adds ? context.scratch<T>(Scratch::panels, y.rows * y.in) : dx;
   if (std::ssize(kept.rows) < y.rows) std::fill_n(to, y.rows * y.in, T(0));
-  project(y.dy, kept.pieces, across, y.out, y.in, static_cast<const T*>(nullptr),
-          HeadLayout<T>::heads_together(to, y.rows, 1, y.in), context);
+  const RowPiece all_inputs{0, y.in};
+  project(y.dy, {kept.pieces, outputs, {&all_inputs, 1}}, across, y.out, y.in,
+          static_cast<const T*>(nullptr), HeadLayout<T>::heads_together(to, y.rows, 1, y.in),
+          context);
   for (Index i = 0; adds && i < y.rows * y.in; ++i) dx[i] += to[i];
 }
 
@@ -85,9 +87,9 @@ void parameter_gradients(const Projected<T>& y, const KeptRows& kept, T* dW, T* 
 
   const Index outputs = kernels.outputs_a_task, blocks = blocks_of(y.out, outputs);
   // Blocks of outputs are cut along the panels too, where there are too few for the threads.
-  const Index cuts = context.threads() == 1
-                         ? 1
-                         : (std::min)(panel_count, blocks_of(4 * context.threads(), blocks));
+  const Index most = blocks_of(4 * context.threads(), (std::max)(blocks, Index{1}));
+  const Index cuts =
+      context.threads() == 1 ? 1 : (std::clamp)(most, Index{1}, (std::max)(panel_count, Index{1}));
   const Index size = kernels.turned_block + outputs * (blocks_of(panel_count, cuts) * W + 1);
   T* scratch = context.scratch<T>(Scratch::tasks, context.threads() * size);
   context.parallel_for(blocks * cuts, [&](Index task, int thread) {
