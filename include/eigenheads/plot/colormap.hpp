@@ -41,8 +41,7 @@ inline constexpr int level_count = 255, nan_level = 255;
 
 using Palette = std::array<Rgb, 256>;
 
-[[nodiscard]] inline Palette palette_of(Colormap colormap) {
-  const std::span<const Rgb> anchors = anchors_of(colormap);
+[[nodiscard]] inline Palette palette_of(std::span<const Rgb> anchors) {
   const int segments = static_cast<int>(anchors.size()) - 1;
   constexpr int denominator = level_count - 1;
   Palette palette{};
@@ -60,6 +59,9 @@ using Palette = std::array<Rgb, 256>;
   }
   palette[nan_level] = {176, 176, 176};
   return palette;
+}
+[[nodiscard]] inline Palette palette_of(Colormap colormap) {
+  return palette_of(anchors_of(colormap));
 }
 
 // "#fff5f0"

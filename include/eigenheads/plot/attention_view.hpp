@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// A stack of attention layers as one interactive HTML page: a grid of all heads, the matrix of one
+// with its tokens and values, and its lines from query to key, as in BertViz's head view (Vig, "A
+// Multiscale Visualization of Attention in the Transformer Model", ACL 2019, section 3.1).
+//   The page needs a browser and nothing else: it fetches nothing, and its own policy (CSP) forbids
+//   it to. "#layer=0&head=3" behind its address opens that head. The same input gives the same
+//   bytes.
+//   Weights are embedded as binary32; those of a layer of double that holds a number outside its
+//   normal range, as binary64. A cell of the page is a weight rounded to four digits.
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include <eigenheads/float_bits.hpp>                  // is_finite
+#include <eigenheads/io/file.hpp>                     // write_file
+#include <eigenheads/plot/attention_view_lines.hpp>   // view_lines_script
+#include <eigenheads/plot/attention_view_matrix.hpp>  // view_matrix_script
+#include <eigenheads/plot/attention_view_page.hpp>    // view_head, view_style, view_body
+#include <eigenheads/plot/attention_view_script.hpp>  // view_script
+#include <eigenheads/plot/colormap.hpp>               // Colormap, palette_of
+#include <eigenheads/plot/heatmap_layout.hpp>         // require_count
+#include <eigenheads/plot/png.hpp>                    // base64
+#include <eigenheads/plot/scale.hpp>                  // scale_of, sample_of
+#include <eigenheads/plot/svg.hpp>                    // readable, escaped, append_utf8
+#include <eigenheads/shape.hpp>                       // require_shape, refuse
+#include <eigenheads/tensor.hpp>                      // Tensor, TensorView
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+// The weights of one sequence in one layer. Layers of a stack may differ in H, Q, K and labels.
+// Strings are UTF-8; control characters in them are shown as their pictures.
+template <Scalar T>
+struct AttentionViewLayer {
+  std::string name = {};                       // empty: "Layer 1", "Layer 2", ...
+  Tensor<T, 3> weights = {};                   // [H, Q, K]; any of the three may be 0
+  std::vector<std::string> query_labels = {};  // Q tokens; empty: the positions 0, 1, 2, ...
+  std::vector<std::string> key_labels = {};    // K tokens; empty: the positions
+  std::vector<std::string> head_names = {};    // H names; empty: "Head 1", "Head 2", ...
+};
+
+struct AttentionViewOptions {
+  std::string title = "Attention";
+  Colormap colormap = Colormap::reds;
+  // The ends of the scale of all heads; none: the least and the greatest weight, and 0. The page
+  // begins with this scale if an end is given, else with one for each head.
+  std::optional<double> minimum = {};
+  std::optional<double> maximum = {};
+};
+
+namespace detail::plot {
+
+// 360 MB of page; browsers give up soon after.
+inline constexpr Index most_view_weights = Index{1} << 26;
+
+// Inside <script> nothing but "<" could end the element, and readable() leaves no control
+// characters.
+inline void append_json(std::string& json, std::string_view utf8) {
+  json += '"';
+  for (const char32_t rune : readable(utf8)) {
+    if (rune == U'<') {
+      json += "\\u003c";
+      continue;
+    }
+    if (rune == U'"' || rune == U'\\') json += '\\';
+    append_utf8(json, rune);
+  }
+  json += '"';
+}
+inline void append_json(std::string& json, Index number) { json += std::to_string(number); }
+inline void append_json(std::string& json, double number) {  // the shortest that reads back
+  char buffer[32];
+  json.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, number).ptr);
+}
+inline void append_json(std::string& json, const std::vector<std::string>& strings) {
+  json += '[';
+  for (std::size_t i = 0; i < strings.size(); ++i) {
+    if (i > 0) json += ',';
+    append_json(json, strings[i]);
+  }
+  json += ']';
+}
+
+template <class Bits>
+void append_little_endian(std::string& out, Bits bits) {
+  for (std::size_t byte = 0; byte < sizeof(Bits); ++byte)
+    out += static_cast<char>(bits >> (8 * byte) & 0xFFu);
+}
+
+// The head's rows, little-endian. What surrounds a row's weights other than 0, which is what masks
+// leave, is not stored: first Q pairs of 32 bits, the keys [begin, end) that are, then their
+// weights.
+template <class Stored, Scalar T>
+[[nodiscard]] std::string packed_rows(const T* weights, Index Q, Index K) {
+  using Bits = BitsOf<Stored>;
+  const auto bits_of = [](const T& x) { return std::bit_cast<Bits>(static_cast<Stored>(x)); };
+  std::string bounds, values;
+  for (Index q = 0; q < Q; ++q) {
+    const T* row = weights + q * K;
+    Index begin = 0, end = K;
+    while (end > 0 && bits_of(row[end - 1]) == 0) --end;
+    while (begin < end && bits_of(row[begin]) == 0) ++begin;
+    append_little_endian(bounds, static_cast<std::uint32_t>(begin));
+    append_little_endian(bounds, static_cast<std::uint32_t>(end));
+    for (Index k = begin; k < end; ++k) append_little_endian(values, bits_of(row[k]));
+  }
+  return bounds + values;
+}
+
+// Whether float holds the number as it holds others: not as 0, infinity or a subnormal.
+template <Scalar T>
+[[nodiscard]] bool is_float_sized(const T& x) {
+  if (!detail::is_finite(x)) return true;
+  const double magnitude = std::abs(static_cast<double>(x));
+  return magnitude == 0 || (magnitude >= static_cast<double>((std::numeric_limits<float>::min)()) &&
+                            magnitude <= static_cast<double>((std::numeric_limits<float>::max)()));
+}
+
+// Of a dark page: small weights are as dark as it is, great ones light.
+[[nodiscard]] inline Palette dark_palette_of(Colormap colormap) {
+  Palette palette = palette_of(colormap);
+  if (colormap == Colormap::reds) {
+    const std::span<const Rgb> reds = anchors_of(colormap);
+    std::vector<Rgb> anchors(reds.rbegin() + 1, reds.rend() - 1);
+    anchors.insert(anchors.begin(), Rgb{38, 36, 41});
+    palette = palette_of(anchors);
+  }
+  palette[nan_level] = {118, 118, 118};
+  return palette;
+}
+
+[[nodiscard]] inline std::string base64(const Palette& palette) {
+  std::string bytes;
+  for (const Rgb& color : palette)
+    for (const std::uint8_t channel : {color.red, color.green, color.blue})
+      bytes += static_cast<char>(channel);
+  return base64(bytes);
+}
+
+template <Scalar T>
+class AttentionViewPage {
+ public:
+  AttentionViewPage(const std::vector<AttentionViewLayer<T>>& layers,
+                    const AttentionViewOptions& options)
+      : layers_(layers), options_(options) {
+    Index total = 0;
+    double ends[] = {0, 0};  // of the scale, if the options do not say
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+      const std::string name = "layers[" + std::to_string(l) + "]";
+      const TensorView<T, 3> weights(layers[l].weights);
+      require_shape(name + ".weights", weights, "[H, Q, K]", {any, any, any});
+      require_count(name + ".query_labels", layers[l].query_labels, "Q", weights.dimension(1));
+      require_count(name + ".key_labels", layers[l].key_labels, "K", weights.dimension(2));
+      require_count(name + ".head_names", layers[l].head_names, "H", weights.dimension(0));
+      if (weights.size() > most_view_weights - total)
+        refuse({"layers hold ", total + weights.size(), " weights up to ", name, "; expected ",
+                most_view_weights, " at most, or no browser opens the page"});
+      total += weights.size();
+      const T* const data = weights.data();
+      const bool is_small = std::all_of(data, data + weights.size(), is_float_sized<T>);
+      bytes_.push_back(std::is_same_v<T, float> || is_small ? 4 : 8);
+    }
+    for (const AttentionViewLayer<T>& layer : layers)
+      for (Index i = 0; i < layer.weights.size(); ++i) {
+        const Sample sample = sample_of(layer.weights.data()[i]);
+        if (sample.is_nan || sample.is_infinite) continue;
+        ends[0] = (std::min)(ends[0], sample.value);
+        ends[1] = (std::max)(ends[1], sample.value);
+      }
+    scale_ = scale_of(TensorView<double, 4>(ends, {1, 1, 1, 2}), options.minimum, options.maximum);
+  }
+
+  [[nodiscard]] std::string write() && {
+    const std::string title = escaped(options_.title);
+    html_.append(view_head).append("<title>").append(title).append("</title>\n<style>");
+    html_.append(view_style).append("</style>\n</head>\n<body>\n<header>\n<div>\n<h1>");
+    html_.append(title).append("</h1>").append(view_body);
+    for (std::size_t l = 0; l < layers_.size(); ++l) write_weights(l);
+    html_ += "<script type=\"application/json\" id=\"model\">\n";
+    write_model();
+    html_.append("\n</script>\n<script type=\"module\">").append(view_script);
+    html_.append(view_matrix_script).append(view_lines_script).append("\nstart();\n</script>\n");
+    html_ += "</body>\n</html>\n";
+    return std::move(html_);
+  }
+
+ private:
+  void write_weights(std::size_t l) {
+    const Tensor<T, 3>& weights = layers_[l].weights;
+    const Index H = weights.dimension(0), Q = weights.dimension(1), K = weights.dimension(2);
+    for (Index h = 0; h < H; ++h) {
+      const T* head = weights.data() + h * Q * K;
+      html_.append("<script type=\"text/plain\" id=\"weights-").append(std::to_string(l));
+      html_.append("-").append(std::to_string(h)).append("\">");
+      html_ +=
+          base64(bytes_[l] == 4 ? packed_rows<float>(head, Q, K) : packed_rows<double>(head, Q, K));
+      html_ += "</script>\n";
+    }
+  }
+
+  void write_model() {
+    const auto field = [&](std::string_view name, const auto& value) {
+      html_.append("\"").append(name).append("\":");
+      append_json(html_, value);
+      html_ += ',';
+    };
+    const auto close = [&](char bracket) {  // and what was last has no comma
+      if (html_.back() == ',') html_.pop_back();
+      html_ += bracket;
+    };
+    html_ += "{\"layers\":[";
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+      const AttentionViewLayer<T>& layer = layers_[l];
+      html_ += "\n{";
+      field("name", layer.name.empty() ? "Layer " + std::to_string(l + 1) : layer.name);
+      field("queries", layer.weights.dimension(1));
+      field("keys", layer.weights.dimension(2));
+      field("bytes", bytes_[l]);
+      field("heads", head_names(layer));
+      field("queryLabels", layer.query_labels);
+      field("keyLabels", layer.key_labels);
+      close('}');
+      html_ += ',';
+    }
+    close(']');
+    html_ += ",\n";
+    field("minimum", scale_.minimum);
+    field("maximum", scale_.maximum);
+    field("shared", Index{options_.minimum || options_.maximum});
+    field("palettes", std::vector{base64(palette_of(options_.colormap)),
+                                  base64(dark_palette_of(options_.colormap))});
+    // The levels whose colours lines have on a light and on a dark page.
+    const bool is_reds = options_.colormap == Colormap::reds;
+    field("lightLine", Index{is_reds ? 190 : 95});
+    field("darkLine", Index{is_reds ? 160 : 190});
+    close('}');
+  }
+
+  [[nodiscard]] static std::vector<std::string> head_names(const AttentionViewLayer<T>& layer) {
+    std::vector<std::string> names = layer.head_names;
+    for (auto h = static_cast<Index>(names.size()); h < layer.weights.dimension(0); ++h)
+      names.push_back("Head " + std::to_string(h + 1));
+    return names;
+  }
+
+  const std::vector<AttentionViewLayer<T>>& layers_;
+  const AttentionViewOptions& options_;
+  std::vector<Index> bytes_;  // that a weight of each layer takes
+  Scale scale_;
+  std::string html_;
+};
+
+}  // namespace detail::plot
+
+// The text of an HTML file. A stack without layers gives a page that says so. Throws
+// std::invalid_argument if a list of strings is not as long as its axis, for a scale that cannot
+// be, and for more than 67,108,864 weights.
+template <Scalar T>
+[[nodiscard]] std::string attention_view_html(const std::vector<AttentionViewLayer<T>>& layers,
+                                              const AttentionViewOptions& options = {}) {
+  return detail::plot::AttentionViewPage<T>(layers, options).write();
+}
+
+// Writes attention_view_html to a file; by custom its name ends in ".html". Throws FileError if it
+// cannot be written, and then leaves what was there.
+template <Scalar T>
+void write_attention_view(const std::filesystem::path& path,
+                          const std::vector<AttentionViewLayer<T>>& layers,
+                          const AttentionViewOptions& options = {}) {
+  write_file(path, attention_view_html(layers, options));
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI
