@@ -24,8 +24,10 @@ expect 'lines of the input' $'3.7.88 -> 1988-07-03\n -> no date\nhello -> no dat
 long='a text of more than forty characters, March 5'
 expect 'too long' "$long -> longer than 40 characters" "$("$dates" translate "$long")"
 
-"$dates" translate '5. MÃ¤rz 1999' --heatmap "$work/heads.svg" >/dev/null
+"$dates" translate '5. MÃ¤rz 1999' --heatmap "$work/heads.svg" \
+  --heads "$work/heads.html" >/dev/null
 grep -q 'Head 8' "$work/heads.svg" || { echo 'no eight heads are drawn' && exit 1; }
+grep -q '"name":"Answer"' "$work/heads.html" || { echo 'no page of heads' && exit 1; }
 
 # A run of 510 steps, and the same that is stopped: the checkpoint of step 500 ends in its bits.
 "$dates" train --steps 510 --threads 1 --out "$work/one" >"$work/out" 2>&1

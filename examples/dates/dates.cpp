@@ -15,6 +15,7 @@
 
 #include <eigenheads/eigenheads.hpp>
 #include <eigenheads/io/file.hpp>
+#include <eigenheads/plot/attention_view.hpp>
 #include <eigenheads/plot/heatmap.hpp>
 
 #include "../command_line.hpp"
@@ -39,9 +40,10 @@ constexpr const char* kUsage =
     "       dates evaluate [OPTION...]\n"
     "       dates train [OPTION...]\n\n";
 
-constexpr std::array<Option, 2> kTranslate{{
+constexpr std::array<Option, 3> kTranslate{{
     {"--weights", "FILE", "another model than the one that comes with this program"},
     {"--heatmap", "FILE", "draw what each digit of the first answer looked at, as SVG"},
+    {"--heads", "FILE", "all heads of all layers on the first text, as a page to click through"},
 }};
 constexpr std::array<Option, 3> kEvaluate{{
     {"--weights", "FILE", "another model than the one that comes with this program"},
@@ -70,28 +72,48 @@ constexpr std::array<Option, 5> kTrain{{
   return reading.is_written() ? "no such day: " + reading.symbols : "no date";
 }
 
-// One panel a head: the ten symbols by the characters of the text.
-void draw(const path& file, const dates::Model<float>& model, const std::string& text,
-          const std::string& symbols, eh::Context& context) {
+// What every head looked at. In the last layer the queries are the ten symbols of the answer.
+[[nodiscard]] std::vector<eh::AttentionViewLayer<float>> look(const dates::Model<float>& model,
+                                                              const std::string& text,
+                                                              const std::string& symbols,
+                                                              eh::Context& context) {
   dates::Model<float>::Activations saved;
   const dates::Batch batch = dates::make_batch(std::vector{text});
   static_cast<void>(model.forward(batch, saved, context));
-  const auto& memory = saved.norm_memory.y;
-  const auto weights = model.decoder.attention
-                           .with_weights(saved.decoder.norm_1.y, memory, memory,
-                                         {.valid_lens = batch.text_lengths}, context)
-                           .weights;
-  eh::HeatmapOptions options{.title = "\"" + text + "\" is " + symbols,
+  const auto letters = [](const std::string& word) {
+    std::vector<std::string> labels;
+    for (const char c : word) labels.emplace_back(1, c);
+    return labels;
+  };
+  std::vector<eh::AttentionViewLayer<float>> layers;
+  const auto add = [&](const std::string& name, const dates::Block<float>& block,
+                       const dates::Block<float>::Activations& of, const eh::Tensor<float, 3>& keys,
+                       const std::string& query_labels) {
+    const auto weights = block.attention.with_weights(of.norm_1.y, keys, keys, {}, context).weights;
+    layers.push_back({name, weights.chip(0, 0), letters(query_labels), letters(text), {}});
+    for (const Index h : block.attention.head_indices())
+      layers.back().head_names.push_back("Head " + std::to_string(h + 1));
+  };
+  for (std::size_t i = 0; i < model.encoder.size(); ++i)
+    add("Characters " + std::to_string(i + 1), model.encoder[i], saved.encoder[i],
+        saved.encoder[i].norm_1.y, text);
+  add("Answer", model.decoder, saved.decoder, saved.norm_memory.y, symbols);
+  return layers;
+}
+
+// One panel a head of the last layer: the ten symbols by the characters of the text.
+void draw(const path& file, const eh::AttentionViewLayer<float>& layer, const std::string& title) {
+  eh::HeatmapOptions options{.title = title,
+                             .titles = layer.head_names,
                              .xlabel = "Characters",
                              .ylabel = "Answer",
                              .minimum = 0.0,
                              .maximum = 1.0,
                              .panel_size = 460.0};
-  for (Index h = 0; h < weights.dimension(1); ++h)
-    options.titles.push_back("Head " + std::to_string(h + 1));
-  for (const char c : text) options.key_labels.emplace_back(1, c);
-  for (const char c : symbols) options.query_labels.emplace_back(1, c);
-  eh::write_heatmaps(file, weights, options);
+  options.key_labels = layer.key_labels;
+  options.query_labels = layer.query_labels;
+  const auto [H, Q, K] = eh::TensorView<float, 3>(layer.weights).dimensions();
+  eh::write_heatmaps(file, eh::TensorView<float, 4>(layer.weights.data(), {1, H, Q, K}), options);
 }
 
 int translate(std::vector<std::string> words) {
@@ -110,8 +132,13 @@ int translate(std::vector<std::string> words) {
     } else if (!ascii.empty()) {
       const auto reading = dates::read(model, {ascii}, context).front();
       said = answer(reading);
-      if (is_first && line.has("--heatmap"))
-        draw(path(line.value("--heatmap")), model, ascii, reading.symbols, context);
+      if (is_first && (line.has("--heatmap") || line.has("--heads"))) {
+        const auto layers = look(model, ascii, reading.symbols, context);
+        const std::string title = "\"" + ascii + "\" is " + reading.symbols;
+        if (line.has("--heatmap")) draw(path(line.value("--heatmap")), layers.back(), title);
+        if (line.has("--heads"))
+          eh::write_attention_view(path(line.value("--heads")), layers, {.title = title});
+      }
     }
     is_first = false;
     std::cout << text << " -> " << said << '\n';

@@ -140,6 +140,7 @@ void add_training(Digests& digests, const std::string& type) {
       digests.emplace_back(start + "keys", digest_of(gradients.keys));
       digests.emplace_back(start + "values", digest_of(gradients.values));
       digests.emplace_back(start + "score_bias", digest_of(gradients.score_bias));
+      digests.emplace_back(start + "gates", digest_of(gradients.gates));
       gradients.for_each_parameter([&](const auto& gradient) {
         const auto elements = gradient.elements();
         digests.emplace_back(
@@ -176,6 +177,11 @@ void add_all(Digests& digests, const std::string& type) {
       add("layer/" + std::to_string(Q) + '/' + name + "/weights", weights);
     }
   }
+
+  layer.set_gates(numbers<T>(11, T(1), 2, 4));
+  const auto x = numbers<T>(5, T(2), 2, 30, 40), m = numbers<T>(6, T(2), 2, 61, 24);
+  add("gated", layer(x, m, m));
+  add("pruned", eh::prune_heads(layer, {1})(x, m, m));
 
   for (const Index Q : {2, 60})
     for (const auto& [name, mask] : masks(Q, 300))
