@@ -6,6 +6,7 @@
 #include <eigenheads/context.hpp>
 #include <eigenheads/dropout.hpp>
 #include <eigenheads/explain.hpp>
+#include <eigenheads/head_importance.hpp>
 #include <eigenheads/heads.hpp>
 #include <eigenheads/linear.hpp>
 #include <eigenheads/mask.hpp>

@@ -125,6 +125,9 @@ class Linear {
     std::copy_n(bias.data(), out_features_, bias_.data());
   }
 
+  // W as it lies in memory (kernels/panels.inl).
+  [[nodiscard]] const T* panels() const { return panels_.data(); }
+
   // The projection to these outputs from these inputs alone: those rows and columns of W, in this
   // order. No outputs, or no inputs, are possible. Throws std::logic_error while lazy.
   [[nodiscard]] Linear part(std::span<const Index> outputs, std::span<const Index> inputs) const {

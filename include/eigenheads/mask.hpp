@@ -230,7 +230,7 @@ class BoundMask {
   // The keys that lengths, causality and window leave: a range, the same for all heads.
   [[nodiscard]] KeyRange key_range(Index b, Index q) const {
     if (q >= query_count(b)) return {};
-    const Index aligned = q + shift_;  // may lie before key 0 or after the last
+    const Index aligned = this->aligned(q);
     Index begin = 0, end = mask_.valid_lens.rank() == 0 ? keys_ : mask_.valid_lens.length(b, q);
     if (mask_.causal != Causal::none) end = (std::min)(end, aligned + 1);
     const auto [left, right] = mask_.window;
@@ -255,6 +255,9 @@ class BoundMask {
   [[nodiscard]] bool hides_single_keys() const {
     return mask_.allowed.is_given() && mask_.allowed.shape()[3] != 1;
   }
+
+  // The key that stands beside query q: it may lie before key 0 or after the last.
+  [[nodiscard]] Index aligned(Index q) const { return q + shift_; }
 
   // The queries of a sequence that are not padding.
   [[nodiscard]] Index query_count(Index b) const {

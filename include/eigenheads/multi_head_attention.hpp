@@ -30,6 +30,9 @@
 namespace eigenheads::inline EIGENHEADS_ABI {
 
 template <Scalar T>
+class HeadImportance;
+
+template <Scalar T>
 class MultiHeadAttention {
  public:
   // Weights depend on (seed, parameter name, shape) alone: a lazy layer ends with an eager one's
@@ -272,6 +275,7 @@ class MultiHeadAttention {
         dropout_(c.options.dropout),
         heads_(c.options.num_heads, c.options.num_kv_heads) {}
 
+  friend HeadImportance<T>;
   template <Scalar U>
   friend MultiHeadAttention<U> prune_heads(const MultiHeadAttention<U>& layer,
                                            const std::vector<Index>& heads);

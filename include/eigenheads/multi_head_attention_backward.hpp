@@ -22,6 +22,7 @@ class MultiHeadAttention<T>::Activations {
 
  private:
   friend MultiHeadAttention;
+  friend HeadImportance<T>;
 
   // Keys that are the queries, and values that are the keys, are kept once.
   [[nodiscard]] const T* queries() const { return queries_.data(); }
@@ -69,6 +70,7 @@ class MultiHeadAttention<T>::Activations {
   DropoutMask<T> dropout_;
   detail::HeadGates<T> gates_;
   detail::ScoreColumn<T> score_;
+  detail::ScoreRow<T> score_row_;
   std::array<Index, 4> bias_shape_{};  // of the ScoreBias that has a gradient
 };
 
@@ -104,6 +106,7 @@ Tensor<T, 3> MultiHeadAttention<T>::train(TensorView<T, 3> queries, TensorView<T
   auto output = call.make_output();
   saved.keep(call, mask, dropout, gates_);
   saved.score_ = detail::score_column<T>(score);
+  saved.score_row_ = call.score;
   if (const auto* bias = detail::last_bias<T>(score); bias != nullptr) {
     saved.bias_shape_ = bias->shape();
     saved.score_.bias_strides = bias->strides();

@@ -114,7 +114,17 @@ void add_functions(Digests& digests, const std::string& type) {
   }
 }
 
-// A step of training, with dropout: its output, and the gradients of everything.
+[[nodiscard]] inline Tensor<double, 2> table_of(const std::vector<eh::HeadMeasures>& heads) {
+  Tensor<double, 2> table(static_cast<Index>(heads.size()),
+                          static_cast<Index>(eh::head_measures.size()));
+  double* to = table.data();
+  for (const eh::HeadMeasures& head : heads)
+    for (const eh::HeadMeasure& measure : eh::head_measures) *to++ = head.*measure.value;
+  return table;
+}
+
+// A step of training, with dropout: its output, the gradients of everything, and what its heads are
+// like.
 template <class T>
 void add_training(Digests& digests, const std::string& type) {
   for (const Index G : {4, 2}) {
@@ -141,6 +151,10 @@ void add_training(Digests& digests, const std::string& type) {
       digests.emplace_back(start + "values", digest_of(gradients.values));
       digests.emplace_back(start + "score_bias", digest_of(gradients.score_bias));
       digests.emplace_back(start + "gates", digest_of(gradients.gates));
+      eh::HeadImportance<T> importance(layer);
+      importance.add(layer, saved, context);
+      importance.add(gradients);
+      digests.emplace_back(start + "importance", digest_of(table_of(importance.measures())));
       gradients.for_each_parameter([&](const auto& gradient) {
         const auto elements = gradient.elements();
         digests.emplace_back(

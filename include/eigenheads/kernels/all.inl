@@ -11,6 +11,8 @@
 #include <eigenheads/kernels/attention.inl>
 #include <eigenheads/kernels/linear_backward.inl>
 #include <eigenheads/kernels/attention_backward.inl>
+#include <eigenheads/kernels/attention_statistics.inl>
+#include <eigenheads/kernels/contributions.inl>
 // clang-format on
 
 // The doors of this namespace: what code that is compiled for another instruction set may call.
@@ -101,6 +103,35 @@ struct Kernels {
     lay_out(layout, call.shape, call.dropout != nullptr, scratch);
     backward_task(call, b, g, layout);
   }
+
+  template <class T>
+  static Index statistics_size(const AttentionShape& shape) {
+    RowBlock<T> rows;
+    return lay_out<T>(rows, shape, true, false, nullptr);
+  }
+  template <class T>
+  static void measure(const AttentionStatisticsCall<T>& call, const RowsOf& which, T* scratch) {
+    RowBlock<T> rows;
+    lay_out(rows, call.attention.shape, true, false, scratch);
+    rows.count = which.count;
+    measure_rows(call, which, rows);
+  }
+  template <class T>
+  static Index contribution_size(Index E) {
+    ContributionScratch<T> layout;
+    return lay_out(layout, E, static_cast<T*>(nullptr));
+  }
+  template <class T>
+  static void contribute_to(const ContributionCall<T>& call, Index b, Index h, T* scratch,
+                            Contributions& to) {
+    ContributionScratch<T> layout;
+    lay_out(layout, call.E, scratch);
+    contribute(call, b, h, layout, to);
+  }
+  static void merge_contributions(const Contributions& from, Index E, Contributions& to) {
+    add_contributions(from, E, to);
+  }
+
   static constexpr Index outputs_a_task = gradient_outputs;
   static constexpr Index turned_block = gradient_rows * gradient_outputs;
   template <class T>

@@ -158,6 +158,40 @@ struct AttentionBackwardCall {
   T* grad_gates = nullptr;  // [B, H], added to
 };
 
+// What one row of attention weights p, over the n keys that it sees, is like, or the sum of that
+// over rows: sum p, sqrt(sum p^2), -sum p ln p, sum (p - 1/n)^2 / n, max p, and whether the first
+// maximum is at the key before, after or at the one that stands beside the query.
+struct RowStatistics {
+  double rows = 0;  // that see a key: 0 of one that does not
+  double l1_norm = 0, l2_norm = 0, entropy = 0, variance = 0, confidence = 0;
+  double previous = 0, next = 0, same = 0;
+};
+
+// The rows of a call that was made, before dropout.
+template <class T>
+struct AttentionStatisticsCall {
+  AttentionCall<T> attention;  // no values, V = 0, and nothing to write to
+  const T* lse;                // [B, H, Q]
+  RowStatistics* rows;         // [B, H, Q]
+};
+
+// Rows c of what one head adds to an output: how many, sum |c|, sum |c - mean|^2 and their mean, of
+// E numbers.
+struct Contributions {
+  double rows = 0, norms = 0, squares = 0;
+  double* mean = nullptr;
+};
+
+template <class T>
+struct ContributionCall {
+  AttentionShape shape;
+  const BoundMask* mask;
+  const T* heads;   // [B, Q, H * V], before the gates
+  const T* panels;  // of W_o, [E, H * V]
+  Index E;
+  GateTable<T> gates{};
+};
+
 // Rows of a projection that share a panel while it is in the first-level cache.
 inline constexpr Index matmul_rows = 96;
 

@@ -66,6 +66,25 @@ void multiply_keys(const RowBlock<T>& rows, const KeyBlock<T>& block, Index D,
   }
 }
 
+// Row i's scores of the keys of its range, relative to the block, through the score function; and
+// which of them it sees.
+template <class T>
+[[nodiscard]] SeenKeys see_keys(const AttentionCall<T>& call, const RowsOf& which,
+                                const RowBlock<T>& rows, const KeyBlock<T>& block, Index i,
+                                KeyRange range) {
+  const Index h = call.heads.number(which.head(call, i)), q = which.query(call.shape, i);
+  if (call.score.apply != nullptr)
+    call.score.apply(call.score.score, rows.scores + i * key_block<T>, range.begin, range.end,
+                     score_position(which.b, h, q, block.begin));
+  const std::uint8_t* allowed = call.mask->allowed_row(which.b, h, q);
+  if (allowed == nullptr) return {range.begin, range.end, nullptr};
+  std::uint8_t* seen = rows.seen + i * key_block<T>;
+  std::fill_n(seen, key_block<T>, std::uint8_t{0});
+  std::copy(allowed + block.begin + range.begin, allowed + block.begin + range.end,
+            seen + range.begin);
+  return {range.begin, range.end, seen};
+}
+
 // P = exp(S - m_b), with m_b and l_b of every row.
 template <class T>
 void softmax_rows(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<T>& rows,
@@ -76,23 +95,13 @@ void softmax_rows(const AttentionCall<T>& call, const RowsOf& which, const RowBl
   for (Index i = 0; i < rows.count; ++i) {
     const KeyRange range = within(rows.ranges[i], block.begin, 0, block.end - block.begin);
     if (range.begin == range.end) continue;
-    const Index h = call.heads.number(which.head(call, i)), q = which.query(call.shape, i);
+    const SeenKeys keys = see_keys(call, which, rows, block, i, range);
     T* scores = rows.scores + i * KB;
-    if (call.score.apply != nullptr)
-      call.score.apply(call.score.score, scores, range.begin, range.end,
-                       score_position(which.b, h, q, block.begin));
-    SeenKeys keys{range.begin, range.end, nullptr};
-    const std::uint8_t* allowed = call.mask->allowed_row(which.b, h, q);
     std::uint8_t* seen = rows.seen + i * KB;
-    if (allowed != nullptr) {
-      std::fill_n(seen, KB, std::uint8_t{0});
-      std::copy(allowed + block.begin + range.begin, allowed + block.begin + range.end,
-                seen + range.begin);
-      keys.allowed = seen;
-    }
     if (!block.finite)  // then it matters that a score of -inf hides its key too
       for (Index k = range.begin; k < range.end; ++k)
-        seen[k] = (allowed == nullptr || seen[k] != 0) && !detail::is_negative_infinity(scores[k]);
+        seen[k] =
+            (keys.allowed == nullptr || seen[k] != 0) && !detail::is_negative_infinity(scores[k]);
     softmax_block(scores, keys, rows.block_maximum[i], rows.block_sum[i]);
   }
 }

@@ -210,6 +210,23 @@ template <class T>
   });
 }
 
+template <class T>
+struct StatisticsKernels {
+  decltype(&portable::Kernels::statistics_size<T>) statistics_size;
+  decltype(&portable::Kernels::measure<T>) measure;
+  decltype(&portable::Kernels::contribution_size<T>) contribution_size;
+  decltype(&portable::Kernels::contribute_to<T>) contribute_to;
+  decltype(&portable::Kernels::merge_contributions) merge_contributions;
+};
+template <class T>
+[[nodiscard]] StatisticsKernels<T> statistics_kernels() {
+  return with_kernels([]<class Kernels>(Kernels) {
+    return StatisticsKernels<T>{Kernels::template statistics_size<T>, Kernels::template measure<T>,
+                                Kernels::template contribution_size<T>,
+                                Kernels::template contribute_to<T>, Kernels::merge_contributions};
+  });
+}
+
 template <class T, class Score>
 [[nodiscard]] ScoreRow<T> score_row(const Score& score) {
   if constexpr (std::is_same_v<Score, PlainScore>) return {};

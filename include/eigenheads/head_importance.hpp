@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// How much each head of a layer matters, by what it looks at, what it adds to the output, what the
+// loss says of it, and what a metric loses without it:
+//   HeadImportance<float> importance(layer);
+//   for (each batch) {
+//     const auto output = layer.forward(queries, keys, values, mask, saved);
+//     importance.add(layer, saved);
+//     importance.add(layer.backward(grad_output, saved));
+//   }
+//   for (const HeadMeasures& head : importance.measures()) ...
+// Nothing of size queries x keys is kept. The same bits on any number of threads, however the
+// sequences are cut into batches, and whatever is padding.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <stdexcept>
+#include <vector>
+
+#include <eigenheads/context.hpp>                      // Context
+#include <eigenheads/kernels/schedule_statistics.hpp>  // add_statistics, add_contributions
+#include <eigenheads/mask.hpp>                         // BoundMask
+#include <eigenheads/multi_head_attention.hpp>         // MultiHeadAttention
+#include <eigenheads/shape.hpp>                        // require_shape, refuse
+#include <eigenheads/tensor.hpp>                       // Index, Tensor, TensorView
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+// Of one head. What was never added is NaN; ranges are up to rounding.
+struct HeadMeasures {
+  // Means over rows of its attention weights p before dropout, one row a query that sees a key; n
+  // is the number of keys that it sees. A mask hides keys, and so does a score of -inf. A NaN among
+  // the scores of a row makes all of these NaN.
+
+  // sum |p|: 1 for every softmax, so it tells no heads apart. Here to check the others.
+  double l1_norm;
+  // sqrt(sum p^2), from 1 / sqrt(n), all keys alike, to 1, one key alone.
+  double l2_norm;
+  // -sum p ln p in nats, from 0, one key alone, to ln n, all keys alike. Clark et al., "What Does
+  // BERT Look At?", 2019, section 3.3.
+  double entropy;
+  // sum (p - 1/n)^2 / n, from 0, all keys alike, to (n - 1) / n^2 <= 1/4, one key alone.
+  double variance;
+  // max p, from 1 / n to 1. Voita et al., "Analyzing Multi-Head Self-Attention", 2019, section 4,
+  // but of every query, the last one too.
+  double confidence;
+  // The share of rows, 0 to 1, whose largest weight (the first, if several) is at the key before,
+  // after or at the one that stands beside the query: key q, and with causal bottom_right key
+  // q + K - Q. Voita et al. call a head positional if it is `previous` or `next` for 0.9 of them.
+  double previous, next, same;
+
+  // Over all queries that are not padding, of what the head adds to the layer's output: c = gate *
+  // W_o,h o, where o is its attention and W_o,h its columns of W_o. In units of the output.
+
+  // Mean of |c|_2: 0 and above. Kobayashi et al., "Attention is Not Only a Weight", 2020, of a
+  // whole head.
+  double contribution_norm;
+  // Mean of |c - mean c|_2^2, units squared: what the output changes by, in the mean square, if the
+  // mean takes the head's place.
+  double contribution_variance;
+
+  // E |dL / dgate| over sequences, divided by the L2 norm of that over the heads of the layer: 0 to
+  // 1, squares sum to 1; all 0 if no head has a gradient. Michel, Levy, Neubig, "Are Sixteen Heads
+  // Really Better than One?", 2019, equation 2 and section 4.1.
+  double gradient;
+};
+
+struct HeadMeasure {
+  const char* name;
+  double HeadMeasures::*value;
+};
+inline constexpr std::array head_measures{
+    HeadMeasure{"l1_norm", &HeadMeasures::l1_norm},
+    HeadMeasure{"l2_norm", &HeadMeasures::l2_norm},
+    HeadMeasure{"entropy", &HeadMeasures::entropy},
+    HeadMeasure{"variance", &HeadMeasures::variance},
+    HeadMeasure{"confidence", &HeadMeasures::confidence},
+    HeadMeasure{"previous", &HeadMeasures::previous},
+    HeadMeasure{"next", &HeadMeasures::next},
+    HeadMeasure{"same", &HeadMeasures::same},
+    HeadMeasure{"contribution_norm", &HeadMeasures::contribution_norm},
+    HeadMeasure{"contribution_variance", &HeadMeasures::contribution_variance},
+    HeadMeasure{"gradient", &HeadMeasures::gradient},
+};
+
+// Measures of the heads of one layer, over as many batches as are added. Memory: H * num_hiddens
+// numbers, and while adding some of the context's, linear in B, Q and num_hiddens.
+template <Scalar T>
+class HeadImportance {
+ public:
+  using Layer = MultiHeadAttention<T>;
+
+  explicit HeadImportance(const Layer& layer)
+      : num_hiddens_(layer.num_hiddens()),
+        rows_(static_cast<std::size_t>(layer.num_heads())),
+        contributions_(rows_.size()),
+        means_(rows_.size() * static_cast<std::size_t>(num_hiddens_)),
+        slopes_(rows_.size()) {}
+
+  [[nodiscard]] Index num_heads() const { return static_cast<Index>(rows_.size()); }
+
+  // All measures but `gradient`, from one call of layer.forward(..., saved), whose score function
+  // must still live. The weights must be those of that call. Throws std::logic_error if
+  // nothing is saved or the layer has other sizes, std::invalid_argument if it is not one of as
+  // many heads as this was made for, or if the batch has no sequences or no queries.
+  void add(const Layer& layer, const typename Layer::Activations& saved,
+           Context& context = default_context()) {
+    if (!saved.is_saved())
+      detail::refuse<std::logic_error>(
+          {"HeadImportance: add needs the activations of a forward call"});
+    const auto [B, H, G, Q, K, D, V] = saved.shape_;
+    if (layer.num_heads() != num_heads() || layer.num_hiddens() != num_hiddens_)
+      detail::refuse({"HeadImportance: the layer has [num_heads, num_hiddens] = ",
+                      std::array{layer.num_heads(), layer.num_hiddens()}, "; expected ",
+                      std::array{num_heads(), num_hiddens_}});
+    if (H != num_heads() || G != layer.num_kv_heads() || D != layer.head_size() ||
+        H * V != layer.W_o.in_features() || num_hiddens_ != layer.W_o.out_features())
+      detail::refuse<std::logic_error>(
+          {"HeadImportance: the activations are those of a layer of other sizes"});
+    if (B == 0 || Q == 0)
+      detail::refuse({"HeadImportance: the activations are of [B, Q] = ", std::array{B, Q},
+                      "; expected at least one sequence and one query"});
+    const BoundMask mask(saved.mask_, B, Q, K, layer.num_heads_made());
+    detail::AttentionCall<T> attention{};
+    attention.shape = {B, H, G, Q, K, D, 0};
+    attention.scale = detail::attention_scale<T>({}, D);
+    attention.mask = &mask;
+    attention.queries = saved.q_.data();
+    attention.keys = saved.k_.data();
+    attention.score = saved.score_row_;
+    attention.heads = layer.wanted_heads(B, saved.gates_, false, context).heads;
+    detail::add_statistics<T>({attention, saved.lse_.data(), nullptr}, rows_, context);
+
+    for (std::size_t h = 0; h < contributions_.size(); ++h)  // this may have been copied
+      contributions_[h].mean = means_.data() + h * static_cast<std::size_t>(num_hiddens_);
+    detail::add_contributions<T>({saved.shape_, &mask, saved.heads_.data(), layer.W_o.panels(),
+                                  num_hiddens_, saved.gates_.table()},
+                                 contributions_, context);
+    is_empty_ = false;
+  }
+
+  // `gradient`, from one call of layer.backward. Throws std::invalid_argument if it is not of as
+  // many heads, or of no sequences.
+  void add(const typename Layer::Gradients& gradients) {
+    const TensorView<T, 2> gates(gradients.gates);
+    require_shape("gradients.gates", gates, "[B, H]", {any, num_heads()});
+    const Index B = gates.dimension(0), H = num_heads();
+    if (B == 0)
+      detail::refuse(
+          {"gradients.gates has shape ", gates.dimensions(), "; expected at least one sequence"});
+    for (Index h = 0; h < H; ++h)
+      for (Index b = 0; b < B; ++b)
+        slopes_[static_cast<std::size_t>(h)] +=
+            std::abs(static_cast<double>(gates.data()[b * H + h]));
+    sequences_ += B;
+    is_empty_ = false;
+  }
+
+  // One of every head. Throws std::logic_error before anything was added.
+  [[nodiscard]] std::vector<HeadMeasures> measures() const {
+    if (is_empty_)
+      detail::refuse<std::logic_error>({"HeadImportance: measures needs a batch; add one first"});
+    double squares = 0;
+    for (const double slope : slopes_) squares = std::fma(slope, slope, squares);
+    const double gradient_norm = std::sqrt(squares);
+    const auto mean = [](double sum, double count) {
+      return count == 0 ? std::numeric_limits<double>::quiet_NaN() : sum / count;
+    };
+    std::vector<HeadMeasures> measures(rows_.size());
+    for (std::size_t h = 0; h < measures.size(); ++h) {
+      const detail::RowStatistics& of = rows_[h];
+      const detail::Contributions& adds = contributions_[h];
+      measures[h] = {mean(of.l1_norm, of.rows),
+                     mean(of.l2_norm, of.rows),
+                     mean(of.entropy, of.rows),
+                     mean(of.variance, of.rows),
+                     mean(of.confidence, of.rows),
+                     mean(of.previous, of.rows),
+                     mean(of.next, of.rows),
+                     mean(of.same, of.rows),
+                     mean(adds.norms, adds.rows),
+                     mean(adds.squares, adds.rows),
+                     squares == 0 && sequences_ > 0 ? 0 : mean(slopes_[h], gradient_norm)};
+    }
+    return measures;
+  }
+
+ private:
+  bool is_empty_ = true;
+  Index num_hiddens_, sequences_ = 0;
+  std::vector<detail::RowStatistics> rows_;           // [H], their sums
+  std::vector<detail::Contributions> contributions_;  // [H]
+  std::vector<double> means_;                         // [H, num_hiddens]
+  std::vector<double> slopes_;                        // [H], sums of |dL / dgate|
+};
+
+namespace detail {
+
+// Puts the gates of a layer back.
+template <Scalar T>
+class KeepGates {
+ public:
+  explicit KeepGates(MultiHeadAttention<T>& layer) : layer_(layer), gates_(layer.gates()) {}
+  KeepGates(const KeepGates&) = delete;
+  KeepGates& operator=(const KeepGates&) = delete;
+  ~KeepGates() { set(gates_); }
+
+  // The gates with a 0 for head h.
+  void close(Index h) {
+    const Index H = layer_.num_heads();
+    Tensor<T, 2> gates = gates_;
+    if (gates.dimension(0) == 0) {
+      gates.resize(1, H);
+      std::fill_n(gates.data(), H, T(1));
+    }
+    for (Index b = 0; b < gates.dimension(0); ++b) gates(b, h) = T(0);
+    set(gates);
+  }
+
+ private:
+  void set(const Tensor<T, 2>& gates) {
+    if (gates.dimension(0) == 0)
+      layer_.clear_gates();
+    else if (gates.dimension(0) == 1)
+      layer_.set_gates(TensorView<T, 1>(gates.data(), {gates.dimension(1)}));
+    else
+      layer_.set_gates(TensorView<T, 2>(gates));
+  }
+
+  MultiHeadAttention<T>& layer_;
+  Tensor<T, 2> gates_;
+};
+
+}  // namespace detail
+
+// By trial: what metric() loses without each head, metric whole - metric without it. metric() is a
+// number, higher is better, of a model that holds `layer`: it is called num_heads + 1 times, first
+// with the layer as it is, then with one gate at 0 more. The gates are put back, also if it throws.
+template <Scalar T, class Metric>
+[[nodiscard]] std::vector<double> importance_by_trial(MultiHeadAttention<T>& layer,
+                                                      const Metric& metric) {
+  const auto whole = static_cast<double>(metric());
+  detail::KeepGates<T> gates(layer);
+  std::vector<double> importance(static_cast<std::size_t>(layer.num_heads()));
+  for (std::size_t h = 0; h < importance.size(); ++h) {
+    gates.close(static_cast<Index>(h));
+    importance[h] = whole - static_cast<double>(metric());
+  }
+  return importance;
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI

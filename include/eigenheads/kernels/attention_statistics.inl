@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+// What the weights of attention are like, row by row, when their scores are computed again: of a
+// row with the log-sum-exp lse,
+//   P = exp(S - lse),   ln P = S - lse
+// No weight is kept, and no value is read. A block's sums are made in the lanes of a softmax's, and
+// added from left to right in double: a row's bits depend on nothing but what it sees (contract
+// C3).
+
+// A row between two blocks of keys.
+template <class T>
+struct RowSums {
+  double sum = 0, squares = 0, logarithms = 0;  // of p, p^2 and p ln p
+  T maximum = 0;                                // of the scores
+  Index keys = 0;
+  Index offset = 0;  // of that maximum from `beside`, where it is -1, 0 or 1; else any other
+};
+
+template <class T>
+[[nodiscard]] double fold(const Register<T>* lanes) {
+  constexpr Index S = Register<T>::width;
+  T folded[sum_lanes];
+#pragma GCC unroll 16
+  for (Index i = 0; i < sum_lanes / S; ++i) store(folded + i * S, lanes[i]);
+  for (Index half = sum_lanes / 2; half > 0; half /= 2)
+    for (Index i = 0; i < half; ++i) folded[i] += folded[i + half];
+  return static_cast<double>(folded[0]);
+}
+
+// The keys of a row that are left in [seen.begin, seen.end), where the hidden ones have -inf.
+template <class T>
+[[nodiscard]] Index count_keys(const T* scores, const SeenKeys& seen) {
+  if (all_finite(scores + seen.begin, seen.end - seen.begin)) return seen.end - seen.begin;
+  Index count = 0;
+  for (Index k = seen.begin; k < seen.end; ++k)
+    count += detail::is_negative_infinity(scores[k]) ? 0 : 1;
+  return count;
+}
+
+// One row of scores of one block; `beside` is the key that stands beside its query.
+template <class T>
+void add_scores(T* scores, const SeenKeys& seen, T lse, Index beside, RowSums<T>& row) {
+  constexpr Index S = Register<T>::width, N = sum_lanes / S;
+  const Index first = seen.begin / sum_lanes * sum_lanes;
+  const Index last = (seen.end + sum_lanes - 1) / sum_lanes * sum_lanes;
+  hide(scores, seen, -std::numeric_limits<T>::infinity());
+  const Index keys = count_keys(scores, seen);
+  if (keys == 0) return;
+
+  const Register<T> of_row = broadcast(lse), lowest = broadcast(std::numeric_limits<T>::lowest());
+  Register<T> maximum[N], sum[N], squares[N], logarithms[N];
+#pragma GCC unroll 16
+  for (Index i = 0; i < N; ++i) {
+    maximum[i] = lowest;
+    sum[i] = squares[i] = logarithms[i] = broadcast(T(0));
+  }
+  for (Index k = first; k < last; k += sum_lanes)
+#pragma GCC unroll 16
+    for (Index i = 0; i < N; ++i) {
+      const Register<T> s = load(scores + k + i * S);
+      const Register<T> log_p = max(sub(s, of_row), lowest);  // finite: 0 ln 0 is 0
+      const Register<T> p = exp_register(log_p);
+      maximum[i] = max(s, maximum[i]);
+      sum[i] = add(sum[i], p);
+      squares[i] = fma(p, p, squares[i]);
+      logarithms[i] = fma(p, log_p, logarithms[i]);
+    }
+  row.sum += fold(sum);
+  row.squares += fold(squares);
+  row.logarithms += fold(logarithms);
+
+  T folded[sum_lanes];
+  for (Index i = 0; i < N; ++i) store(folded + i * S, maximum[i]);
+  const T top = *std::max_element(folded, folded + sum_lanes);
+  if (row.keys == 0 || top > row.maximum) {
+    row.maximum = top;
+    row.offset = std::numeric_limits<Index>::max();
+    // A row is searched only if its maximum may be where it counts.
+    for (Index k = (std::max)(seen.begin, beside - 1); k < (std::min)(seen.end, beside + 2); ++k)
+      if (scores[k] == top) {
+        row.offset = std::find(scores + seen.begin, scores + k, top) - scores - beside;
+        break;
+      }
+  }
+  row.keys += keys;
+}
+
+template <class T>
+void add_block(const AttentionStatisticsCall<T>& call, const RowsOf& which, const RowBlock<T>& rows,
+               const KeyBlock<T>& block, RowSums<T>* sums) {
+  const AttentionCall<T>& attention = call.attention;
+  std::array<Tile, query_block> storage;
+  std::size_t tile_count = 0;
+  for_each_tile(rows.count, [&](Index first, Index count) {
+    const KeyRange seen = seen_by(rows, first, count, block.begin, block.end);
+    if (seen.begin < seen.end)
+      storage[tile_count++] = {first, count, {seen.begin - block.begin, seen.end - block.begin}};
+  });
+  multiply_keys(rows, block, attention.shape.D, {storage.data(), tile_count});
+  for (Index i = 0; i < rows.count; ++i) {
+    const KeyRange range = within(rows.ranges[i], block.begin, 0, block.end - block.begin);
+    if (range.begin == range.end) continue;
+    const Index h = which.head(attention, i), q = which.query(attention.shape, i);
+    add_scores(rows.scores + i * key_block<T>, see_keys(attention, which, rows, block, i, range),
+               call.lse[attention.row(which.b, h, q)], attention.mask->aligned(q) - block.begin,
+               sums[i]);
+  }
+}
+
+// What is known of a row whose scores are NaN, and of one that sees no key.
+[[nodiscard]] inline RowStatistics all_of(double value, double rows) {
+  return {rows, value, value, value, value, value, value, value, value};
+}
+
+template <class T>
+[[nodiscard]] RowStatistics end_row(const RowSums<T>& row, T lse) {
+  const double n = static_cast<double>(row.keys);
+  const auto is_at = [&](Index offset) { return row.offset == offset ? 1.0 : 0.0; };
+  return {1, row.sum, std::sqrt(row.squares), (std::clamp)(-row.logarithms, 0.0, natural_log(n)),
+          // sum (p - 1/n)^2, with the sum of p as it was rounded
+          (std::max)(row.squares - (2 * row.sum - 1) / n, 0.0) / n,
+          static_cast<double>(exp_difference(row.maximum, lse)), is_at(-1), is_at(1), is_at(0)};
+}
+
+// A task, as one of attention: some rows of one sequence and key/value head, over all keys.
+template <class T>
+void measure_rows(const AttentionStatisticsCall<T>& call, const RowsOf& which, RowBlock<T>& rows) {
+  const AttentionCall<T>& attention = call.attention;
+  const auto row_of = [&](Index i) {
+    return attention.row(which.b, which.head(attention, i), which.query(attention.shape, i));
+  };
+  begin_rows(attention, which, rows);
+  for (Index i = 0; i < rows.count; ++i)
+    if (const T lse = call.lse[row_of(i)]; detail::is_negative_infinity(lse) || detail::is_nan(lse))
+      rows.ranges[i] = {};
+  RowSums<T> sums[query_block];
+  const KeyRange seen = seen_by(rows, 0, rows.count, 0, attention.shape.K);
+  for (Index first = seen.begin / key_block<T> * key_block<T>; first < seen.end;
+       first += key_block<T>)
+    add_block(call, which, rows,
+              find_keys(attention, which, rows, PackedHead<T>{}, first,
+                        (std::min)(first + key_block<T>, seen.end), false),
+              sums);
+  for (Index i = 0; i < rows.count; ++i) {
+    const T lse = call.lse[row_of(i)];
+    call.rows[row_of(i)] = detail::is_negative_infinity(lse) ? all_of(0, 0)
+                           : detail::is_nan(lse)
+                               ? all_of(std::numeric_limits<double>::quiet_NaN(), 1)
+                               : end_row(sums[i], lse);
+  }
+}

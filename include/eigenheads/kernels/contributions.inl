@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// What one head adds to the output, c = gate W_o,h o: its norms, mean and spread over rows. Rows
+// are taken query_block at a time, from the first of a sequence on: all of their c in scratch
+// memory, their mean, then the squared distances from it. Blocks are merged by
+//   mean' = mean + d n_b / n',   squares' = squares + squares_b + |d|^2 n n_b / n',   d = mean_b -
+//   mean
+// Chan, Golub, LeVeque, "Algorithms for Computing the Sample Variance", 1983: nothing cancels where
+// the spread is small beside the mean.
+
+template <class T>
+struct ContributionScratch {
+  Index padded_E;
+  T *rows, *mean;     // [query_block, padded_E], [padded_E]
+  double* wide_mean;  // [E]
+};
+
+template <class T>
+Index lay_out(ContributionScratch<T>& s, Index E, T* memory) {
+  s.padded_E = padded_columns<T>(E);
+  Index used = 0;
+  const auto take = [&](Index count) {
+    T* part = memory == nullptr ? nullptr : memory + used;
+    used += (count + 15) / 16 * 16;
+    return part;
+  };
+  s.rows = take(query_block * s.padded_E);
+  s.mean = take(s.padded_E);
+  s.wide_mean = reinterpret_cast<double*>(take(E * static_cast<Index>(sizeof(double) / sizeof(T))));
+  return used;
+}
+
+// y += factor x
+template <class T>
+void add_scaled(const T* x, Index count, T factor, T* y) {
+  constexpr Index S = Register<T>::width;
+  const Register<T> factors = broadcast(factor);
+  Index i = 0;
+  for (; i + S <= count; i += S) store(y + i, fma(factors, load(x + i), load(y + i)));
+  for (; i < count; ++i) y[i] = std::fma(factor, x[i], y[i]);
+}
+
+// `from` is used up.
+inline void add_contributions(const Contributions& from, Index E, Contributions& to) {
+  if (from.rows == 0) return;
+  const double rows = to.rows + from.rows, share = from.rows / rows;
+  add_scaled(to.mean, E, -1.0, from.mean);
+  to.squares = std::fma(dot(from.mean, from.mean, E), to.rows * share, to.squares + from.squares);
+  add_scaled(from.mean, E, share, to.mean);
+  to.norms += from.norms;
+  to.rows = rows;
+}
+
+// Rows [first, first + count) of sequence b and head h, before the gate.
+template <class T>
+[[nodiscard]] Contributions contributions_of(const ContributionCall<T>& call, Index b, Index h,
+                                             Index first, Index count,
+                                             const ContributionScratch<T>& s) {
+  constexpr Index W = panel_width<T>;
+  const Index E = call.E, V = call.shape.V, depth = call.shape.H * V;
+  const T* outputs = call.heads + (b * call.shape.Q + first) * depth + h * V;
+  for (Index e = 0; e < s.padded_E; e += W)
+    for_each_tile(count, [&](Index row, Index rows) {
+      tile_products<T>[static_cast<std::size_t>(rows - 1)](
+          outputs + row * depth, depth, call.panels + e * depth + h * V * W, W, V,
+          s.rows + row * s.padded_E + e, s.padded_E, false, 0);
+    });
+  Contributions result{static_cast<double>(count), 0, 0, s.wide_mean};
+  std::fill_n(s.mean, s.padded_E, T(0));
+  for (Index row = 0; row < count; ++row) {
+    const T* c = s.rows + row * s.padded_E;
+    result.norms += std::sqrt(static_cast<double>(dot(c, c, E)));
+    add_scaled(c, s.padded_E, T(1), s.mean);
+  }
+  scale_row(s.mean, s.padded_E, T(1) / static_cast<T>(count), s.mean);
+  for (Index row = 0; row < count; ++row) {
+    T* c = s.rows + row * s.padded_E;
+    add_scaled(s.mean, s.padded_E, T(-1), c);
+    result.squares += static_cast<double>(dot(c, c, E));
+  }
+  for (Index e = 0; e < E; ++e) result.mean[e] = static_cast<double>(s.mean[e]);
+  return result;
+}
+
+// A task: all queries of sequence b that are not padding. `to` begins with zeros.
+template <class T>
+void contribute(const ContributionCall<T>& call, Index b, Index h, const ContributionScratch<T>& s,
+                Contributions& to) {
+  const Index queries = call.mask->query_count(b);
+  const auto gate = static_cast<double>(call.gates.at(b, h));
+  if (gate == 0) {  // not even NaN comes through
+    to.rows = static_cast<double>(queries);
+    return;
+  }
+  for (Index first = 0; first < queries; first += query_block)
+    add_contributions(
+        contributions_of(call, b, h, first, (std::min)(query_block, queries - first), s), call.E,
+        to);
+  if (gate == 1) return;
+  to.norms *= std::abs(gate);
+  to.squares *= gate * gate;
+  scale_row(to.mean, call.E, gate, to.mean);
+}
