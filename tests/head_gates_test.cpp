@@ -236,6 +236,31 @@ TYPED_TEST(HeadGates, OneQueryOfManyKeys) {
   EXPECT_TRUE(same_bits(gated(x, m, m, Mask{}, one), gated(x, m, m, Mask{}, four)));
 }
 
+TYPED_TEST(HeadGates, CanBeTakenOutAndPutBack) {
+  using T = TypeParam;
+  const Tensor<T, 2> none = this->layer_.gates();
+  this->layer_.set_gates({0, 1, 0, 1, 0, 1});
+  this->layer_.set_gates(none);
+  EXPECT_EQ(this->layer_.gates().size(), 0);
+  // Of its own tensor, a part.
+  const auto gates = random_tensor<T>(71, B, H);
+  this->layer_.set_gates(gates);
+  this->layer_.set_gates(support::row(this->layer_.gates(), 2));
+  EXPECT_TRUE(same_bits(support::row(this->layer_.gates(), 0), support::row(gates, 2)));
+}
+
+TYPED_TEST(HeadGates, ASequenceWithoutHeadsHasTheBiasOfTheOutput) {
+  using T = TypeParam;
+  auto gates = support::constant_tensor(T(1), B, H);
+  for (Index h = 0; h < H; ++h) gates(1, h) = 0;
+  this->layer_.set_gates(gates);
+  auto x = this->x_, m = this->m_;  // of which nothing is read there
+  for (Index e = 0; e < E; ++e) x(1, 2, e) = m(1, 3, e) = kNan<T>;
+  const auto y = this->layer_(x, m, m);
+  for (Index q = 0; q < Q; ++q)
+    EXPECT_TRUE(same_bits(support::row(y, 1, q), this->layer_.W_o.bias()));
+}
+
 TYPED_TEST(HeadGates, SayWhatIsWrong) {
   using T = TypeParam;
   auto& layer = this->layer_;
@@ -249,12 +274,12 @@ TYPED_TEST(HeadGates, SayWhatIsWrong) {
               layer.set_gates({1, 1, kNan<T>, 1, 1, 1});
             }),
             "eigenheads: gates: that of sequence 0, head 2 is nan; expected a finite number");
-  EXPECT_EQ(refusal([&] { layer.set_gates(Tensor<T, 2>(0, H)); }),
-            "eigenheads: gates has no sequences; expected 1 or more");
   layer.set_gates(support::constant_tensor(T(1), 2, H));
   EXPECT_EQ(refusal([&] { return layer(this->x_, this->m_, this->m_); }),
             "eigenheads: gates has shape [2, 6]; expected [B, H] = [3, 6], or one row for all "
             "sequences");
+  EXPECT_EQ(refusal([&] { return eh::explain<T>(this->layer_, this->x_, this->m_); }),
+            "eigenheads: gates has shape [2, 6]; expected [B, H] = [3, 6]");
 }
 
 }  // namespace

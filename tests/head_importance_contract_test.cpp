@@ -264,12 +264,14 @@ TEST(ImportanceCalls, RefusesWhatDoesNotFit) {
   EXPECT_EQ(refused(argument, more, saved),
             "eigenheads: HeadImportance: the layer has [num_heads, num_hiddens] = [3, 10]; "
             "expected [2, 10]");
-  EXPECT_EQ(refused(logic, layer, saved),
-            "eigenheads: HeadImportance: the activations are those of a layer of other sizes");
+  EXPECT_EQ(
+      refused(logic, layer, saved),
+      "eigenheads: HeadImportance: the activations are those of a layer of other sizes or heads");
   forward(layer, 2, 3);
   for (const Layer* other : {&wider, &fewer})
-    EXPECT_EQ(refused(logic, *other, saved),
-              "eigenheads: HeadImportance: the activations are those of a layer of other sizes");
+    EXPECT_EQ(
+        refused(logic, *other, saved),
+        "eigenheads: HeadImportance: the activations are those of a layer of other sizes or heads");
 
   Layer::Gradients gradients;
   const auto gates_refused = [&](Index B, Index H) {

@@ -115,7 +115,8 @@ void expect_definitions(const eh::MultiHeadAttention<T>& layer,
           if (!batch.pairs.query_lens.empty() &&
               i >= batch.pairs.query_lens[static_cast<std::size_t>(b)])
             continue;
-          const W gate = layer.gate(b, h);
+          const auto& gates = layer.gates();
+          const W gate = gates.size() == 0 ? T(1) : gates(gates.dimension(0) > 1 ? b : 0, h);
           std::vector<W> c(static_cast<std::size_t>(E));
           W square = 0, off_square = 0;
           for (Index e = 0; e < E; ++e) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <eigenheads/eigenheads.hpp>
+#include <eigenheads/train/optim.hpp>
 
 #include "support.hpp"
 
@@ -288,7 +289,7 @@ TYPED_TEST(PruneHeads, KeepsTheGatesOfTheOthers) {
   auto layer = make_layer<T>({"", 4, 4, 6, {}});
   layer.set_gates({T(0.5), 1, T(-2), T(0.25)});
   const auto pruned = eh::prune_heads(layer, {1});
-  EXPECT_EQ(pruned.gate(0, 1), T(-2));
+  EXPECT_EQ(pruned.gates()(0, 1), T(-2));
   layer.set_gates({T(0.5), 0, T(-2), T(0.25)});
   EXPECT_TRUE(same_bits(pruned(this->queries, this->keys, this->values),
                         layer(this->queries, this->keys, this->values)));
@@ -309,8 +310,8 @@ TEST(PruneHeadsDoor, SaysWhatIsWrong) {
             std::string::npos);
 }
 
-TEST(PruneHeadsDoor, OldActivationsAndGradientsDoNotFit) {
-  const Case c{"", 4, 4, 6, {}};
+TEST(PruneHeadsDoor, ActivationsOfOtherHeadsDoNotFit) {
+  const Case c{"", 8, 8, 6, {}};
   const auto layer = make_layer<float>(c);
   const auto x = random_tensor<float>(1, B, Q, E);
   const auto keys = random_tensor<float>(2, B, K, 20), values = random_tensor<float>(3, B, K, 17);
@@ -318,8 +319,44 @@ TEST(PruneHeadsDoor, OldActivationsAndGradientsDoNotFit) {
   (void)layer.forward(x, keys, values, Mask{}, saved);
   EXPECT_NE(refusal<std::logic_error>([&] {
               return eh::prune_heads(layer, {0}).backward(x, saved);
-            }).find("of other sizes"),
+            }).find("of other sizes or heads"),
             std::string::npos);
+  // As many heads, but others.
+  const auto some = eh::prune_heads(layer, {0, 2, 4, 7}),
+             others = eh::prune_heads(layer, {1, 3, 4, 6});
+  (void)some.forward(x, keys, values, Mask{}, saved);
+  auto gradients = some.backward(x, saved);
+  const auto before = gradients.W_o.weight;
+  EXPECT_NE(refusal<std::logic_error>([&] {
+              others.backward_into(gradients, x, saved, true);
+            }).find("of other sizes or heads"),
+            std::string::npos);
+  EXPECT_TRUE(same_bits(gradients.W_o.weight, before));
+}
+
+// An optimizer, and a file that was read, meet the same parameters as in any other layer.
+TEST(PruneHeadsDoor, ALayerWithoutHeadsStillLearnsItsBias) {
+  auto none = eh::prune_heads(make_layer<float>({"", 4, 2, 6, {}}), {0, 1, 2, 3});
+  const auto x = random_tensor<float>(1, B, Q, E);
+  const auto keys = random_tensor<float>(2, B, K, 20), values = random_tensor<float>(3, B, K, 17);
+  MultiHeadAttention<float>::Activations saved;
+  (void)none.forward(x, keys, values, Mask{}, saved);
+  const auto before = none.W_o.bias();
+  eh::Adam<float> adam({.learning_rate = 0.01});
+  adam.step(none, none.backward(x, saved));
+  EXPECT_FALSE(same_bits(none.W_o.bias(), before));
+  none.W_o.set_weight(none.W_o.weight());
+  none.W_q.set_weight(none.W_q.weight());
+  EXPECT_EQ(none.W_o.in_features(), 0);
+}
+
+TEST(PruneHeadsDoor, PartsOfAProjectionAreThere) {
+  const auto layer = make_layer<float>({"", 4, 2, 6, {}});
+  const Heads outputs{0, 24}, inputs{0};
+  EXPECT_EQ(refusal([&] { return layer.W_q.part(outputs, inputs); }),
+            "eigenheads: Linear: there is no output 24; it has 24, counted from 0");
+  EXPECT_EQ(refusal([&] { return layer.W_q.part(inputs, outputs); }),
+            "eigenheads: Linear: there is no input 24; it has 24, counted from 0");
 }
 
 TEST(PruneHeadsPrint, SaysWhichHeadsAreLeft) {

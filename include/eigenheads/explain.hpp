@@ -27,13 +27,19 @@ struct Explanation {
   Index scratch_bytes = 0;  // that the context holds afterwards, without the panels
 };
 
-// queries: [B, Q, query_size], keys: [B, K, key_size], of a call that the layer would take. O(B Q).
+// queries: [B, Q, query_size], keys: [B, K, key_size], of a call that the layer would take. O(B H
+// Q), times K with `allowed`.
 template <Scalar T>
 [[nodiscard]] Explanation explain(const MultiHeadAttention<T>& layer, TensorView<T, 3> queries,
                                   TensorView<T, 3> keys, const Mask& mask = {},
                                   const Context& context = default_context()) {
   const Index B = queries.dimension(0), Q = queries.dimension(1), K = keys.dimension(1);
   const Index H = layer.num_heads(), G = layer.num_kv_heads(), D = layer.head_size();
+  const Tensor<T, 2>& gates = layer.gates();
+  if (gates.dimension(0) > 1) require_shape("gates", TensorView<T, 2>(gates), "[B, H]", {B, H});
+  const auto is_open = [&gates](Index b, Index h) {
+    return gates.size() == 0 || gates(gates.dimension(0) > 1 ? b : 0, h) != 0;
+  };
   const BoundMask bound(mask, B, Q, K, layer.num_heads_made());
   Explanation told;
   told.instruction_set = instruction_set();
@@ -45,7 +51,7 @@ template <Scalar T>
     const auto [begin, end] = bound.seen_keys(b);
     told.projected_keys += end - begin;
     for (Index h = 0; h < H; ++h) {
-      if (layer.gate(b, h) == 0) continue;
+      if (!is_open(b, h)) continue;
       ++open[static_cast<std::size_t>(h)];
       open_queries += bound.query_count(b);
       const Index number = layer.head_indices()[static_cast<std::size_t>(h)];

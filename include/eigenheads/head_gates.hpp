@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <iterator>
+#include <utility>
 #include <vector>
 
 #include <eigenheads/dropout.hpp>            // number_text
@@ -21,17 +22,21 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail {
 template <Scalar T>
 class HeadGates {
  public:
-  // values: [1, H] for all sequences, or [B, H]. Throws std::invalid_argument for another number of
-  // heads, or a gate that is not finite.
+  // values: [1, H] for all sequences, or [B, H]; without any row, none are set. Throws
+  // std::invalid_argument for another number of heads, or a gate that is not finite.
   void set(TensorView<T, 2> values, Index num_heads) {
+    if (values.dimension(0) == 0) {
+      *this = {};
+      return;
+    }
     require_shape("gates", values, "[B, H]", {any, num_heads});
-    if (values.dimension(0) == 0) refuse({"gates has no sequences; expected 1 or more"});
     for (Index i = 0; i < values.size(); ++i)
       if (!is_finite(values.data()[i]))
         refuse({"gates: that of sequence ", i / num_heads, ", head ", i % num_heads, " is ",
                 number_text(static_cast<double>(values.data()[i])), "; expected a finite number"});
-    values_.resize(values.dimension(0), num_heads);
-    std::copy_n(values.data(), values.size(), values_.data());
+    Tensor<T, 2> kept(values.dimension(0), num_heads);  // not in place: they may be these
+    std::copy_n(values.data(), values.size(), kept.data());
+    values_ = std::move(kept);
     closes_any_ = std::count(values_.data(), values_.data() + values_.size(), T(0)) > 0;
     are_one_ = std::count(values_.data(), values_.data() + values_.size(), T(1)) == values_.size();
   }
@@ -48,7 +53,7 @@ class HeadGates {
     return kept;
   }
 
-  [[nodiscard]] const Tensor<T, 2>& values() const { return values_; }  // [0 | 1 | B, H]
+  [[nodiscard]] const Tensor<T, 2>& values() const { return values_; }  // [1 | B, H], or empty
   [[nodiscard]] bool closes_any() const { return closes_any_; }
   [[nodiscard]] bool are_one() const { return are_one_; }
 
@@ -66,14 +71,13 @@ class HeadGates {
               "; expected [B, H] = ", std::array{B, H}, ", or one row for all sequences"});
   }
 
-  // x: [B, Q, H * V], every head times its gate.
-  void multiply(const T* x, Index B, Index Q, Index H, Index V, T* to) const {
-    for (Index b = 0; b < B; ++b)
-      for (Index q = 0; q < Q; ++q)
-        for (Index h = 0; h < H; ++h, x += V, to += V) {
-          const T gate = at(b, h);
-          for (Index v = 0; v < V; ++v) to[v] = gate == 0 ? T(0) : gate * x[v];
-        }
+  // x: [Q, H * V], every head times its gate in sequence b.
+  void multiply(const T* x, Index b, Index Q, Index H, Index V, T* to) const {
+    for (Index q = 0; q < Q; ++q)
+      for (Index h = 0; h < H; ++h, x += V, to += V) {
+        const T gate = at(b, h);
+        for (Index v = 0; v < V; ++v) to[v] = gate == 0 ? T(0) : gate * x[v];
+      }
   }
 
  private:

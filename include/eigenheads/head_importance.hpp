@@ -115,10 +115,10 @@ class HeadImportance {
       detail::refuse({"HeadImportance: the layer has [num_heads, num_hiddens] = ",
                       std::array{layer.num_heads(), layer.num_hiddens()}, "; expected ",
                       std::array{num_heads(), num_hiddens_}});
-    if (H != num_heads() || G != layer.num_kv_heads() || D != layer.head_size() ||
+    if (saved.head_set_ != layer.heads_ || D != layer.head_size() ||
         H * V != layer.W_o.in_features() || num_hiddens_ != layer.W_o.out_features())
       detail::refuse<std::logic_error>(
-          {"HeadImportance: the activations are those of a layer of other sizes"});
+          {"HeadImportance: the activations are those of a layer of other sizes or heads"});
     if (B == 0 || Q == 0)
       detail::refuse({"HeadImportance: the activations are of [B, Q] = ", std::array{B, Q},
                       "; expected at least one sequence and one query"});
@@ -205,7 +205,7 @@ class KeepGates {
   explicit KeepGates(MultiHeadAttention<T>& layer) : layer_(layer), gates_(layer.gates()) {}
   KeepGates(const KeepGates&) = delete;
   KeepGates& operator=(const KeepGates&) = delete;
-  ~KeepGates() { set(gates_); }
+  ~KeepGates() { layer_.set_gates(gates_); }
 
   // The gates with a 0 for head h.
   void close(Index h) {
@@ -216,19 +216,10 @@ class KeepGates {
       std::fill_n(gates.data(), H, T(1));
     }
     for (Index b = 0; b < gates.dimension(0); ++b) gates(b, h) = T(0);
-    set(gates);
+    layer_.set_gates(gates);
   }
 
  private:
-  void set(const Tensor<T, 2>& gates) {
-    if (gates.dimension(0) == 0)
-      layer_.clear_gates();
-    else if (gates.dimension(0) == 1)
-      layer_.set_gates(TensorView<T, 1>(gates.data(), {gates.dimension(1)}));
-    else
-      layer_.set_gates(TensorView<T, 2>(gates));
-  }
-
   MultiHeadAttention<T>& layer_;
   Tensor<T, 2> gates_;
 };

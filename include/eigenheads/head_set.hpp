@@ -20,6 +20,8 @@ class HeadSet {
     }
   }
 
+  friend bool operator==(const HeadSet&, const HeadSet&) = default;
+
   [[nodiscard]] Index made() const { return made_; }  // with how many
   [[nodiscard]] Index count() const { return static_cast<Index>(numbers_.size()); }
   [[nodiscard]] Index kv_count() const { return kv_count_; }

@@ -110,7 +110,8 @@ class Linear {
   void set_weight(TensorView<T, 2> weight) {
     require_shape("weight", weight, "[out_features, in_features]",
                   {out_features_, is_lazy() ? any : in_features()});
-    if (weight.dimension(1) == 0) detail::refuse({"weight: in_features is 0; expected 1 or more"});
+    if (is_lazy() && weight.dimension(1) == 0)
+      detail::refuse({"weight: in_features is 0; expected 1 or more"});
     store(weight);
   }
 
@@ -129,9 +130,18 @@ class Linear {
   [[nodiscard]] const T* panels() const { return panels_.data(); }
 
   // The projection to these outputs from these inputs alone: those rows and columns of W, in this
-  // order. No outputs, or no inputs, are possible. Throws std::logic_error while lazy.
+  // order. There may be none of either. Throws std::logic_error while lazy, std::invalid_argument
+  // for one that is not there.
   [[nodiscard]] Linear part(std::span<const Index> outputs, std::span<const Index> inputs) const {
     const Tensor<T, 2> whole = weight();
+    const auto require = [](const char* name, std::span<const Index> features, Index count) {
+      for (const Index i : features)
+        if (i < 0 || i >= count)
+          detail::refuse(
+              {"Linear: there is no ", name, " ", i, "; it has ", count, ", counted from 0"});
+    };
+    require("output", outputs, out_features_);
+    require("input", inputs, in_features_);
     Tensor<T, 2> kept(std::ssize(outputs), std::ssize(inputs));
     for (Index o = 0; o < kept.dimension(0); ++o)
       for (Index i = 0; i < kept.dimension(1); ++i)
@@ -251,7 +261,7 @@ class Linear {
     visit(Parameter<Element>(std::string(prefix) + "weight", self.panels_.data(),
                              self.out_features_, self.in_features_,
                              detail::projection_kernels<T>().panel_width));
-    if (self.has_bias_) visit(Parameter<Element>(std::string(prefix) + "bias", self.bias_));
+    if (self.bias_.size() > 0) visit(Parameter<Element>(std::string(prefix) + "bias", self.bias_));
   }
 
   void store(TensorView<T, 2> weight) {

@@ -2,6 +2,7 @@
 #pragma once
 // Multi-head attention: h heads attend side by side, each to its own projection of the inputs.
 //   head_i = attention(W_q,i queries, W_k,i keys, W_v,i values),   y = W_o [head_1; ...; head_h]
+// A head may have a gate, 1 unless it is set, by which it is multiplied before W_o.
 // Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2; Dive into Deep Learning,
 // section 11.5.
 #include <algorithm>
@@ -56,9 +57,11 @@ class MultiHeadAttention {
   [[nodiscard]] Index num_heads_made() const { return heads_.made(); }
 
   // Gates multiply the heads' outputs before W_o: [H], for all sequences, or [B, H], of the
-  // sequences of calls to come. 1 unless set. A gate of 0 leaves a head out, to the bit as if it
-  // were pruned; inference then spends no work on it. Throws std::invalid_argument for another
-  // shape, or a gate that is not finite.
+  // sequences of calls to come; a tensor without rows clears them. A gate of 0 leaves a head out,
+  // to the bit as if it were pruned, and inference spends no work on it (its projections are left
+  // out if it is closed in all sequences, or all heads are in that sequence). Training and
+  // with_weights compute it all the same. Throws std::invalid_argument for another shape, or a gate
+  // that is not finite.
   template <detail::TensorLike Gates>
   requires(rank_of<Gates> == 1 || rank_of<Gates> == 2) void set_gates(const Gates& gates) {
     const TensorView<T, rank_of<Gates>> view(gates);
@@ -73,8 +76,8 @@ class MultiHeadAttention {
     set_gates(TensorView<T, 1>(gates.data(), {std::ssize(gates)}));
   }
   void clear_gates() { gates_ = {}; }
-  [[nodiscard]] const Tensor<T, 2>& gates() const { return gates_.values(); }  // [0 | 1 | B, H]
-  [[nodiscard]] T gate(Index b, Index h) const { return gates_.at(b, h); }
+  // [1, H], for all sequences, or [B, H]; empty where none are set.
+  [[nodiscard]] const Tensor<T, 2>& gates() const { return gates_.values(); }
 
   // Gives a lazy layer its input sizes, all or none. Throws std::invalid_argument if one of them
   // cannot be, or is known to be another.
@@ -292,6 +295,14 @@ class MultiHeadAttention {
       detail::refuse(
           {"MultiHeadAttention: ", name, ".", size, " is ", got, "; expected ", expected});
   }
+  void require_projections() const {
+    const Index heads = num_heads() * head_size(), kv_heads = num_kv_heads() * head_size();
+    require_projection("W_q", "out_features", W_q.out_features(), heads);
+    require_projection("W_k", "out_features", W_k.out_features(), kv_heads);
+    require_projection("W_v", "out_features", W_v.out_features(), kv_heads);
+    require_projection("W_o", "in_features", W_o.in_features(), heads);
+    require_projection("W_o", "out_features", W_o.out_features(), num_hiddens());
+  }
   [[nodiscard]] bool is_lazy() const { return W_q.is_lazy() || W_k.is_lazy() || W_v.is_lazy(); }
   void require_initialized() const {
     for (const auto& [name, linear] :
@@ -340,11 +351,7 @@ class MultiHeadAttention {
   [[nodiscard]] Call checked(TensorView<T, 3> queries, TensorView<T, 3> keys,
                              TensorView<T, 3> values, const Mask& mask) const {
     const Index H = num_heads(), G = num_kv_heads(), D = head_size();
-    require_projection("W_q", "out_features", W_q.out_features(), H * D);
-    require_projection("W_k", "out_features", W_k.out_features(), G * D);
-    require_projection("W_v", "out_features", W_v.out_features(), G * D);
-    require_projection("W_o", "in_features", W_o.in_features(), H * D);
-    require_projection("W_o", "out_features", W_o.out_features(), num_hiddens());
+    require_projections();
     const auto size_of = [](const Linear<T>& linear) {
       return linear.is_lazy() ? any : linear.in_features();
     };

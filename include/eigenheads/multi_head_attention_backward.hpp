@@ -2,7 +2,7 @@
 #pragma once
 // Training of a MultiHeadAttention: a forward pass that keeps what it computes, and the backward
 // pass, which undoes its steps from the last to the first. Included by multi_head_attention.hpp.
-//   q = W_q queries, k = W_k keys, v = W_v values,   heads = attention(q, k, v),   W_o heads
+//   q = W_q queries, k = W_k keys, v = W_v values,   heads = attention(q, k, v),   W_o (g heads)
 #include <algorithm>
 #include <array>
 #include <stdexcept>
@@ -30,7 +30,7 @@ class MultiHeadAttention<T>::Activations {
   [[nodiscard]] const T* values() const { return has_values_ ? values_.data() : keys(); }
 
   void keep(const Call& call, const Mask& mask, const DropoutMask<T>& dropout,
-            const detail::HeadGates<T>& gates) {
+            const detail::HeadSet& heads, const detail::HeadGates<T>& gates) {
     const auto [B, H, G, Q, K, D, V] = shape_ = call.shape;
     const auto differ = [](const auto& x, const auto& y) {
       return x.data() != y.data() || x.dimensions() != y.dimensions();
@@ -48,6 +48,7 @@ class MultiHeadAttention<T>::Activations {
     lse_.resize(B, H, Q);
     mask_ = mask;
     dropout_ = dropout;
+    head_set_ = heads;
     gates_ = gates;
     bias_shape_ = {};
   }
@@ -68,6 +69,7 @@ class MultiHeadAttention<T>::Activations {
   Tensor<T, 3> heads_, lse_;
   Mask mask_;
   DropoutMask<T> dropout_;
+  detail::HeadSet head_set_{0, 1};
   detail::HeadGates<T> gates_;
   detail::ScoreColumn<T> score_;
   detail::ScoreRow<T> score_row_;
@@ -104,7 +106,7 @@ Tensor<T, 3> MultiHeadAttention<T>::train(TensorView<T, 3> queries, TensorView<T
   require_initialized();
   const Call call = checked(queries, keys, values, mask, score);
   auto output = call.make_output();
-  saved.keep(call, mask, dropout, gates_);
+  saved.keep(call, mask, dropout, heads_, gates_);
   saved.score_ = detail::score_column<T>(score);
   saved.score_row_ = call.score;
   if (const auto* bias = detail::last_bias<T>(score); bias != nullptr) {
@@ -192,12 +194,13 @@ void MultiHeadAttention<T>::backward_into(Gradients& gradients, TensorView<T, 3>
     detail::refuse<std::logic_error>(
         {"MultiHeadAttention: backward needs the activations of a forward call"});
   const auto [B, H, G, Q, K, D, V] = saved.shape_;
-  if (H != num_heads() || G != num_kv_heads() || D != head_size() ||
-      W_q.in_features() != saved.sizes_[0] || W_k.in_features() != saved.sizes_[1] ||
-      W_v.in_features() != saved.sizes_[2])
+  if (saved.head_set_ != heads_ || D != head_size() || W_q.in_features() != saved.sizes_[0] ||
+      W_k.in_features() != saved.sizes_[1] || W_v.in_features() != saved.sizes_[2])
     detail::refuse<std::logic_error>(
-        {"MultiHeadAttention: the activations are those of a layer of other sizes"});
+        {"MultiHeadAttention: the activations are those of a layer of other sizes or heads"});
+  require_projections();
   require_shape("grad_output", grad_output, "[B, Q, num_hiddens]", {B, Q, num_hiddens()});
+  const BoundMask mask(saved.mask_, B, Q, K, num_heads_made());
   prepare(gradients, saved, accumulate);
 
   T* grad_heads =
@@ -211,7 +214,6 @@ void MultiHeadAttention<T>::backward_into(Gradients& gradients, TensorView<T, 3>
   // heads = attention(q, k, v)
   auto score = saved.score_;
   if (gradients.score_bias.size() > 0) score.grad_bias = gradients.score_bias.data();
-  const BoundMask mask(saved.mask_, B, Q, K, num_heads_made());
   // All heads: the gradient of a gate needs its head's output, whatever the gate is.
   const auto heads = wanted_heads(B, saved.gates_, false, context).heads;
   const T* lse = saved.lse_.data();

@@ -15,40 +15,45 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
+namespace detail {
+// [0, count), or nothing.
+[[nodiscard]] inline KeyRange all_if(bool is_wanted, Index count) {
+  return {0, is_wanted ? count : 0};
+}
+}  // namespace detail
+
 // Without `skips`, all heads; with it, those whose gate is not 0, and of the projections' columns
 // those that any sequence needs. All of it is in scratch memory.
 template <Scalar T>
 typename MultiHeadAttention<T>::Wanted MultiHeadAttention<T>::wanted_heads(
     Index B, const detail::HeadGates<T>& gates, bool skips, Context& context) const {
   const Index H = num_heads(), G = num_kv_heads(), D = head_size();
-  const bool takes_all = !skips || !gates.closes_any();
-  const auto is_wanted = [&](Index b, Index h) { return takes_all || gates.is_open(b, h); };
-  const auto is_wanted_anywhere = [&](Index h) {
-    bool wanted = takes_all;
-    for (Index b = 0; !wanted && b < B; ++b) wanted = gates.is_open(b, h);
-    return wanted;
-  };
-  const auto is_read = [&](Index g) {
-    bool read = false;
-    for (Index h = 0; h < H; ++h) read = read || (kv_head(h) == g && is_wanted_anywhere(h));
-    return read;
-  };
-  auto* pieces = context.scratch<detail::RowPiece>(detail::Scratch::head_columns, H + G);
+  auto* pieces = context.scratch<detail::RowPiece>(detail::Scratch::head_columns, H + G + 2);
   Wanted wanted;
-  wanted.columns = detail::rows_of(
-      H, D,
-      [&](Index h) {
-        return KeyRange{0, is_wanted_anywhere(h) ? D : 0};
-      },
-      pieces);
-  wanted.kv_columns = detail::rows_of(
-      G, D,
-      [&](Index g) {
-        return KeyRange{0, is_read(g) ? D : 0};
-      },
-      pieces + H);
   if (!heads_.is_whole()) wanted.heads.numbers = heads_.numbers().data();
-  if (heads_.is_whole() && takes_all) return wanted;
+  const bool takes_all = !skips || !gates.closes_any();
+  if (takes_all) {
+    pieces[0] = {0, H * D};
+    pieces[1] = {0, G * D};
+    wanted.columns = {pieces, 1};
+    wanted.kv_columns = {pieces + 1, 1};
+    if (heads_.is_whole()) return wanted;
+  } else {
+    const auto is_open_anywhere = [&](Index h) {
+      for (Index b = 0; b < B; ++b)
+        if (gates.is_open(b, h)) return true;
+      return false;
+    };
+    const auto is_read = [&](Index g) {
+      for (Index h = 0; h < H; ++h)
+        if (kv_head(h) == g && is_open_anywhere(h)) return true;
+      return false;
+    };
+    wanted.columns = detail::rows_of(
+        H, D, [&](Index h) { return detail::all_if(is_open_anywhere(h), D); }, pieces);
+    wanted.kv_columns = detail::rows_of(
+        G, D, [&](Index g) { return detail::all_if(is_read(g), D); }, pieces + H);
+  }
 
   Index* begin = context.scratch<Index>(detail::Scratch::heads, B * G + 1 + B * H);
   Index *list = begin + B * G + 1, count = 0;
@@ -56,7 +61,7 @@ typename MultiHeadAttention<T>::Wanted MultiHeadAttention<T>::wanted_heads(
     for (Index g = 0, h = 0; g < G; ++g) {
       begin[b * G + g] = count;
       for (; h < H && kv_head(h) == g; ++h)
-        if (is_wanted(b, h)) list[count++] = h;
+        if (takes_all || gates.is_open(b, h)) list[count++] = h;
     }
   begin[B * G] = count;
   wanted.heads.begin = begin;
@@ -72,7 +77,10 @@ const T* MultiHeadAttention<T>::gated(const T* heads, const detail::AttentionSha
   if (gates.are_one()) return heads;
   T* product =
       context.scratch<T>(detail::Scratch::projections, shape.B * shape.Q * shape.H * shape.V);
-  gates.multiply(heads, shape.B, shape.Q, shape.H, shape.V, product);
+  const Index size = shape.Q * shape.H * shape.V;
+  context.parallel_for(shape.B, [&](Index b) {
+    gates.multiply(heads + b * size, b, shape.Q, shape.H, shape.V, product + b * size);
+  });
   return product;
 }
 
@@ -93,24 +101,24 @@ void MultiHeadAttention<T>::run(const Call& call, const Between& between, T* out
   const Index B = call.shape.B, H = call.shape.H, G = call.shape.G, Q = call.shape.Q,
               K = call.shape.K, D = call.shape.D, V = call.shape.V;
   const BoundMask& mask = call.mask;
-  const bool trains = between.lse != nullptr;
-  const Wanted wanted = wanted_heads(B, gates_, !trains && weights == nullptr, context);
+  const bool trains = between.lse != nullptr, skips = !trains && weights == nullptr;
+  const Wanted wanted = wanted_heads(B, gates_, skips, context);
+  const auto takes_part = [&](Index b) {
+    bool any_open = !skips || !gates_.closes_any();
+    for (Index h = 0; !any_open && h < H; ++h) any_open = gates_.is_open(b, h);
+    return any_open;
+  };
   auto* pieces = context.scratch<detail::RowPiece>(detail::Scratch::pieces, 2 * B + H);
   const auto key_rows = detail::rows_of(
-      B, K, [&](Index b) { return mask.seen_keys(b); }, pieces);
-  const auto query_rows = [&](Index first, Index last) {  // of sequences [first, last)
-    return detail::rows_of(
-        B, Q,
-        [&](Index b) {
-          return KeyRange{0, b >= first && b < last ? mask.query_count(b) : 0};
-        },
-        pieces + B);
-  };
+      B, K, [&](Index b) { return takes_part(b) ? mask.seen_keys(b) : KeyRange{}; }, pieces);
+  const auto query_rows = detail::rows_of(
+      B, Q, [&](Index b) { return detail::all_if(takes_part(b), mask.query_count(b)); },
+      pieces + B);
   const auto all_of = [](const detail::RowPiece& piece) { return std::span(&piece, 1); };
   const detail::RowPiece of_query{0, call.queries.dimension(2)}, of_key{0, call.keys.dimension(2)},
       of_value{0, call.values.dimension(2)}, of_output{0, call.num_hiddens};
 
-  W_q.project(call.queries.data(), {query_rows(0, B), all_of(of_query), wanted.columns},
+  W_q.project(call.queries.data(), {query_rows, all_of(of_query), wanted.columns},
               Layout::heads_apart(between.q, Q, H, D), context);
   W_k.project(call.keys.data(), {key_rows, all_of(of_key), wanted.kv_columns},
               Layout::heads_apart(between.k, K, G, D), context);
@@ -132,13 +140,12 @@ void MultiHeadAttention<T>::run(const Call& call, const Between& between, T* out
   for (Index first = 0, last = 0; first < B; first = last) {
     last = first + 1;
     while (last < B && leave_out_the_same(first, last)) ++last;
+    const auto rows = detail::rows_of(
+        B, Q, [&](Index b) { return detail::all_if(b >= first && b < last, mask.query_count(b)); },
+        pieces);
     const auto inputs = detail::rows_of(
-        H, V,
-        [&](Index h) {
-          return KeyRange{0, gates_.is_open(first, h) ? V : 0};
-        },
-        pieces + 2 * B);
-    W_o.project(heads, {query_rows(first, last), inputs, all_of(of_output)},
+        H, V, [&](Index h) { return detail::all_if(gates_.is_open(first, h), V); }, pieces + 2 * B);
+    W_o.project(heads, {rows, inputs, all_of(of_output)},
                 Layout::heads_together(output, Q, 1, call.num_hiddens), context);
   }
   // What W_o makes of an attention of 0.

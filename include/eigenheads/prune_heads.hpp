@@ -4,6 +4,7 @@
 // that the whole one has with the gates of those heads at 0:
 //   W_q, W_k, W_v lose rows (and biases), W_o loses columns
 // It computes and trains as any other. Dive into Deep Learning, section 11.5, exercise 2.
+#include <cstddef>
 #include <numeric>
 #include <vector>
 
