@@ -90,7 +90,9 @@ constexpr std::array<Option, 5> kTrain{{
                        const dates::Block<float>::Activations& of, const eh::Tensor<float, 3>& keys,
                        const std::string& query_labels) {
     const auto weights = block.attention.with_weights(of.norm_1.y, keys, keys, {}, context).weights;
-    layers.push_back({name, weights.chip(0, 0), letters(query_labels), letters(text), {}});
+    eh::Tensor<float, 3> heads(weights.dimension(1), weights.dimension(2), weights.dimension(3));
+    std::copy_n(weights.data(), weights.size(), heads.data());  // of the only sequence
+    layers.push_back({name, heads, letters(query_labels), letters(text), {}});
     for (const Index h : block.attention.head_indices())
       layers.back().head_names.push_back("Head " + std::to_string(h + 1));
   };

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+#define PREBUILT template
+#include "prebuilt.hpp"
