@@ -3,7 +3,6 @@
 // which characters each digit of an answer looked at.
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -19,6 +18,7 @@
 #include <eigenheads/plot/heatmap.hpp>
 
 #include "../command_line.hpp"
+#include "../progress.hpp"
 #include "alphabet.hpp"
 #include "checkpoint.hpp"
 #include "loss_curve.hpp"
@@ -190,33 +190,6 @@ int evaluate(const std::vector<std::string>& words) {
 
 // ---- train -------------------------------------------------------------------------------------
 
-// A bar that is redrawn at most ten times a second, and the time that is left.
-class Progress {
- public:
-  Progress(Index first, Index total) : first_(first), total_(total) {}
-
-  void show(Index done, double loss) {
-    const auto now = Clock::now();
-    if (done < total_ && now - shown_ < std::chrono::milliseconds(100)) return;
-    shown_ = now;
-    constexpr Index width = 30;
-    const auto filled = static_cast<std::size_t>(width * done / total_);
-    const std::string bar =
-        std::string(filled, '#') + std::string(static_cast<std::size_t>(width) - filled, '.');
-    const double passed = std::chrono::duration<double>(now - start_).count();
-    const double rate = static_cast<double>(done - first_) / (std::max)(passed, 1e-9);
-    std::fprintf(stderr, "\r[%s] step %ld of %ld  loss %.4f  %3.0f s left ", bar.c_str(),
-                 static_cast<long>(done), static_cast<long>(total_), loss,
-                 static_cast<double>(total_ - done) / (std::max)(rate, 1e-9));
-    if (done == total_) std::fprintf(stderr, "\n");
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  Index first_, total_;
-  Clock::time_point start_ = Clock::now(), shown_{};
-};
-
 void print_overlap(std::uint64_t seed) {
   constexpr std::uint64_t count = 50'000;
   const auto overlap = dates::count_overlap(dates::Phrases(dates::Split::train, seed),
@@ -241,10 +214,12 @@ int train(const std::vector<std::string>& words) {
   if (line.has("--resume")) dates::load_checkpoint(checkpoint, trainer);
   print_overlap(options.seed);
   std::vector<double> losses;
-  Progress progress(trainer.step_count(), options.steps);
+  Progress progress(static_cast<double>(options.steps), static_cast<double>(trainer.step_count()));
+  const std::string of_all = " of " + std::to_string(options.steps) + "  loss ";
   while (!trainer.is_done()) {
     losses.push_back(trainer.step(context));
-    progress.show(trainer.step_count(), losses.back());
+    progress.add(
+        1, "step " + std::to_string(trainer.step_count()) + of_all + std::to_string(losses.back()));
     if (trainer.step_count() % 500 == 0) dates::save_checkpoint(checkpoint, trainer);
   }
   dates::save_model(folder / "weights.safetensors", trainer.model, options.model);
