@@ -20,7 +20,7 @@ refused() { # refused SENTENCE ARGUMENTS...: exit status 2, the sentence, and so
 # So few phrases say nothing of heads, but all that is computed of them is.
 tiny=(--quick --phrases 4 --steps 1)
 "$prune_heads" "${tiny[@]}" --threads 2 --out "$work/two" >"$work/out" 2>"$work/err"
-grep -q 'Does the gradient choose better than chance?' "$work/out" || { cat "$work/out" && exit 1; }
+grep -q '(margin_gradient) choose better than chance?' "$work/out" || { cat "$work/out" && exit 1; }
 grep -q 'left' "$work/err" || { echo 'no progress' && exit 1; }
 expect 'files' 'candidates.csv fine_tuning.csv importance.csv rank_correlation.csv report.html speed.csv' \
   "$(ls "$work/two" | paste -sd' ')"

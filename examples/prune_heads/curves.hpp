@@ -65,6 +65,7 @@ inline constexpr std::array kMarks{Mark::circle, Mark::square, Mark::triangle, M
     chart.series.push_back(accuracy_of(results, name, colour, mark));
   };
   add(measure_index("trial"), "c1", Mark::circle);
+  add(measure_index(kGradient), "c7", Mark::square);
   add(measure_index("gradient"), "c2", Mark::square);
   add(best_measure(results, Evidence::output), "c3", Mark::triangle);
   add(best_measure(results, Evidence::attention), "c4", Mark::diamond);
@@ -176,9 +177,9 @@ inline constexpr std::array kMarks{Mark::circle, Mark::square, Mark::triangle, M
     }
     chart.series.push_back(std::move(series));
   };
-  add("gradient", true, "c2", Mark::square);
+  add(kGradient, true, "c2", Mark::square);
   add("random", true, "c1", Mark::circle);
-  add("gradient", false, "c2", Mark::diamond);
+  add(kGradient, false, "c2", Mark::diamond);
   add("random", false, "c1", Mark::triangle);
   return legend(chart.series) +
          draw(chart, "Accuracy before and after fine-tuning; the numbers are in the table below");

@@ -160,7 +160,7 @@ class Experiment {
         }
     for (std::size_t s = 0; s < settings.tuning_seeds; ++s) {
       results_.tuned.push_back({"none", 0, s, {}, {}, {}});
-      for (const char* order : {"gradient", "random"})
+      for (const char* order : {kGradient, "random"})
         for (const Candidate& c : results_.candidates)
           if (c.order == order && c.split == s)
             results_.tuned.push_back({c.order, c.level, s, c.removed, {}, {}});
@@ -173,12 +173,13 @@ class Experiment {
                          c.quality = evaluate(without(whole_, c.removed), test_[c.split], worker);
                        }});
     for (Tuned& t : results_.tuned)
-      tasks.push_back({work_.tuning() + 2 * work_.size(test_[t.seed]), [&](Worker& worker) {
-                         Model model = without(whole_, t.removed);
-                         t.before = evaluate(model, test_[t.seed], worker);
-                         tune(model, t.seed, worker);
-                         t.after = evaluate(model, test_[t.seed], worker);
-                       }});
+      tasks.push_back(
+          {work_.size(settings.tuning) + 2 * work_.size(test_[t.seed]), [&](Worker& worker) {
+             Model model = without(whole_, t.removed);
+             t.before = evaluate(model, test_[t.seed], worker);
+             tune(model, settings.tuning, t.seed, worker);
+             t.after = evaluate(model, test_[t.seed], worker);
+           }});
     tasks.push_back({work_.size(validation_), [&](Worker& worker) {
                        results_.whole_validation = evaluate(whole_, validation_, worker);
                      }});
@@ -197,8 +198,8 @@ class Experiment {
         accuracy = results_.whole_validation.accuracy() - accuracy;
   }
 
-  void tune(Model& model, std::size_t seed, Worker& worker) const {
-    fine_tune(model, results_.settings.tuning, results_.settings.seed * 1000 + seed, worker);
+  void tune(Model& model, const FineTuning& tuning, std::size_t seed, Worker& worker) const {
+    fine_tune(model, tuning, results_.settings.seed * 1000 + seed, worker);
   }
 
   // How many leading entries are below kMostLost.
@@ -210,6 +211,7 @@ class Experiment {
   // The measure by which most heads can go; of equals, the one that loses least on the way there.
   void choose_threshold() {
     Threshold& chosen = results_.threshold;
+    const FineTuning tuning = results_.settings.longer_tuning();
     double least = HUGE_VAL;
     for (std::size_t m = 0; m < kMeasures.size(); ++m) {
       const std::size_t n = leading(results_.sweep[m]);
@@ -223,12 +225,12 @@ class Experiment {
     chosen.order = order_by(kMeasures[chosen.measure], results_.mean_importance(chosen.measure));
     chosen.tuned_lost.resize(count() - chosen.count);
     progress_->leave_out(static_cast<double>(chosen.count) *
-                         (work_.tuning() + work_.size(validation_)));
+                         (work_.size(tuning) + work_.size(validation_)));
     Tasks tasks;
     for (std::size_t i = 0; i < chosen.tuned_lost.size(); ++i)
-      tasks.push_back({work_.tuning() + work_.size(validation_), [&, i](Worker& worker) {
+      tasks.push_back({work_.size(tuning) + work_.size(validation_), [&, i](Worker& worker) {
                          Model model = without(whole_, {chosen.order.data(), chosen.count + i});
-                         tune(model, splits(), worker);
+                         tune(model, tuning, splits(), worker);
                          chosen.tuned_lost[i] = results_.whole_validation.accuracy() -
                                                 evaluate(model, validation_, worker).accuracy();
                        }});
@@ -239,12 +241,13 @@ class Experiment {
 
   void verify_threshold() {
     Threshold& chosen = results_.threshold;
+    const FineTuning tuning = results_.settings.longer_tuning();
     for (auto* lost : {&chosen.test_lost, &chosen.tuned_same, &chosen.tuned_larger})
       lost->resize(splits());
     const auto verify = [&](std::size_t n, bool is_tuned, std::vector<double>& lost) {
-      return Task{work_.tuning(), [&, n, is_tuned](Worker& worker) {
+      return Task{work_.size(tuning), [&, n, is_tuned](Worker& worker) {
                     Model model = without(whole_, {chosen.order.data(), n});
-                    if (is_tuned) tune(model, splits(), worker);
+                    if (is_tuned) tune(model, tuning, splits(), worker);
                     for (std::size_t s = 0; s < splits(); ++s)
                       lost[s] = results_.whole[s].accuracy() -
                                 evaluate(model, test_[s], worker).accuracy();
@@ -258,7 +261,7 @@ class Experiment {
 
   void time() {
     Worker& worker = *workers_.front();
-    const std::size_t gradient = measure_index("gradient");
+    const std::size_t gradient = measure_index(kGradient);
     const Order order = order_by(kMeasures[gradient], results_.mean_importance(gradient));
     const Sample& test = test_.front();
     results_.speed =

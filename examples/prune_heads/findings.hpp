@@ -56,7 +56,8 @@ namespace detail {
 [[nodiscard]] inline std::string tuned_threshold_finding(const Results& results) {
   const Threshold& chosen = results.threshold;
   std::string text =
-      "Fine-tuned for " + counted(static_cast<std::size_t>(results.settings.tuning.steps), "step") +
+      "Fine-tuned for " +
+      counted(static_cast<std::size_t>(results.settings.longer_tuning().steps), "step") +
       ", the model with " +
       (chosen.count == 0 ? "none" : "the same " + std::to_string(chosen.count)) +
       " of its heads pruned loses " + with_error(chosen.tuned_same) + " on the test. ";
@@ -90,16 +91,19 @@ namespace detail {
   return text + "Below chance: " + enumerated(worse) + '.';
 }
 
-[[nodiscard]] inline std::string gradient_finding(const Results& results) {
+// `measure` is a gradient, and `of` what it is the gradient of.
+[[nodiscard]] inline std::string gradient_finding(const Results& results, const char* measure,
+                                                  const std::string& of) {
   std::vector<std::string> above, below;
   for (const int level : kLevels) {
-    const Comparison c = compare_at(results, "gradient", "random", level);
+    const Comparison c = compare_at(results, measure, "random", level);
     if (c.difference == 0) continue;
     (c.difference > 0 ? above : below).push_back(std::to_string(level) + "\u00A0%");
   }
-  const Comparison all = compare_over_levels(results, "gradient", "random");
+  const Comparison all = compare_over_levels(results, measure, "random");
   const bool is_clear = all.groups.p_two_sided < kSignificant;
-  std::string text = "Does the gradient choose better than chance? ";
+  std::string text =
+      "Does the gradient of the " + of + " (" + measure + ") choose better than chance? ";
   text += !is_clear            ? "The samples do not tell. "
           : all.difference > 0 ? "Yes. "
                                : "No: it chooses worse. ";
@@ -120,10 +124,10 @@ namespace detail {
     return percent(mean(over_levels(results, order)), 1);
   };
   return "A hundredth of the phrases makes " + percent(mean(results.gradient_of_few), 0) +
-         " of the gradient: where the model is sure of the right answer, the loss is flat. Without "
-         "the scale of each layer the gradient's order comes to " +
-         over("gradient_unscaled") + " over the levels, instead of " + over("gradient") +
-         "; the unscaled gradient of the margin, which is not flat anywhere, comes to " +
+         " of the gradient of the loss: where the model is sure of the right answer, the loss is "
+         "flat. Its order comes to " +
+         over("gradient") + " over the levels, without the scale of each layer to " +
+         over("gradient_unscaled") + "; that of the margin, which is flat nowhere, comes to " +
          over("margin_gradient") + '.';
 }
 
@@ -152,7 +156,7 @@ namespace detail {
   double most = -2;
   int level = 0;
   std::string order;
-  for (const char* name : {"gradient", "random"})
+  for (const char* name : {kGradient, "random"})
     for (const int at : kLevels) {
       const double gain = mean(tuned_accuracies(results, name, at, true)) -
                           mean(tuned_accuracies(results, name, at, false));
@@ -167,12 +171,11 @@ namespace detail {
     for (const int at : kLevels) sum += mean(tuned_accuracies(results, name, at, true));
     return sum / kLevels.size();
   };
-  const double gradient = after("gradient"), random = after("random");
+  const double gradient = after(kGradient), random = after("random");
   return "Fine-tuning gains most at " + std::to_string(level) + "\u00A0% pruned in the order of " +
          order + ": " + points(most, 1) + ". After it, the accuracy over the levels is " +
-         percent(gradient, 1) + " in the order of the gradient and " + percent(random, 1) +
-         " in random order" +
-         (gradient > random ? "." : ": so the gradient's order is no better then.");
+         percent(gradient, 1) + " in the order of " + kGradient + " and " + percent(random, 1) +
+         " in random order" + (gradient > random ? "." : ": so that order is no better then.");
 }
 
 [[nodiscard]] inline std::string speed_finding(const Results& results) {
@@ -207,12 +210,16 @@ namespace detail {
 }  // namespace detail
 
 [[nodiscard]] inline std::vector<std::string> findings(const Results& results) {
-  std::vector<std::string> all{
-      detail::threshold_finding(results), detail::tuned_threshold_finding(results),
-      detail::orders_finding(results),    detail::gradient_finding(results),
-      detail::margin_finding(results),    detail::heads_finding(results),
-      detail::tuning_finding(results),    detail::speed_finding(results),
-      detail::stability_finding(results)};
+  std::vector<std::string> all{detail::threshold_finding(results),
+                               detail::tuned_threshold_finding(results),
+                               detail::orders_finding(results),
+                               detail::gradient_finding(results, kGradient, "margin"),
+                               detail::gradient_finding(results, "gradient", "loss"),
+                               detail::margin_finding(results),
+                               detail::heads_finding(results),
+                               detail::tuning_finding(results),
+                               detail::speed_finding(results),
+                               detail::stability_finding(results)};
   std::erase(all, "");
   return all;
 }

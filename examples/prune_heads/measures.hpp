@@ -64,6 +64,9 @@ inline constexpr std::array<Measure, 13> kMeasures{{
      "rise of the loss if the head's gate is closed, in nats a symbol", "rise of the loss (nats)"},
 }};
 
+// The gradient that is put to the test: the loss is flat where the model is sure, a margin is not.
+inline constexpr const char* kGradient = "margin_gradient";
+
 [[nodiscard]] inline std::size_t measure_index(const std::string& name) {
   const auto found =
       std::ranges::find_if(kMeasures, [&](const Measure& m) { return name == m.name; });

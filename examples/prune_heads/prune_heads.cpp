@@ -33,7 +33,7 @@ constexpr std::array<Option, 7> kOptions{{
     {"--quick", "", "the same experiment on fewer phrases", Takes::nothing},
     {"--phrases", "N",
      "of each run that heads are measured on (800; quick: 80), and all others\nin proportion"},
-    {"--steps", "N", "of each fine-tuning (200; quick: 40)"},
+    {"--steps", "N", "of each fine-tuning (400; quick: 40), and of the last ones three times that"},
     {"--seed", "N", "of the phrases, the random orders and the fine-tuning (1)"},
     {"--threads", "N", "any number gives the same numbers, but the times (2)"},
     {"--weights", "FILE", "another model than the one that comes with this program"},

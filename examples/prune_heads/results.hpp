@@ -31,15 +31,23 @@ struct Settings {
   std::size_t splits = 5;  // as many random orders
   // Phrases: of each calibration sample, of each test sample, and of the validation.
   Index calibration = 800, test = 2000, validation = 4000;
-  FineTuning tuning{};
+  FineTuning tuning{};           // of the comparisons
   std::size_t tuning_seeds = 3;  // at most splits
   int repetitions = 41;          // of what is timed
+
+  // Of the model that is to be kept.
+  [[nodiscard]] FineTuning longer_tuning() const {
+    FineTuning longer = tuning;
+    longer.steps *= 3;
+    return longer;
+  }
 
   // The same experiment, less exact.
   [[nodiscard]] static Settings quick() {
     Settings settings;
     settings.is_quick = true;
     settings.tuning.steps = 40;
+    settings.tuning.learning_rate = 3e-4;
     settings.tuning_seeds = 2;
     settings.repetitions = 11;
     settings.set_phrases(80);
@@ -62,7 +70,7 @@ struct Candidate {
 };
 
 struct Tuned {
-  std::string order;  // "gradient" or "random"; "none" for the whole model
+  std::string order;  // kGradient or "random"; "none" for the whole model
   int level;
   std::size_t seed;  // and split
   Order removed;

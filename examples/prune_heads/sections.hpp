@@ -137,14 +137,15 @@ namespace detail {
     table.row(row);
   };
   Table levels(
-      "The gradient's order against random orders: Mann\u2013Whitney U test of all splits "
-      "against all random orders, and Wilcoxon signed-rank test of those on the same test "
-      "sample; both exact and two-sided.",
+      std::string("The order of ") + kGradient +
+          " against random orders: Mann\u2013Whitney U test of all splits "
+          "against all random orders, and Wilcoxon signed-rank test of those on the same test "
+          "sample; both exact and two-sided.",
       columns);
   for (const int level : kLevels)
     add(levels, std::to_string(level) + " % pruned",
-        compare_at(results, "gradient", "random", level));
-  add(levels, "mean over the levels", compare_over_levels(results, "gradient", "random"));
+        compare_at(results, kGradient, "random", level));
+  add(levels, "mean over the levels", compare_over_levels(results, kGradient, "random"));
   Table all(
       "Every measure against random orders, by the mean accuracy over the levels. The "
       "p-values are not adjusted for how many there are.",
@@ -184,7 +185,8 @@ namespace detail {
           "calibration samples). A threshold is the last number of heads up to which less than " +
           points(kMostLost, 0) +
           " of accuracy is lost on the validation; the measure with the highest is taken: " +
-          kMeasures[chosen.measure].name + '.') +
+          kMeasures[chosen.measure].name + ". Then each model from there on is fine-tuned for " +
+          whole_number(results.settings.longer_tuning().steps) + " steps.") +
           figure("Accuracy lost on the validation; the scale is logarithmic.",
                  threshold_chart(results)) +
           table.str());
@@ -202,7 +204,7 @@ namespace detail {
                mean_and_deviation(after), fixed(100 * (mean(after) - mean(before)), 2)});
   };
   add("none", 0);
-  for (const char* order : {"gradient", "random"})
+  for (const char* order : {kGradient, "random"})
     for (const int level : kLevels) add(order, level);
   return section(
       "tuning", "Fine-tuning after pruning",
@@ -220,8 +222,8 @@ namespace detail {
 [[nodiscard]] inline std::string speed_section(const Results& results) {
   Table table(
       "Medians of interleaved repetitions on one thread, and their ratio to the whole in the "
-      "same run. The dates model is pruned in the order of the gradient; the large layer has "
-      "B 8, T 128, E 768 and H 12.",
+      "same run. The dates model is pruned in the order of " +
+          std::string(kGradient) + "; the large layer has B 8, T 128, E 768 and H 12.",
       {"What", "Heads left", "Attention parameters", "Forward (ms)", "of the whole",
        "Attention (ms)", "of the whole"});
   const Speed* whole = nullptr;

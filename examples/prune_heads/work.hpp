@@ -17,8 +17,8 @@ struct Work {
   [[nodiscard]] static double size(const Sample& sample) {
     return static_cast<double>(sample.size());
   }
-  [[nodiscard]] double tuning() const {
-    return 3.0 * static_cast<double>(settings.tuning.steps * settings.tuning.batch_size);
+  [[nodiscard]] static double size(const FineTuning& tuning) {
+    return 3.0 * static_cast<double>(tuning.steps * tuning.batch_size);
   }
   // One greedy search.
   [[nodiscard]] double greedy() const {
@@ -39,10 +39,10 @@ struct Work {
     const double measuring = splits * ((5 + tries) * calibration + (1 + tries) * test + greedy());
     const double pruned = (measures + 2) * splits * levels * test;
     const double tuned = static_cast<double>(settings.tuning_seeds) * (1 + 2 * levels);
-    const double judging =
-        pruned + tuned * (tuning() + 2 * test) + (1 + measures * (heads - 1)) * validation;
-    const double choosing = heads * (tuning() + validation);
-    return measuring + judging + choosing + 3 * tuning() + timing();
+    const double judging = pruned + tuned * (size(settings.tuning) + 2 * test) +
+                           (1 + measures * (heads - 1)) * validation;
+    const double longer = size(settings.longer_tuning());
+    return measuring + judging + heads * (longer + validation) + 3 * longer + timing();
   }
 };
 

@@ -62,7 +62,7 @@ Results some_results(int by_measure, int by_chance) {
   results.threshold.tuned_same = {0.0042, 0.0042, 0.0042, 0.0042, 0.0042};
   results.threshold.tuned_larger = {0.0523, 0.0523, 0.0523, 0.0523, 0.0523};
   for (std::size_t s = 0; s < 2; ++s)
-    for (const char* order : {"gradient", "random"})
+    for (const char* order : {kGradient, "random"})
       for (const int level : kLevels)
         results.tuned.push_back({order, level, s, {0, 1}, quality_of(111), quality_of(888)});
   results.tuned.push_back({"none", 0, 0, {}, quality_of(987), quality_of(988)});
@@ -104,7 +104,8 @@ TEST(Findings, HoldTheNumbers) {
 // 5 against 5, all above: 2 of the 252 ways. And what if it came out otherwise.
 TEST(Findings, TurnWithTheResults) {
   const std::string better = all_findings(some_results(900, 300));
-  expect_in(better, "Does the gradient choose better than chance? Yes. ");
+  expect_in(better,
+            "Does the gradient of the margin (margin_gradient) choose better than chance? Yes. ");
   expect_in(better, "60.0\u00A0points");
   expect_in(better, "exact p\u00A0=\u00A00.008");
   expect_in(better, "ahead at 10\u00A0%, 30\u00A0%, 50\u00A0%, 70\u00A0% and 90\u00A0% pruned");
