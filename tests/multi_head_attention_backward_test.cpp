@@ -312,7 +312,8 @@ TEST(BackwardCalls, RefusesWhatDoesNotFit) {
   const Layer other(
       {.num_hiddens = 8, .num_heads = 4, .query_size = 8, .key_size = 8, .value_size = 8});
   EXPECT_EQ(refusal<std::logic_error>([&] { return other.backward(x, saved); }),
-            "eigenheads: MultiHeadAttention: the activations are those of a layer of other sizes or heads");
+            "eigenheads: MultiHeadAttention: the activations are those of a layer of other sizes "
+            "or heads");
   Layer::Gradients empty;
   EXPECT_EQ(
       refusal<std::invalid_argument>([&] {
