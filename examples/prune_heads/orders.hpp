@@ -43,8 +43,7 @@ using Order = std::vector<std::size_t>;
 template <class Tell>
 [[nodiscard]] Order greedy_order(const Model& whole, const Sample& sample, std::size_t steps,
                                  Worker& worker, const Tell& tell) {
-  Order removed, left = random_order(0, 0);
-  left.resize(heads_of(whole).size());
+  Order removed, left(heads_of(whole).size());
   std::iota(left.begin(), left.end(), std::size_t{0});
   for (std::size_t step = 0; step < steps; ++step) {
     Model model = without(whole, removed);  // whose heads are those in `left`, in their order
