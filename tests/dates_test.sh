@@ -1,43 +1,29 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # dates_test.sh PROGRAM: examples/dates from the outside.
-set -euo pipefail
-dates=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-
-expect() { # expect NAME EXPECTED GOT
-  [ "$2" = "$3" ] || { printf '%s\nexpected: %s\ngot:      %s\n' "$1" "$2" "$3" && exit 1; }
-}
-refused() { # refused SENTENCE ARGUMENTS...: exit status 2, and the sentence
-  local sentence=$1 status=0
-  shift
-  "$dates" "$@" >"$work/out" 2>"$work/err" || status=$?
-  expect "status of $*" 2 "$status"
-  grep -qF -- "$sentence" "$work/err" || { echo "$*: no '$sentence' in:" && cat "$work/err" && exit 1; }
-}
+source "$(dirname "${BASH_SOURCE[0]}")/program.sh"
 
 expect 'texts as arguments' $'March 5, 1999 -> 1999-03-05\nFeb 30, 1999 -> no such day: 1999-02-30' \
-  "$("$dates" translate 'March 5, 1999' 'Feb 30, 1999')"
+  "$("$program" translate 'March 5, 1999' 'Feb 30, 1999')"
 expect 'lines of the input' $'3.7.88 -> 1988-07-03\n -> no date\nhello -> no date' \
-  "$(printf '3.7.88\r\n\nhello\n' | "$dates" translate)"
+  "$(printf '3.7.88\r\n\nhello\n' | "$program" translate)"
 long='a text of more than forty characters, March 5'
-expect 'too long' "$long -> longer than 40 characters" "$("$dates" translate "$long")"
+expect 'too long' "$long -> longer than 40 characters" "$("$program" translate "$long")"
 
-"$dates" translate '5. MÃ¤rz 1999' --heatmap "$work/heads.svg" \
+"$program" translate '5. MÃ¤rz 1999' --heatmap "$work/heads.svg" \
   --heads "$work/heads.html" >/dev/null
 grep -q 'Head 8' "$work/heads.svg" || { echo 'no eight heads are drawn' && exit 1; }
 grep -q '"name":"Answer"' "$work/heads.html" || { echo 'no page of heads' && exit 1; }
 
 # A run of 510 steps, and the same that is stopped: the checkpoint of step 500 ends in its bits.
-"$dates" train --steps 510 --threads 1 --out "$work/one" >"$work/out" 2>&1
+"$program" train --steps 510 --threads 1 --out "$work/one" >"$work/out" 2>&1
 grep -q 'share 0 templates, 0 years' "$work/out" || { cat "$work/out" && exit 1; }
 mkdir "$work/two"
 cp "$work/one/checkpoint.safetensors" "$work/two"
-"$dates" train --steps 510 --threads 2 --out "$work/two" --resume >"$work/out" 2>&1
+"$program" train --steps 510 --threads 2 --out "$work/two" --resume >"$work/out" 2>&1
 cmp "$work/one/weights.safetensors" "$work/two/weights.safetensors"
 grep -q '<svg' "$work/one/loss.svg" || { echo 'no loss curve' && exit 1; }
-"$dates" translate '2001-02-03' --weights "$work/one/weights.safetensors" >/dev/null
+"$program" translate '2001-02-03' --weights "$work/one/weights.safetensors" >/dev/null
 
 head -c 1000 "$work/one/checkpoint.safetensors" >"$work/two/checkpoint.safetensors"
 refused 'checkpoint.safetensors: ' train --steps 510 --out "$work/two" --resume

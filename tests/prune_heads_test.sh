@@ -1,25 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # prune_heads_test.sh PROGRAM: examples/prune_heads from the outside.
-set -euo pipefail
-prune_heads=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-
-expect() { # expect NAME EXPECTED GOT
-  [ "$2" = "$3" ] || { printf '%s\nexpected: %s\ngot:      %s\n' "$1" "$2" "$3" && exit 1; }
-}
-refused() { # refused SENTENCE ARGUMENTS...: exit status 2, the sentence, and soon
-  local sentence=$1 status=0
-  shift
-  timeout 20 "$prune_heads" "$@" >"$work/out" 2>"$work/err" || status=$?
-  expect "status of $*" 2 "$status"
-  grep -qF -- "$sentence" "$work/err" || { echo "$*: no '$sentence' in:" && cat "$work/err" && exit 1; }
-}
+source "$(dirname "${BASH_SOURCE[0]}")/program.sh"
 
 # So few phrases say nothing of heads, but all that is computed of them is.
 tiny=(--quick --phrases 4 --steps 1)
-"$prune_heads" "${tiny[@]}" --threads 2 --out "$work/two" >"$work/out" 2>"$work/err"
+"$program" "${tiny[@]}" --threads 2 --out "$work/two" >"$work/out" 2>"$work/err"
 grep -q '(margin_gradient) choose better than chance?' "$work/out" || { cat "$work/out" && exit 1; }
 grep -q 'left' "$work/err" || { echo 'no progress' && exit 1; }
 expect 'files' 'candidates.csv fine_tuning.csv importance.csv rank_correlation.csv report.html speed.csv' \
@@ -32,7 +18,7 @@ grep -q '</html>' "$work/two/report.html" || { echo 'the report has no end' && e
 # Any number of threads gives the same numbers, and over what was there before.
 mkdir "$work/one"
 echo old >"$work/one/importance.csv"
-"$prune_heads" "${tiny[@]}" --threads 1 --out "$work/one" >/dev/null 2>&1
+"$program" "${tiny[@]}" --threads 1 --out "$work/one" >/dev/null 2>&1
 for table in importance candidates fine_tuning rank_correlation; do
   cmp "$work/one/$table.csv" "$work/two/$table.csv"
 done

@@ -283,36 +283,11 @@ class MultiHeadAttention {
   friend MultiHeadAttention<U> prune_heads(const MultiHeadAttention<U>& layer,
                                            const std::vector<Index>& heads);
 
-  static void require_size(const char* name, Index size, const Linear<T>& linear) {
-    if (linear.is_lazy() ? size < 1 : size != linear.in_features())
-      detail::refuse({"MultiHeadAttention: ", name, " is ", size, "; expected ",
-                      (linear.is_lazy() ? "1 or more" : std::to_string(linear.in_features()))});
-  }
-
-  // The projections are public, so a caller may have put others in their place.
-  static void require_projection(const char* name, const char* size, Index got, Index expected) {
-    if (got != expected)
-      detail::refuse(
-          {"MultiHeadAttention: ", name, ".", size, " is ", got, "; expected ", expected});
-  }
-  void require_projections() const {
-    const Index heads = num_heads() * head_size(), kv_heads = num_kv_heads() * head_size();
-    require_projection("W_q", "out_features", W_q.out_features(), heads);
-    require_projection("W_k", "out_features", W_k.out_features(), kv_heads);
-    require_projection("W_v", "out_features", W_v.out_features(), kv_heads);
-    require_projection("W_o", "in_features", W_o.in_features(), heads);
-    require_projection("W_o", "out_features", W_o.out_features(), num_hiddens());
-  }
+  // What a call must be, in multi_head_attention_checks.hpp.
+  static void require_size(const char* name, Index size, const Linear<T>& linear);
+  void require_projections() const;
   [[nodiscard]] bool is_lazy() const { return W_q.is_lazy() || W_k.is_lazy() || W_v.is_lazy(); }
-  void require_initialized() const {
-    for (const auto& [name, linear] :
-         {std::pair{"W_q", &W_q}, std::pair{"W_k", &W_k}, std::pair{"W_v", &W_v}})
-      if (linear->is_lazy())
-        detail::refuse<std::logic_error>(
-            {"MultiHeadAttention: the input size of ", name,
-             " is not known yet; call initialize(query_size, key_size, value_size), or call the "
-             "layer once while it is not const"});
-  }
+  void require_initialized() const;
 
   // Of a layer, or of its gradients.
   template <class Self, class Visitor>
@@ -338,36 +313,12 @@ class MultiHeadAttention {
     [[nodiscard]] Tensor<T, 3> make_output() const {
       return detail::make_tensor<T>("output", output_shape());
     }
-    void require_output(TensorView<T, 3> output) const {
-      require_shape("output", output, "[B, Q, num_hiddens]", output_shape());
-      if (output.data() != queries.data() || output.dimensions() != queries.dimensions())
-        detail::require_disjoint("output", output, "queries", queries);
-      detail::require_disjoint("output", output, "keys", keys);
-      detail::require_disjoint("output", output, "values", values);
-    }
+    void require_output(TensorView<T, 3> output) const;
   };
 
   // A lazy projection takes inputs of every size.
   [[nodiscard]] Call checked(TensorView<T, 3> queries, TensorView<T, 3> keys,
-                             TensorView<T, 3> values, const Mask& mask) const {
-    const Index H = num_heads(), G = num_kv_heads(), D = head_size();
-    require_projections();
-    const auto size_of = [](const Linear<T>& linear) {
-      return linear.is_lazy() ? any : linear.in_features();
-    };
-    require_shape("queries", queries, "[B, Q, query_size]", {any, any, size_of(W_q)});
-    const Index B = queries.dimension(0), Q = queries.dimension(1), K = keys.dimension(1);
-    require_shape("keys", keys, "[B, K, key_size]", {B, any, size_of(W_k)});
-    require_shape("values", values, "[B, K, value_size]", {B, K, size_of(W_v)});
-    gates_.require_fits(B, H);
-    return {queries,
-            keys,
-            values,
-            {B, H, G, Q, K, D, D},
-            num_hiddens(),
-            BoundMask(mask, B, Q, K, num_heads_made()),
-            {}};
-  }
+                             TensorView<T, 3> values, const Mask& mask) const;
   template <class Score>
   [[nodiscard]] Call checked(TensorView<T, 3> queries, TensorView<T, 3> keys,
                              TensorView<T, 3> values, const Mask& mask, const Score& score) const {
@@ -440,4 +391,5 @@ std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
 
 #include <eigenheads/multi_head_attention_backward.hpp>
+#include <eigenheads/multi_head_attention_checks.hpp>
 #include <eigenheads/multi_head_attention_run.hpp>

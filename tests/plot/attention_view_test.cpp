@@ -22,10 +22,13 @@
 #include <eigenheads/io/file.hpp>
 #include <eigenheads/plot/attention_view.hpp>
 
+#include "base64.hpp"
+
 namespace {
 
 using namespace eigenheads;
 namespace fs = std::filesystem;
+using support::decode_base64;
 using Strings = std::vector<std::string>;
 template <class T>
 using Layers = std::vector<AttentionViewLayer<T>>;
@@ -54,19 +57,6 @@ std::string between(std::string_view text, std::string_view before, std::string_
 
 std::string model_of(std::string_view html) {
   return between(html, "<script type=\"application/json\" id=\"model\">", "</script>");
-}
-
-std::string decode_base64(std::string_view text) {
-  const std::string_view digits =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string bytes;
-  unsigned buffer = 0;
-  int bits = 0;
-  for (const char digit : text.substr(0, text.find('='))) {
-    buffer = (buffer << 6 | static_cast<unsigned>(digits.find(digit))) & 0xFFFFu;
-    if ((bits += 6) >= 8) bytes += static_cast<char>(buffer >> (bits -= 8) & 0xFFu);
-  }
-  return bytes;
 }
 
 // The bits of a head's Q * K weights, as the page reads them.

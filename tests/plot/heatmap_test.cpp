@@ -17,9 +17,12 @@
 
 #include <eigenheads/plot/heatmap.hpp>
 
+#include "base64.hpp"
+
 namespace {
 
 using namespace eigenheads;
+using support::decode_base64;
 using Strings = std::vector<std::string>;
 namespace plot = eigenheads::detail::plot;
 
@@ -303,19 +306,6 @@ std::uint32_t big_endian(std::string_view bytes) {
   return std::accumulate(bytes.begin(), bytes.begin() + 4, 0u, [](std::uint32_t value, char byte) {
     return value << 8 | static_cast<unsigned char>(byte);
   });
-}
-
-std::string decode_base64(std::string_view text) {
-  const std::string_view digits =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string bytes;
-  unsigned buffer = 0;
-  int bits = 0;
-  for (const char digit : text.substr(0, text.find('='))) {
-    buffer = (buffer << 6 | static_cast<unsigned>(digits.find(digit))) & 0xFFFFu;
-    if ((bits += 6) >= 8) bytes += static_cast<char>(buffer >> (bits -= 8) & 0xFFu);
-  }
-  return bytes;
 }
 
 // A zlib stream of one block of fixed codes, whose matches have distance 1.

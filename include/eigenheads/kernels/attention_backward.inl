@@ -73,9 +73,7 @@ template <class T>
 #pragma GCC unroll 16
   for (Index i = 0; i < N; ++i) store(folded + i * S, lanes[i]);
   for (Index i = 0; k < count; ++k, ++i) folded[i] = std::fma(x[k], y[k], folded[i]);
-  for (Index half = sum_lanes / 2; half > 0; half /= 2)
-    for (Index i = 0; i < half; ++i) folded[i] += folded[i + half];
-  return folded[0];
+  return fold(folded);
 }
 
 // Where a number of a query or of a key is not finite, neither is any dS that it belongs to: so 0

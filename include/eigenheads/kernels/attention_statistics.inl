@@ -16,14 +16,12 @@ struct RowSums {
 };
 
 template <class T>
-[[nodiscard]] double fold(const Register<T>* lanes) {
+[[nodiscard]] double sum_of(const Register<T>* lanes) {
   constexpr Index S = Register<T>::width;
   T folded[sum_lanes];
 #pragma GCC unroll 16
   for (Index i = 0; i < sum_lanes / S; ++i) store(folded + i * S, lanes[i]);
-  for (Index half = sum_lanes / 2; half > 0; half /= 2)
-    for (Index i = 0; i < half; ++i) folded[i] += folded[i + half];
-  return static_cast<double>(folded[0]);
+  return static_cast<double>(fold(folded));
 }
 
 // The keys of a row that are left in [seen.begin, seen.end), where the hidden ones have -inf.
@@ -64,9 +62,9 @@ void add_scores(T* scores, const SeenKeys& seen, T lse, Index beside, RowSums<T>
       squares[i] = fma(p, p, squares[i]);
       logarithms[i] = fma(p, log_p, logarithms[i]);
     }
-  row.sum += fold(sum);
-  row.squares += fold(squares);
-  row.logarithms += fold(logarithms);
+  row.sum += sum_of(sum);
+  row.squares += sum_of(squares);
+  row.logarithms += sum_of(logarithms);
 
   T folded[sum_lanes];
   for (Index i = 0; i < N; ++i) store(folded + i * S, maximum[i]);

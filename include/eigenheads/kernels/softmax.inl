@@ -14,6 +14,14 @@ struct SeenKeys {
   const std::uint8_t* allowed;
 };
 
+// The sum of all lanes, which are used up.
+template <class T>
+[[nodiscard]] T fold(T* lanes) {
+  for (Index half = sum_lanes / 2; half > 0; half /= 2)
+    for (Index i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
 // Puts `hidden` where a key is not seen, in all lanes that the range touches.
 template <class T>
 void hide(T* scores, const SeenKeys& seen, T hidden) {
@@ -64,10 +72,8 @@ void softmax_block(T* scores, const SeenKeys& seen, T& block_maximum, T& block_s
       lanes[i] = add(lanes[i], weight);
     }
   for (Index i = 0; i < N; ++i) store(folded + i * S, lanes[i]);
-  for (Index half = sum_lanes / 2; half > 0; half /= 2)
-    for (Index i = 0; i < half; ++i) folded[i] += folded[i + half];
   block_maximum = maximum;
-  block_sum = folded[0];
+  block_sum = fold(folded);
 }
 
 // Scores [begin, end) of a row through the score function, in runs of a fixed length, which
