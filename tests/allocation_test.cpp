@@ -34,8 +34,8 @@ TEST(Counting, SeesAllocationsAndLocks) {
     }
     kept = ::operator new(100);
     ::operator delete(kept);
-    kept = ::operator new (100, std::align_val_t{64});
-    ::operator delete (kept, std::align_val_t{64});
+    kept = ::operator new(100, std::align_val_t{64});
+    ::operator delete(kept, std::align_val_t{64});
     const Eigen::Tensor<float, 1> tensor(25);
     kept = const_cast<float*>(tensor.data());
     EXPECT_EQ(posix_memalign(const_cast<void**>(&kept), 64, 100), 0);

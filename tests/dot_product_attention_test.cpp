@@ -52,9 +52,7 @@ TYPED_TEST(DotProductAttentionTest, WhatDoesNotFitIsRefused) {
             "eigenheads: keys has shape [2, 6, 4]; expected [B, K, D] = [2, *, 5]");
   EXPECT_EQ(refusal([&] { return attention(q, k, q); }),
             "eigenheads: values has shape [2, 3, 5]; expected [B, K, V] = [2, 6, *]");
-  EXPECT_EQ(refusal([&] {
-              return attention.with_weights(q, k, v, {3, 7});
-            }),
+  EXPECT_EQ(refusal([&] { return attention.with_weights(q, k, v, {3, 7}); }),
             "eigenheads: valid_lens[1] is 7; expected 0 to the number of keys, 6");
   EXPECT_EQ(refusal([] { return eh::DotProductAttention<TypeParam>({.dropout = 1}); }),
             "eigenheads: dropout is 1; expected 0 <= dropout < 1");

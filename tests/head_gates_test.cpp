@@ -264,15 +264,11 @@ TYPED_TEST(HeadGates, ASequenceWithoutHeadsHasTheBiasOfTheOutput) {
 TYPED_TEST(HeadGates, SayWhatIsWrong) {
   using T = TypeParam;
   auto& layer = this->layer_;
-  EXPECT_EQ(refusal([&] {
-              layer.set_gates({1, 0});
-            }),
+  EXPECT_EQ(refusal([&] { layer.set_gates({1, 0}); }),
             "eigenheads: gates has shape [2]; expected [H] = [6]");
   EXPECT_EQ(refusal([&] { layer.set_gates(support::constant_tensor(T(1), B, 5)); }),
             "eigenheads: gates has shape [3, 5]; expected [B, H] = [*, 6]");
-  EXPECT_EQ(refusal([&] {
-              layer.set_gates({1, 1, kNan<T>, 1, 1, 1});
-            }),
+  EXPECT_EQ(refusal([&] { layer.set_gates({1, 1, kNan<T>, 1, 1, 1}); }),
             "eigenheads: gates: that of sequence 0, head 2 is nan; expected a finite number");
   layer.set_gates(support::constant_tensor(T(1), 2, H));
   EXPECT_EQ(refusal([&] { return layer(this->x_, this->m_, this->m_); }),

@@ -77,13 +77,9 @@ TYPED_TEST(LinearRefusals, AnInputThatCannotBeIsRefusedByItsName) {
   using T = TypeParam;
   const Linear<T> linear({.in_features = 3, .out_features = 2});
   T x = 0;
-  EXPECT_EQ(refusal([&] {
-              return linear(TensorView<T, 2>(&x, {-2, 3}));
-            }),
+  EXPECT_EQ(refusal([&] { return linear(TensorView<T, 2>(&x, {-2, 3})); }),
             "eigenheads: x has a negative dimension: [-2, 3]");
-  EXPECT_EQ(refusal([&] {
-              return linear(TensorView<T, 2>(&x, {Index{1} << 62, 3}));
-            }),
+  EXPECT_EQ(refusal([&] { return linear(TensorView<T, 2>(&x, {Index{1} << 62, 3})); }),
             "eigenheads: x would have shape [4611686018427387904, 3], more than memory can hold");
 }
 

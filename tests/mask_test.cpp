@@ -113,17 +113,11 @@ TEST(ValidLens, RepeatInterleaveRepeatsEverySequence) {
 }
 
 TEST(ValidLens, RaggedRowsAreRefused) {
-  EXPECT_EQ(refusal([] {
-              return ValidLens{{1, 2}, {3}};
-            }),
+  EXPECT_EQ(refusal([] { return ValidLens{{1, 2}, {3}}; }),
             "eigenheads: valid_lens: row 1 has 1 lengths; expected 2 as in the rows before it");
-  EXPECT_EQ(refusal([] {
-              return ValidLens{{}, {3}};
-            }),
+  EXPECT_EQ(refusal([] { return ValidLens{{}, {3}}; }),
             "eigenheads: valid_lens: row 1 has 1 lengths; expected 0 as in the rows before it");
-  EXPECT_EQ(refusal([] {
-              return ValidLens(Rows{{1}, {2}, {}});
-            }),
+  EXPECT_EQ(refusal([] { return ValidLens(Rows{{1}, {2}, {}}); }),
             "eigenheads: valid_lens: row 2 has 0 lengths; expected 1 as in the rows before it");
 }
 

@@ -150,17 +150,13 @@ TYPED_TEST(ParameterTest, APlainTensorIsAParameter) {
 }
 
 template <class P, class T>
-concept Writable = requires(const P& parameter, T value) {
-  parameter.set(0, value);
-};
+concept Writable = requires(const P& parameter, T value) { parameter.set(0, value); };
 template <class T>
 struct Constant {
   T operator()(Index, auto) const { return T(0); }
 };
 template <class P, class T>
-concept Updatable = requires(const P& parameter) {
-  parameter.update(Constant<T>{});
-};
+concept Updatable = requires(const P& parameter) { parameter.update(Constant<T>{}); };
 static_assert(Writable<Parameter<float>, float> && !Writable<Parameter<const float>, float>);
 static_assert(Updatable<Parameter<float>, float> && !Updatable<Parameter<const float>, float>);
 static_assert(!Updatable<Parameter<float>, double>);

@@ -171,13 +171,9 @@ TEST(MaskRefusals, PairsOfAnotherShape) {
 
 TEST(MaskRefusals, PairsThatAreNoTensor) {
   const bool yes[8] = {true, true, true, true, true, true, true, true};
-  EXPECT_EQ(refusal([&] {
-              return eh::Allowed(TensorView<bool, 2>(&yes[4], {-3, 1}));
-            }),
+  EXPECT_EQ(refusal([&] { return eh::Allowed(TensorView<bool, 2>(&yes[4], {-3, 1})); }),
             "eigenheads: allowed has a negative dimension: [-3, 1]");
-  EXPECT_EQ(refusal([&] {
-              return eh::Allowed(TensorView<bool, 2>(nullptr, {3, 5}));
-            }),
+  EXPECT_EQ(refusal([&] { return eh::Allowed(TensorView<bool, 2>(nullptr, {3, 5})); }),
             "eigenheads: allowed has shape [3, 5] but its data pointer is null");
 }
 

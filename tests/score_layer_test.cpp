@@ -207,9 +207,7 @@ TYPED_TEST(LayerScores, FunctionsThatCannotBeAreRefused) {
   const auto few = random_tensor<T>(1, H - 1);
   EXPECT_EQ(refusal([&] { return this->layer(this->q, this->k, this->v, {}, Alibi<T>(few)); }),
             "eigenheads: Alibi: slopes has shape [3]; expected [H] = [4]");
-  EXPECT_NE(refusal([&] {
-              return ScoreBias<T>(TensorView<T, 4>(nullptr, {1, 1, Q, K}));
-            }),
+  EXPECT_NE(refusal([&] { return ScoreBias<T>(TensorView<T, 4>(nullptr, {1, 1, Q, K})); }),
             "not refused");
 }
 

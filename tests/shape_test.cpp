@@ -88,12 +88,12 @@ TYPED_TEST(ShapeTest, AResultIsMadeWithTheShapeThatWasAskedFor) {
   using T = TypeParam;
   const auto x = eh::detail::make_tensor<T>("output", std::array<Index, 3>{2, 0, 5});
   EXPECT_EQ(TensorView(x).dimensions(), (std::array<Index, 3>{2, 0, 5}));
-  EXPECT_EQ(
-      refusal([] {
-        return eh::detail::make_tensor<T>("output", std::array{Index{1} << 32, Index{1} << 31});
-      }),
-      "eigenheads: output would have shape [4294967296, 2147483648], more than memory can "
-      "hold");
+  EXPECT_EQ(refusal([] {
+              return eh::detail::make_tensor<T>("output",
+                                                std::array{Index{1} << 32, Index{1} << 31});
+            }),
+            "eigenheads: output would have shape [4294967296, 2147483648], more than memory can "
+            "hold");
 }
 
 TYPED_TEST(ShapeTest, AResultMayTouchAnInputButNotOverlapIt) {

@@ -176,9 +176,7 @@ TYPED_TEST(SoftmaxTest, WhatDoesNotFitIsRefused) {
   EXPECT_EQ(refused({1, 2, 3}),
             "eigenheads: valid_lens has shape [3]; expected [B] = [2] or [B, Q] = [2, 3]");
   EXPECT_EQ(refused({1, 5}), "eigenheads: valid_lens[1] is 5; expected 0 to the number of keys, 4");
-  EXPECT_EQ(refusal([] {
-              return masked_softmax(TensorView<T, 3>(nullptr, {2, 3, 4}));
-            }),
+  EXPECT_EQ(refusal([] { return masked_softmax(TensorView<T, 3>(nullptr, {2, 3, 4})); }),
             "eigenheads: masked_softmax: scores has shape [2, 3, 4] but its data pointer is null");
 }
 

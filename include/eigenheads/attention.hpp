@@ -80,12 +80,10 @@ template <Scalar T>
 // Throws std::invalid_argument for shapes, masks, biases or scales that do not fit.
 template <TensorOfRank<4> Queries, TensorOfRank<4> Keys, TensorOfRank<4> Values, class Score>
 requires ScoreFunction<Score, element_of<Queries>>
-[[nodiscard]] auto scaled_dot_product_attention(const Queries& queries, const Keys& keys,
-                                                const Values& values, const Mask& mask,
-                                                const Score& score,
-                                                const AttentionOptions& options = {},
-                                                Context& context = default_context())
-    -> AttentionResult<element_of<Queries>> {
+[[nodiscard]] auto scaled_dot_product_attention(
+    const Queries& queries, const Keys& keys, const Values& values, const Mask& mask,
+    const Score& score, const AttentionOptions& options = {},
+    Context& context = default_context()) -> AttentionResult<element_of<Queries>> {
   using T = element_of<Queries>;
   static_assert(Scalar<T>, "Attention takes tensors of float or double.");
   const TensorView<T, 4> q(queries), k(keys), v(values);
@@ -106,11 +104,10 @@ requires ScoreFunction<Score, element_of<Queries>>
   return result;
 }
 template <TensorOfRank<4> Queries, TensorOfRank<4> Keys, TensorOfRank<4> Values>
-[[nodiscard]] auto scaled_dot_product_attention(const Queries& queries, const Keys& keys,
-                                                const Values& values, const Mask& mask = {},
-                                                const AttentionOptions& options = {},
-                                                Context& context = default_context())
-    -> AttentionResult<element_of<Queries>> {
+[[nodiscard]] auto scaled_dot_product_attention(
+    const Queries& queries, const Keys& keys, const Values& values, const Mask& mask = {},
+    const AttentionOptions& options = {},
+    Context& context = default_context()) -> AttentionResult<element_of<Queries>> {
   return scaled_dot_product_attention(queries, keys, values, mask, PlainScore{}, options, context);
 }
 

@@ -36,7 +36,7 @@ class ValidLens {
 
   template <std::integral... Lengths>
   requires(sizeof...(Lengths) > 0)
-      ValidLens(Lengths... lens)  // NOLINT: implicit, for {.valid_lens = {3, 2}}
+  ValidLens(Lengths... lens)  // NOLINT: implicit, for {.valid_lens = {3, 2}}
       : rank_(1), lens_{static_cast<Index>(lens)...} {}
 
   ValidLens(std::initializer_list<Row> rows) : rank_(2) {
@@ -56,8 +56,7 @@ class ValidLens {
   // lens: [B] or [B, Q], of integers
   template <detail::TensorLike Lens>
   requires(std::integral<element_of<Lens>> && (rank_of<Lens> == 1 || rank_of<Lens> == 2))
-      ValidLens(const Lens& lens)
-      : rank_(rank_of<Lens>) {  // NOLINT
+  ValidLens(const Lens& lens) : rank_(rank_of<Lens>) {  // NOLINT
     const TensorView view(lens);
     if constexpr (rank_of<Lens> == 1)
       require_shape("valid_lens", view, "[B]", {any});
@@ -150,7 +149,7 @@ class Allowed {
 
   template <detail::TensorLike Pairs>
   requires(std::same_as<element_of<Pairs>, bool> && (rank_of<Pairs> == 4 || rank_of<Pairs> == 2))
-      Allowed(const Pairs& pairs) {  // NOLINT: implicit, for {.allowed = pairs}
+  Allowed(const Pairs& pairs) {  // NOLINT: implicit, for {.allowed = pairs}
     const TensorView view(pairs);
     if constexpr (rank_of<Pairs> == 2)
       require_shape("allowed", view, "[Q, K]", {any, any});

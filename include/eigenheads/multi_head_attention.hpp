@@ -63,7 +63,8 @@ class MultiHeadAttention {
   // with_weights compute it all the same. Throws std::invalid_argument for another shape, or a gate
   // that is not finite.
   template <detail::TensorLike Gates>
-  requires(rank_of<Gates> == 1 || rank_of<Gates> == 2) void set_gates(const Gates& gates) {
+  requires(rank_of<Gates> == 1 || rank_of<Gates> == 2)
+  void set_gates(const Gates& gates) {
     const TensorView<T, rank_of<Gates>> view(gates);
     if constexpr (rank_of<Gates> == 1) {
       require_shape("gates", view, "[H]", {num_heads()});
@@ -228,20 +229,15 @@ class MultiHeadAttention {
   // With a score function after the mask, which must live until backward is done. It is one that
   // only adds, or has a derivative (score.hpp); the ScoreBias that is added last gets its gradient.
   template <class Score>
-  requires ScoreFunction<Score, T> Tensor<T, 3> forward(TensorView<T, 3> queries,
-                                                        TensorView<T, 3> keys,
-                                                        TensorView<T, 3> values, const Mask& mask,
-                                                        const Score& score, Activations& saved,
-                                                        Context& context = default_context())
-  const;
+  requires ScoreFunction<Score, T>
+  Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                       const Mask& mask, const Score& score, Activations& saved,
+                       Context& context = default_context()) const;
   template <class Score>
-  requires ScoreFunction<Score, T> Tensor<T, 3> forward(TensorView<T, 3> queries,
-                                                        TensorView<T, 3> keys,
-                                                        TensorView<T, 3> values, const Mask& mask,
-                                                        const Score& score, Activations& saved,
-                                                        DropoutSeed seed,
-                                                        Context& context = default_context())
-  const;
+  requires ScoreFunction<Score, T>
+  Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                       const Mask& mask, const Score& score, Activations& saved, DropoutSeed seed,
+                       Context& context = default_context()) const;
 
   // grad_output: [B, Q, num_hiddens], of a loss that `saved` was on the way to. Throws
   // std::invalid_argument if it is not of that shape, std::logic_error if nothing is saved or the

@@ -122,10 +122,11 @@ Tensor<T, 3> MultiHeadAttention<T>::train(TensorView<T, 3> queries, TensorView<T
 
 template <Scalar T>
 template <class Score>
-requires ScoreFunction<Score, T> Tensor<T, 3> MultiHeadAttention<T>::forward(
-    TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values, const Mask& mask,
-    const Score& score, Activations& saved, Context& context)
-const {
+requires ScoreFunction<Score, T>
+Tensor<T, 3> MultiHeadAttention<T>::forward(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                            TensorView<T, 3> values, const Mask& mask,
+                                            const Score& score, Activations& saved,
+                                            Context& context) const {
   if (dropout_.p() > 0)
     detail::refuse({"MultiHeadAttention: dropout is ", detail::number_text(dropout_.p()),
                     "; expected a DropoutSeed after the activations"});
@@ -134,10 +135,11 @@ const {
 
 template <Scalar T>
 template <class Score>
-requires ScoreFunction<Score, T> Tensor<T, 3> MultiHeadAttention<T>::forward(
-    TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values, const Mask& mask,
-    const Score& score, Activations& saved, DropoutSeed seed, Context& context)
-const {
+requires ScoreFunction<Score, T>
+Tensor<T, 3> MultiHeadAttention<T>::forward(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                            TensorView<T, 3> values, const Mask& mask,
+                                            const Score& score, Activations& saved,
+                                            DropoutSeed seed, Context& context) const {
   return train(queries, keys, values, mask, score, saved, DropoutMask<T>::of(dropout_, seed),
                context);
 }

@@ -51,8 +51,8 @@ typename MultiHeadAttention<T>::Wanted MultiHeadAttention<T>::wanted_heads(
     };
     wanted.columns = detail::rows_of(
         H, D, [&](Index h) { return detail::all_if(is_open_anywhere(h), D); }, pieces);
-    wanted.kv_columns = detail::rows_of(
-        G, D, [&](Index g) { return detail::all_if(is_read(g), D); }, pieces + H);
+    wanted.kv_columns =
+        detail::rows_of(G, D, [&](Index g) { return detail::all_if(is_read(g), D); }, pieces + H);
   }
 
   Index* begin = context.scratch<Index>(detail::Scratch::heads, B * G + 1 + B * H);

@@ -33,8 +33,8 @@ class Parameter {
 
   // A plain tensor, [n] or [rows, columns].
   template <detail::TensorLike X>
-  requires(rank_of<X> == 1 || rank_of<X> == 2) Parameter(std::string name, X&& tensor)
-      : name_(std::move(name)), rank_(rank_of<X>) {
+  requires(rank_of<X> == 1 || rank_of<X> == 2)
+  Parameter(std::string name, X&& tensor) : name_(std::move(name)), rank_(rank_of<X>) {
     using View = std::conditional_t<std::is_const_v<T>, TensorView<Value, rank_of<X>>,
                                     TensorSpan<Value, rank_of<X>>>;
     const View view(tensor);
@@ -59,7 +59,11 @@ class Parameter {
 
   // Element i; each takes a division.
   [[nodiscard]] Value get(Index i) const { return data_[offset(i)]; }
-  void set(Index i, Value value) const requires(!std::is_const_v<T>) { data_[offset(i)] = value; }
+  void set(Index i, Value value) const
+  requires(!std::is_const_v<T>)
+  {
+    data_[offset(i)] = value;
+  }
 
   // Element i becomes f(i, element i), each once, in order. (Inlined whatever the compiler thinks
   // of it, so that a loop in a target region is compiled for that target.)
@@ -73,7 +77,9 @@ class Parameter {
     require_count(values.size());
     visit([to = values.data()](Index i, const T& element) { to[i] = element; });
   }
-  void copy_from(std::span<const Value> values) const requires(!std::is_const_v<T>) {
+  void copy_from(std::span<const Value> values) const
+  requires(!std::is_const_v<T>)
+  {
     require_count(values.size());
     visit([from = values.data()](Index i, T& element) { element = from[i]; });
   }

@@ -44,9 +44,7 @@ concept ScoreFunction = requires(const Function& function, T score, ScorePositio
 
 // Score functions that only add something to the score.
 template <class Function>
-concept AddsToScore = requires {
-  requires Function::adds;
-};
+concept AddsToScore = requires { requires Function::adds; };
 
 // What a change of the score before the function does to the score after it.
 template <class Function, Scalar T>
@@ -245,16 +243,15 @@ class ScoreChain {
   explicit ScoreChain(Functions... functions) : functions_(std::move(functions)...) {}
 
   template <Scalar T>
-  requires(ScoreFunction<Functions, T>&&...) EIGEN_ALWAYS_INLINE T operator()(
-      T score, ScorePosition at) const {
+  requires(ScoreFunction<Functions, T> && ...)
+  EIGEN_ALWAYS_INLINE T operator()(T score, ScorePosition at) const {
     std::apply([&](const auto&... function) { ((score = function(score, at)), ...); }, functions_);
     return score;
   }
   // The product of theirs, each at the score that reaches it.
   template <Scalar T>
-  requires(ScoreFunction<Functions, T>&&...) EIGEN_ALWAYS_INLINE T
-      derivative(T score, ScorePosition at)
-  const {
+  requires(ScoreFunction<Functions, T> && ...)
+  EIGEN_ALWAYS_INLINE T derivative(T score, ScorePosition at) const {
     T product = 1;
     const auto pass = [&](const auto& function) {
       product *= score_derivative(function, score, at);

@@ -55,7 +55,8 @@ template <class Exception>
 class Word {
  public:
   template <class Text>
-  requires std::convertible_to<const Text&, std::string_view> Word(const Text& text)  // NOLINT
+  requires std::convertible_to<const Text&, std::string_view>
+  Word(const Text& text)  // NOLINT
       : text_(text) {}
   template <std::integral Number>
   Word(Number number) : kind_(Kind::number), number_(static_cast<Index>(number)) {}  // NOLINT

@@ -105,7 +105,8 @@ class ContiguousView {
     return size;
   }
   template <std::convertible_to<Index>... Indices>
-  requires(sizeof...(Indices) == Rank) [[nodiscard]] Element& operator()(Indices... indices) const {
+  requires(sizeof...(Indices) == Rank)
+  [[nodiscard]] Element& operator()(Indices... indices) const {
     Index offset = 0;
     std::size_t axis = 0;
     ((offset = offset * dimension(axis++) + static_cast<Index>(indices)), ...);
@@ -146,7 +147,7 @@ class TensorView : public detail::ContiguousView<const T, Rank> {
 
   template <class X>
   requires(detail::TensorLike<X> || detail::TensorExpression<X>)
-      TensorView(const X& x)  // NOLINT: implicit, so that calls take tensors
+  TensorView(const X& x)  // NOLINT: implicit, so that calls take tensors
       : Base(pointer_to(x), detail::dimensions_of<Rank>(x)) {}
 
  private:
@@ -167,7 +168,7 @@ class TensorSpan : public detail::ContiguousView<T, Rank> {
 
   template <class X>
   requires(detail::TensorLike<X> || detail::TensorExpression<X>)
-      TensorSpan(X&& x)  // NOLINT: implicit, so that calls take tensors
+  TensorSpan(X&& x)  // NOLINT: implicit, so that calls take tensors
       : Base(pointer_to(x), detail::dimensions_of<Rank>(x)) {}
 
  private:

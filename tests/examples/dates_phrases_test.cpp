@@ -163,9 +163,8 @@ class Reader {
     find(day_first_, [&](const Match& m) { return Date{full(m, 3), named(m, 2), number(m, 1)}; });
     find(month_first_, by_month);
     find(glued_, by_month);
-    find(year_first_, [&](const Match& m) {
-      return Date{number(m, 1), named(m, 2), number(m, 3)};
-    });
+    find(year_first_,
+         [&](const Match& m) { return Date{number(m, 1), named(m, 2), number(m, 3)}; });
     find(numbers_, [&](const Match& m) {
       const int a = number(m, 1), b = number(m, 3);
       return m[2].str() == "/" ? Date{full(m, 4), a, b} : Date{full(m, 4), b, a};

@@ -526,9 +526,7 @@ TYPED_TEST(OptimTest, StatesThatCannotBeAreRefusedAndChangeNothing) {
   EXPECT_EQ(refused(1, {{"w.m", {1}}, {"w.v", {1}}, {"w.m", {1}}, {"w.v", {1}}}),
             "eigenheads: Adam: state w.m is there twice");
   Sgd<T> sgd;
-  EXPECT_EQ(refusal([&] {
-              return sgd.restore(1, {{"w.momentum", {T(1)}}}), 0;
-            }),
+  EXPECT_EQ(refusal([&] { return sgd.restore(1, {{"w.momentum", {T(1)}}}), 0; }),
             "eigenheads: Sgd: state w.momentum is none that these options have here");
   EXPECT_EQ(adam.step_count(), 1);
   ASSERT_EQ(states_of(adam).size(), 2u);

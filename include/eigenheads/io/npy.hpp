@@ -23,7 +23,7 @@ namespace detail {
 
 template <class T>
 concept NpyElement = Scalar<T> || std::same_as<T, Index> || std::same_as<T, std::int64_t> ||
-    std::same_as<T, std::int32_t> || std::same_as<T, bool>;
+                     std::same_as<T, std::int32_t> || std::same_as<T, bool>;
 
 template <NpyElement T>
 inline constexpr NpyType npy_type_of = std::same_as<T, bool>    ? NpyType::boolean

@@ -32,7 +32,7 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 
 // float, double, bool, and the integers of 1 to 8 bytes.
 template <class T>
-concept SafetensorsElement = Scalar<T> ||(std::integral<T> && sizeof(T) <= 8);
+concept SafetensorsElement = Scalar<T> || (std::integral<T> && sizeof(T) <= 8);
 
 namespace detail {
 

@@ -159,8 +159,8 @@ using Adam = Optimizer<AdamRule<T>>;
 // parameters and elements. If it is not finite, which is for the caller to see, they stay as they
 // are. Throws std::invalid_argument unless max_norm is finite and more than 0.
 template <HasParameters... Gradients>
-requires(sizeof...(Gradients) > 0) double clip_gradient_norm(double max_norm,
-                                                             Gradients&... gradients) {
+requires(sizeof...(Gradients) > 0)
+double clip_gradient_norm(double max_norm, Gradients&... gradients) {
   detail::require_option("clip_gradient_norm", "max_norm", max_norm, max_norm > 0, "more than 0");
   double sum = 0;
   const auto add = [&sum](const auto& parameter) {
