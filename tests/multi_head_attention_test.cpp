@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include <eigenheads/heads.hpp>
+#include <eigenheads/transpose.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 
 #include "support.hpp"

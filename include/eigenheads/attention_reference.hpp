@@ -16,7 +16,7 @@
 #include <vector>
 
 #include <eigenheads/dropout.hpp>     // DropoutMask
-#include <eigenheads/float_bits.hpp>  // is_negative_infinity
+#include <eigenheads/detail/float_bits.hpp>  // is_negative_infinity
 #include <eigenheads/mask.hpp>        // BoundMask, KeyRange
 #include <eigenheads/score.hpp>       // ScoreFunction, PlainScore, score_derivative
 #include <eigenheads/softmax.hpp>     // softmax_row

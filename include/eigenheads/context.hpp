@@ -12,10 +12,10 @@
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/ThreadPool>
 
-#include <eigenheads/crew.hpp>         // Crew, Work, Task
+#include <eigenheads/detail/crew.hpp>         // Crew, Work, Task
 #include <eigenheads/shape.hpp>        // refuse
 #include <eigenheads/tensor.hpp>       // Index
-#include <eigenheads/thread_pool.hpp>  // ThreadPool
+#include <eigenheads/detail/thread_pool.hpp>  // ThreadPool
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

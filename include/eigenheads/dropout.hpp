@@ -15,7 +15,7 @@
 #include <string>
 #include <string_view>
 
-#include <eigenheads/float_bits.hpp>  // is_finite
+#include <eigenheads/detail/float_bits.hpp>  // is_finite
 #include <eigenheads/random.hpp>      // philox4x32
 #include <eigenheads/shape.hpp>       // refuse, make_tensor
 #include <eigenheads/tensor.hpp>      // Index, Scalar, Tensor

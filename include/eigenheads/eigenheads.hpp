@@ -7,7 +7,7 @@
 #include <eigenheads/dropout.hpp>
 #include <eigenheads/explain.hpp>
 #include <eigenheads/head_importance.hpp>
-#include <eigenheads/heads.hpp>
+#include <eigenheads/transpose.hpp>
 #include <eigenheads/linear.hpp>
 #include <eigenheads/mask.hpp>
 #include <eigenheads/multi_head_attention.hpp>

@@ -19,11 +19,11 @@
 #include <eigenheads/attention.hpp>                     // attend, AttentionOutput
 #include <eigenheads/context.hpp>                       // Context
 #include <eigenheads/dropout.hpp>                       // Dropout
-#include <eigenheads/head_gates.hpp>                    // HeadGates
-#include <eigenheads/head_set.hpp>                      // HeadSet
+#include <eigenheads/detail/head_gates.hpp>                    // HeadGates
+#include <eigenheads/detail/head_set.hpp>                      // HeadSet
 #include <eigenheads/linear.hpp>                        // Linear
 #include <eigenheads/mask.hpp>                          // Mask
-#include <eigenheads/multi_head_attention_options.hpp>  // MultiHeadAttentionOptions
+#include <eigenheads/layer/options.hpp>  // MultiHeadAttentionOptions
 #include <eigenheads/score.hpp>                         // ScoreFunction, PlainScore
 #include <eigenheads/shape.hpp>                         // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                        // TensorView, TensorSpan

@@ -16,7 +16,7 @@
 #include <type_traits>
 #include <utility>
 
-#include <eigenheads/float_bits.hpp>  // BitsOf
+#include <eigenheads/detail/float_bits.hpp>  // BitsOf
 #include <eigenheads/shape.hpp>       // refuse
 #include <eigenheads/tensor.hpp>      // Scalar, TensorView
 

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <limits>
 
-#include <eigenheads/float_bits.hpp>  // is_negative_infinity
+#include <eigenheads/detail/float_bits.hpp>  // is_negative_infinity
 #include <eigenheads/mask.hpp>        // ValidLens, BoundMask
 #include <eigenheads/shape.hpp>       // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>      // TensorOfRank, TensorView

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include <eigenheads/float_bits.hpp>
+#include <eigenheads/detail/float_bits.hpp>
 #include <eigenheads/score.hpp>
 
 #include "kernels.hpp"

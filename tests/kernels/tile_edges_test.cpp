@@ -7,7 +7,7 @@
 #include <vector>
 
 #include <eigenheads/attention_reference.hpp>
-#include <eigenheads/heads.hpp>
+#include <eigenheads/transpose.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 
 #include "guarded.hpp"

@@ -18,7 +18,7 @@
 #include <string_view>
 #include <type_traits>
 
-#include <eigenheads/float_bits.hpp>       // is_finite
+#include <eigenheads/detail/float_bits.hpp>       // is_finite
 #include <eigenheads/parameter.hpp>        // HasParameters
 #include <eigenheads/shape.hpp>            // refuse
 #include <eigenheads/tensor.hpp>           // Scalar, Index

@@ -21,7 +21,7 @@
 #include <vector>
 
 #include <eigenheads/dropout.hpp>          // number_text
-#include <eigenheads/float_bits.hpp>       // is_finite
+#include <eigenheads/detail/float_bits.hpp>       // is_finite
 #include <eigenheads/kernels/targets.hpp>  // with_kernels
 #include <eigenheads/parameter.hpp>        // Parameter, HasParameters
 #include <eigenheads/shape.hpp>            // refuse

@@ -2,7 +2,7 @@
 // x(b, q, h * D + d) == heads(b * H + h, q, d), there and back.
 #include <array>
 
-#include <eigenheads/heads.hpp>
+#include <eigenheads/transpose.hpp>
 
 #include "support.hpp"
 

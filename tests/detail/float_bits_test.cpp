@@ -2,7 +2,7 @@
 // NaN and infinity are told from the bits, at compile time too.
 #include <bit>
 
-#include <eigenheads/float_bits.hpp>
+#include <eigenheads/detail/float_bits.hpp>
 
 #include "support.hpp"
 
