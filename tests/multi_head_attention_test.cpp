@@ -6,8 +6,8 @@
 #include <string>
 #include <utility>
 
-#include <eigenheads/transpose.hpp>
 #include <eigenheads/multi_head_attention.hpp>
+#include <eigenheads/transpose.hpp>
 
 #include "support.hpp"
 

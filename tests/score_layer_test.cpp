@@ -9,8 +9,8 @@
 #include <vector>
 
 #include <eigenheads/attention_reference.hpp>
-#include <eigenheads/transpose.hpp>
 #include <eigenheads/multi_head_attention.hpp>
+#include <eigenheads/transpose.hpp>
 
 #include "contract.hpp"
 #include "support.hpp"

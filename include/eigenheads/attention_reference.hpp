@@ -15,12 +15,12 @@
 #include <limits>
 #include <vector>
 
-#include <eigenheads/dropout.hpp>     // DropoutMask
 #include <eigenheads/detail/float_bits.hpp>  // is_negative_infinity
-#include <eigenheads/mask.hpp>        // BoundMask, KeyRange
-#include <eigenheads/score.hpp>       // ScoreFunction, PlainScore, score_derivative
-#include <eigenheads/softmax.hpp>     // softmax_row
-#include <eigenheads/tensor.hpp>      // TensorView
+#include <eigenheads/dropout.hpp>            // DropoutMask
+#include <eigenheads/mask.hpp>               // BoundMask, KeyRange
+#include <eigenheads/score.hpp>              // ScoreFunction, PlainScore, score_derivative
+#include <eigenheads/softmax.hpp>            // softmax_row
+#include <eigenheads/tensor.hpp>             // TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 namespace detail {

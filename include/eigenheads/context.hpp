@@ -13,9 +13,9 @@
 #include <unsupported/Eigen/CXX11/ThreadPool>
 
 #include <eigenheads/detail/crew.hpp>         // Crew, Work, Task
-#include <eigenheads/shape.hpp>        // refuse
-#include <eigenheads/tensor.hpp>       // Index
 #include <eigenheads/detail/thread_pool.hpp>  // ThreadPool
+#include <eigenheads/shape.hpp>               // refuse
+#include <eigenheads/tensor.hpp>              // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

@@ -16,9 +16,9 @@
 #include <string_view>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite
-#include <eigenheads/random.hpp>      // philox4x32
-#include <eigenheads/shape.hpp>       // refuse, make_tensor
-#include <eigenheads/tensor.hpp>      // Index, Scalar, Tensor
+#include <eigenheads/random.hpp>             // philox4x32
+#include <eigenheads/shape.hpp>              // refuse, make_tensor
+#include <eigenheads/tensor.hpp>             // Index, Scalar, Tensor
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

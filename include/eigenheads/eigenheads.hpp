@@ -7,7 +7,6 @@
 #include <eigenheads/dropout.hpp>
 #include <eigenheads/explain.hpp>
 #include <eigenheads/head_importance.hpp>
-#include <eigenheads/transpose.hpp>
 #include <eigenheads/linear.hpp>
 #include <eigenheads/mask.hpp>
 #include <eigenheads/multi_head_attention.hpp>
@@ -18,4 +17,5 @@
 #include <eigenheads/shape.hpp>
 #include <eigenheads/softmax.hpp>
 #include <eigenheads/tensor.hpp>
+#include <eigenheads/transpose.hpp>
 #include <eigenheads/version.hpp>

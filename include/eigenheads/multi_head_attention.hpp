@@ -16,17 +16,17 @@
 #include <utility>
 #include <vector>
 
-#include <eigenheads/attention.hpp>                     // attend, AttentionOutput
-#include <eigenheads/context.hpp>                       // Context
-#include <eigenheads/dropout.hpp>                       // Dropout
-#include <eigenheads/detail/head_gates.hpp>                    // HeadGates
-#include <eigenheads/detail/head_set.hpp>                      // HeadSet
-#include <eigenheads/linear.hpp>                        // Linear
-#include <eigenheads/mask.hpp>                          // Mask
-#include <eigenheads/layer/options.hpp>  // MultiHeadAttentionOptions
-#include <eigenheads/score.hpp>                         // ScoreFunction, PlainScore
-#include <eigenheads/shape.hpp>                         // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>                        // TensorView, TensorSpan
+#include <eigenheads/attention.hpp>          // attend, AttentionOutput
+#include <eigenheads/context.hpp>            // Context
+#include <eigenheads/detail/head_gates.hpp>  // HeadGates
+#include <eigenheads/detail/head_set.hpp>    // HeadSet
+#include <eigenheads/dropout.hpp>            // Dropout
+#include <eigenheads/layer/options.hpp>      // MultiHeadAttentionOptions
+#include <eigenheads/linear.hpp>             // Linear
+#include <eigenheads/mask.hpp>               // Mask
+#include <eigenheads/score.hpp>              // ScoreFunction, PlainScore
+#include <eigenheads/shape.hpp>              // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>             // TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

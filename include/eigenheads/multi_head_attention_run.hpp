@@ -9,7 +9,7 @@
 #include <span>
 
 #include <eigenheads/context.hpp>               // Context, Scratch
-#include <eigenheads/detail/head_gates.hpp>            // HeadGates
+#include <eigenheads/detail/head_gates.hpp>     // HeadGates
 #include <eigenheads/kernels/schedule.hpp>      // attend, rows_of
 #include <eigenheads/multi_head_attention.hpp>  // MultiHeadAttention
 

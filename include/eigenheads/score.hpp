@@ -17,8 +17,8 @@
 #include <utility>
 
 #include <eigenheads/detail/float_bits.hpp>  // BitsOf
-#include <eigenheads/shape.hpp>       // refuse
-#include <eigenheads/tensor.hpp>      // Scalar, TensorView
+#include <eigenheads/shape.hpp>              // refuse
+#include <eigenheads/tensor.hpp>             // Scalar, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

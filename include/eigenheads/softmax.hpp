@@ -9,9 +9,9 @@
 #include <limits>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_negative_infinity
-#include <eigenheads/mask.hpp>        // ValidLens, BoundMask
-#include <eigenheads/shape.hpp>       // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>      // TensorOfRank, TensorView
+#include <eigenheads/mask.hpp>               // ValidLens, BoundMask
+#include <eigenheads/shape.hpp>              // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>             // TensorOfRank, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 namespace detail {

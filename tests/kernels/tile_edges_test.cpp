@@ -7,8 +7,8 @@
 #include <vector>
 
 #include <eigenheads/attention_reference.hpp>
-#include <eigenheads/transpose.hpp>
 #include <eigenheads/multi_head_attention.hpp>
+#include <eigenheads/transpose.hpp>
 
 #include "guarded.hpp"
 #include "support.hpp"

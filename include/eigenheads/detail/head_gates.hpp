@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/detail/float_bits.hpp>  // is_finite
 #include <eigenheads/dropout.hpp>            // number_text
-#include <eigenheads/detail/float_bits.hpp>         // is_finite
 #include <eigenheads/kernels/arguments.hpp>  // GateTable
 #include <eigenheads/shape.hpp>              // require_shape, refuse
 #include <eigenheads/tensor.hpp>             // Tensor, TensorView

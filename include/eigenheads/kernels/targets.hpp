@@ -20,7 +20,7 @@
 #include <type_traits>
 #include <utility>
 
-#include <eigenheads/detail/float_bits.hpp>               // is_finite, BitsOf
+#include <eigenheads/detail/float_bits.hpp>        // is_finite, BitsOf
 #include <eigenheads/kernels/arguments.hpp>        // AttentionCall, HeadLayout
 #include <eigenheads/kernels/simd/intrinsics.hpp>  // what the files of simd/ call
 #include <eigenheads/mask.hpp>                     // KeyRange

@@ -23,7 +23,7 @@
 #include <type_traits>
 #include <vector>
 
-#include <eigenheads/detail/float_bits.hpp>                  // is_finite
+#include <eigenheads/detail/float_bits.hpp>           // is_finite
 #include <eigenheads/io/file.hpp>                     // write_file
 #include <eigenheads/plot/attention_view_lines.hpp>   // view_lines_script
 #include <eigenheads/plot/attention_view_matrix.hpp>  // view_matrix_script

@@ -11,11 +11,11 @@
 #include <string_view>
 #include <vector>
 
-#include <eigenheads/detail/float_bits.hpp>     // is_finite, is_nan, is_negative_infinity
-#include <eigenheads/plot/colormap.hpp>  // level_count, nan_level
-#include <eigenheads/plot/svg.hpp>       // number
-#include <eigenheads/shape.hpp>          // refuse
-#include <eigenheads/tensor.hpp>         // Index, Scalar, TensorView
+#include <eigenheads/detail/float_bits.hpp>  // is_finite, is_nan, is_negative_infinity
+#include <eigenheads/plot/colormap.hpp>      // level_count, nan_level
+#include <eigenheads/plot/svg.hpp>           // number
+#include <eigenheads/shape.hpp>              // refuse
+#include <eigenheads/tensor.hpp>             // Index, Scalar, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
 

@@ -18,11 +18,11 @@
 #include <string_view>
 #include <type_traits>
 
-#include <eigenheads/detail/float_bits.hpp>       // is_finite
-#include <eigenheads/parameter.hpp>        // HasParameters
-#include <eigenheads/shape.hpp>            // refuse
-#include <eigenheads/tensor.hpp>           // Scalar, Index
-#include <eigenheads/train/optimizer.hpp>  // Optimizer, require_option
+#include <eigenheads/detail/float_bits.hpp>  // is_finite
+#include <eigenheads/parameter.hpp>          // HasParameters
+#include <eigenheads/shape.hpp>              // refuse
+#include <eigenheads/tensor.hpp>             // Scalar, Index
+#include <eigenheads/train/optimizer.hpp>    // Optimizer, require_option
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

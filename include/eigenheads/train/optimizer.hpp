@@ -20,12 +20,12 @@
 #include <utility>
 #include <vector>
 
-#include <eigenheads/dropout.hpp>          // number_text
-#include <eigenheads/detail/float_bits.hpp>       // is_finite
-#include <eigenheads/kernels/targets.hpp>  // with_kernels
-#include <eigenheads/parameter.hpp>        // Parameter, HasParameters
-#include <eigenheads/shape.hpp>            // refuse
-#include <eigenheads/tensor.hpp>           // Index
+#include <eigenheads/detail/float_bits.hpp>  // is_finite
+#include <eigenheads/dropout.hpp>            // number_text
+#include <eigenheads/kernels/targets.hpp>    // with_kernels
+#include <eigenheads/parameter.hpp>          // Parameter, HasParameters
+#include <eigenheads/shape.hpp>              // refuse
+#include <eigenheads/tensor.hpp>             // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
