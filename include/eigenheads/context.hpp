@@ -14,7 +14,7 @@
 
 #include <eigenheads/detail/crew.hpp>         // Crew, Work, Task
 #include <eigenheads/detail/thread_pool.hpp>  // ThreadPool
-#include <eigenheads/shape.hpp>               // refuse
+#include <eigenheads/error.hpp>               // refuse
 #include <eigenheads/tensor.hpp>              // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {

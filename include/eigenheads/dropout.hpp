@@ -7,7 +7,6 @@
 // and it is the same in every order, on any number of threads and for both scalar types.
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -21,16 +20,6 @@
 #include <eigenheads/tensor.hpp>             // Index, Scalar, Tensor
 
 namespace eigenheads::inline EIGENHEADS_ABI {
-
-namespace detail {
-
-// The shortest text that reads back as this number, whatever the locale.
-[[nodiscard]] inline std::string number_text(double x) {
-  char text[32];
-  return {text, std::to_chars(text, text + sizeof text, x).ptr};
-}
-
-}  // namespace detail
 
 class Dropout {
  public:

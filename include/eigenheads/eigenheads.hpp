@@ -5,8 +5,10 @@
 #include <eigenheads/attention_reference.hpp>
 #include <eigenheads/context.hpp>
 #include <eigenheads/dropout.hpp>
+#include <eigenheads/error.hpp>
 #include <eigenheads/explain.hpp>
 #include <eigenheads/head_importance.hpp>
+#include <eigenheads/isa.hpp>
 #include <eigenheads/linear.hpp>
 #include <eigenheads/mask.hpp>
 #include <eigenheads/multi_head_attention.hpp>

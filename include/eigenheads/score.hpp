@@ -17,7 +17,8 @@
 #include <utility>
 
 #include <eigenheads/detail/float_bits.hpp>  // BitsOf
-#include <eigenheads/shape.hpp>              // refuse
+#include <eigenheads/error.hpp>              // refuse
+#include <eigenheads/shape.hpp>              // require_shape
 #include <eigenheads/tensor.hpp>             // Scalar, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {

@@ -15,10 +15,8 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
-using Index = Eigen::Index;
-
 template <class T, int Rank>
-using Tensor = Eigen::Tensor<T, Rank, Eigen::RowMajor>;
+using Tensor = Eigen::Tensor<T, Rank, Eigen::RowMajor, Index>;
 
 template <class T>
 concept Scalar = std::same_as<T, float> || std::same_as<T, double>;

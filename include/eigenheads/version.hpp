@@ -4,7 +4,9 @@
 //   Two translation units that were compiled with another alignment, instruction set, fast-math or
 //   exception setting hold different code (and Eigen types of different layout) under one name; the
 //   linker would keep either. So the namespace carries those settings, and such units do not mix.
+//   While the major version is 0, a minor one may change anything, so it is part of the name too.
 #include <Eigen/Core>  // EIGEN_MAX_ALIGN_BYTES
+#include <cstddef>
 
 #define EIGENHEADS_VERSION_MAJOR 0
 #define EIGENHEADS_VERSION_MINOR 1
@@ -55,9 +57,21 @@
 #define EIGENHEADS_ABI_ERRORS aborts
 #endif
 
-#define EIGENHEADS_ABI_JOIN(major, align, isa, math, errors) \
-  v##major##_##align##_##isa##_##math##_##errors
+// clang-format off
+#define EIGENHEADS_ABI_JOIN(major, minor, align, isa, math, errors) \
+  v##major##_##minor##_##align##_##isa##_##math##_##errors
 #define EIGENHEADS_ABI_EXPAND(...) EIGENHEADS_ABI_JOIN(__VA_ARGS__)
-#define EIGENHEADS_ABI                                                                          \
-  EIGENHEADS_ABI_EXPAND(EIGENHEADS_VERSION_MAJOR, EIGENHEADS_ABI_ALIGNMENT, EIGENHEADS_ABI_ISA, \
+#define EIGENHEADS_ABI                                                        \
+  EIGENHEADS_ABI_EXPAND(EIGENHEADS_VERSION_MAJOR, EIGENHEADS_VERSION_MINOR,   \
+                        EIGENHEADS_ABI_ALIGNMENT, EIGENHEADS_ABI_ISA,         \
                         EIGENHEADS_ABI_MATH, EIGENHEADS_ABI_ERRORS)
+// clang-format on
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+// Sizes and positions. Not Eigen::Index: with another EIGEN_DEFAULT_DENSE_INDEX_TYPE that is another
+// type under the same name, and two translation units would disagree about every class that holds
+// one.
+using Index = std::ptrdiff_t;
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite
-#include <eigenheads/dropout.hpp>            // number_text
+#include <eigenheads/error.hpp>              // number_text, refuse
 #include <eigenheads/kernels/arguments.hpp>  // GateTable
 #include <eigenheads/shape.hpp>              // require_shape, refuse
 #include <eigenheads/tensor.hpp>             // Tensor, TensorView

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <vector>
 
-#include <eigenheads/shape.hpp>   // refuse
+#include <eigenheads/error.hpp>   // refuse
 #include <eigenheads/tensor.hpp>  // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {

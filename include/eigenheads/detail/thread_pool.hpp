@@ -13,7 +13,7 @@
 #include <unistd.h>  // getpid
 #endif
 
-#include <eigenheads/shape.hpp>    // refuse
+#include <eigenheads/error.hpp>    // refuse
 #include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {

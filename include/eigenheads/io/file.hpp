@@ -18,7 +18,7 @@
 #include <system_error>
 #include <utility>
 
-#include <eigenheads/shape.hpp>  // detail::raise
+#include <eigenheads/error.hpp>  // raise
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

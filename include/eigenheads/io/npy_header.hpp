@@ -21,8 +21,8 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/error.hpp>    // shape_text
 #include <eigenheads/io/file.hpp>  // File, FileError, refuse_file
-#include <eigenheads/shape.hpp>    // shape_text
 #include <eigenheads/tensor.hpp>   // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {

@@ -16,7 +16,7 @@
 #include <string_view>
 #include <vector>
 
-#include <eigenheads/shape.hpp>   // shape_text
+#include <eigenheads/error.hpp>   // shape_text
 #include <eigenheads/tensor.hpp>  // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {

@@ -22,10 +22,10 @@
 #include <system_error>
 #include <vector>
 
+#include <eigenheads/error.hpp>                 // refuse, shape_text, expected_text
 #include <eigenheads/io/file.hpp>               // FileError, refuse_file
 #include <eigenheads/io/npy.hpp>                // load_npy, read_npy_header
 #include <eigenheads/multi_head_attention.hpp>  // MultiHeadAttention
-#include <eigenheads/shape.hpp>                 // refuse, shape_text, expected_text
 #include <eigenheads/tensor.hpp>                // Index, Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {

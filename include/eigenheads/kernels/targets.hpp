@@ -21,11 +21,11 @@
 #include <utility>
 
 #include <eigenheads/detail/float_bits.hpp>        // is_finite, BitsOf
+#include <eigenheads/isa.hpp>                      // instruction_set
 #include <eigenheads/kernels/arguments.hpp>        // AttentionCall, HeadLayout
 #include <eigenheads/kernels/simd/intrinsics.hpp>  // what the files of simd/ call
 #include <eigenheads/mask.hpp>                     // KeyRange
 #include <eigenheads/score.hpp>                    // ScorePosition, PlainScore
-#include <eigenheads/shape.hpp>                    // refuse
 
 // Sizes are signed in here, as Eigen's; an array of such a length is not worth a cast each time.
 #pragma GCC diagnostic push
@@ -81,48 +81,6 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail::portable {
 #pragma GCC diagnostic pop
 
 namespace eigenheads::inline EIGENHEADS_ABI {
-
-// In the order of preference.
-enum class InstructionSet { portable, neon, avx2, avx512 };
-
-[[nodiscard]] constexpr const char* name_of(InstructionSet set) {
-  constexpr std::array names{"portable", "neon", "avx2", "avx512"};
-  return names[static_cast<std::size_t>(set)];
-}
-
-namespace detail {
-
-[[nodiscard]] inline bool runs_here(InstructionSet set) {
-#if defined(EIGENHEADS_X86)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (set == InstructionSet::avx2) return avx2;
-  if (set == InstructionSet::avx512)
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#elif defined(EIGENHEADS_NEON)
-  if (set == InstructionSet::neon) return true;
-#endif
-  return set == InstructionSet::portable;
-}
-
-// EIGENHEADS_ISA=portable|neon|avx2|avx512 asks for less than the CPU has, for tests and
-// comparisons.
-[[nodiscard]] inline InstructionSet choose_instruction_set() {
-  using enum InstructionSet;
-  const char* asked = std::getenv("EIGENHEADS_ISA");
-  for (const InstructionSet set : {avx512, avx2, neon, portable})
-    if (runs_here(set) && (asked == nullptr || std::string_view(asked) == name_of(set))) return set;
-  refuse({"EIGENHEADS_ISA is ", asked,
-          "; expected portable, neon, avx2 or avx512, and one that this CPU has"});
-}
-
-}  // namespace detail
-
-// The one that all kernels of this process run on: chosen at the first call.
-[[nodiscard]] inline InstructionSet instruction_set() {
-  static const InstructionSet chosen = detail::choose_instruction_set();
-  return chosen;
-}
 
 namespace detail {
 

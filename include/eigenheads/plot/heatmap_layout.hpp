@@ -10,10 +10,10 @@
 #include <string_view>
 #include <vector>
 
+#include <eigenheads/error.hpp>          // refuse
 #include <eigenheads/plot/colormap.hpp>  // Colormap
 #include <eigenheads/plot/scale.hpp>     // Scale, Tick, value_ticks, round_stride, require_end
 #include <eigenheads/plot/svg.hpp>       // text_width, elided
-#include <eigenheads/shape.hpp>          // refuse
 #include <eigenheads/tensor.hpp>         // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite, is_nan, is_negative_infinity
+#include <eigenheads/error.hpp>              // refuse
 #include <eigenheads/plot/colormap.hpp>      // level_count, nan_level
 #include <eigenheads/plot/svg.hpp>           // number
-#include <eigenheads/shape.hpp>              // refuse
 #include <eigenheads/tensor.hpp>             // Index, Scalar, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {

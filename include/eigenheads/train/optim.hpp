@@ -19,8 +19,8 @@
 #include <type_traits>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite
+#include <eigenheads/error.hpp>              // refuse
 #include <eigenheads/parameter.hpp>          // HasParameters
-#include <eigenheads/shape.hpp>              // refuse
 #include <eigenheads/tensor.hpp>             // Scalar, Index
 #include <eigenheads/train/optimizer.hpp>    // Optimizer, require_option
 

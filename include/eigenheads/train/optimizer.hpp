@@ -21,10 +21,9 @@
 #include <vector>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite
-#include <eigenheads/dropout.hpp>            // number_text
+#include <eigenheads/error.hpp>              // number_text, refuse
 #include <eigenheads/kernels/targets.hpp>    // with_kernels
 #include <eigenheads/parameter.hpp>          // Parameter, HasParameters
-#include <eigenheads/shape.hpp>              // refuse
 #include <eigenheads/tensor.hpp>             // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// The compiler's intrinsics, and which of the register files here this machine can have.
-#if defined(__x86_64__)
-#define EIGENHEADS_X86 1
+// The compiler's intrinsics, of the architecture that this is compiled for.
+#include <eigenheads/isa.hpp>  // EIGENHEADS_X86, EIGENHEADS_NEON
+
+#if defined(EIGENHEADS_X86)
 #include <immintrin.h>
-#elif defined(__aarch64__)
-#define EIGENHEADS_NEON 1
+#elif defined(EIGENHEADS_NEON)
 #include <arm_neon.h>
 #endif
