@@ -1,51 +1,48 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// Scaled dot-product attention, behind its checks: softmax(Q K^T / sqrt(D)) V over the keys that
-// the mask allows. Shapes, masks and empty rows as in attention_reference.hpp, which says what is
+// Scaled dot-product attention, after its checks: softmax(Q K^T / sqrt(D)) V over the keys that the
+// mask allows. Shapes, masks and empty rows as in attention_reference.hpp, which says what is
 // computed.
 #include <array>
 #include <cmath>
 #include <limits>
 #include <optional>
-#include <ostream>
-#include <string>
+#include <type_traits>
 
-#include <eigenheads/context.hpp>           // Context
-#include <eigenheads/dropout.hpp>           // Dropout
-#include <eigenheads/kernels/schedule.hpp>  // attend
-#include <eigenheads/mask.hpp>              // Mask, BoundMask
-#include <eigenheads/score.hpp>             // ScoreFunction, PlainScore
-#include <eigenheads/shape.hpp>             // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>            // TensorOfRank, TensorView, TensorSpan
+#include <eigenheads/attention_result.hpp>         // AttentionResult
+#include <eigenheads/context.hpp>                  // Context
+#include <eigenheads/dropout.hpp>                  // Dropout
+#include <eigenheads/kernels/schedule/attend.hpp>  // attend
+#include <eigenheads/mask.hpp>                     // Mask, BoundMask
+#include <eigenheads/score_ref.hpp>                // ScoreRef
+#include <eigenheads/shape.hpp>                    // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                   // TensorOfRank, TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
+template <class T>
 struct AttentionOptions {
   std::optional<double> scale{};  // of the scores; 1 / sqrt(D) unless given
+  ScoreRef<T> score{};            // of what the mask leaves, after scaling (score.hpp)
   double dropout = 0;             // of the weights, in training: which ones, the seed says
   DropoutSeed seed{};
-};
-
-template <Scalar T>
-struct AttentionResult {
-  Tensor<T, 4> output;  // [B, H, Q, V]
-  Tensor<T, 3> lse;     // [B, H, Q], log sum_k exp(score); -inf where a query sees no key
-};
-
-// Weights are per head, before dropout; each row sums to 1, or is all 0.
-template <Scalar T, int WeightsRank = 4>
-struct AttentionOutput {
-  Tensor<T, 3> output;             // [B, Q, E]
-  Tensor<T, WeightsRank> weights;  // [B, H, Q, K]; of rank 3 without an axis of heads
+  bool weights = false;  // whether the result holds them
+  // Which scores the result holds: those that this function makes of the scaled ones. PlainScore{}
+  // is the scaled ones themselves, the call's own score function what the softmax takes.
+  std::optional<ScoreRef<T>> scores_after{};
 };
 
 namespace detail {
 
+template <class T>
+struct AttentionInputs {
+  TensorView<T, 4> queries, keys, values;  // [B, H, Q, D], [B, G, K, D], [B, G, K, V]
+};
+
 // Throws std::invalid_argument unless the three fit each other.
-template <Scalar T>
-[[nodiscard]] AttentionShape require_attention_shape(TensorView<T, 4> queries,
-                                                     TensorView<T, 4> keys,
-                                                     TensorView<T, 4> values) {
+template <class T>
+[[nodiscard]] AttentionShape require_attention_shape(const AttentionInputs<T>& inputs) {
+  const auto& [queries, keys, values] = inputs;
   require_shape("queries", queries, "[B, H, Q, D]", {any, any, any, any});
   const AttentionShape shape{queries.dimension(0), queries.dimension(1), keys.dimension(1),
                              queries.dimension(2), keys.dimension(2),    queries.dimension(3),
@@ -58,168 +55,146 @@ template <Scalar T>
   return shape;
 }
 
-// Functions that hold tensors say whether those fit the call.
-template <class Score>
-void require_score_fits(const Score& score, const AttentionShape& shape) {
-  const std::array call{shape.B, shape.H, shape.Q, shape.K};
-  if constexpr (requires { score.require_fits(call); }) score.require_fits(call);
+template <class T>
+[[nodiscard]] T attention_scale(const std::optional<double>& asked, Index head_size) {
+  if (!asked) return default_scale<T>(head_size);
+  if (!is_finite(*asked) || std::abs(*asked) > static_cast<double>((std::numeric_limits<T>::max)()))
+    refuse({"scale is ", number_text(*asked), "; expected a finite number"});
+  return static_cast<T>(*asked);
 }
 
-template <Scalar T>
-[[nodiscard]] T attention_scale(const AttentionOptions& options, Index head_size) {
-  const double scale = options.scale.value_or(1 / std::sqrt(static_cast<double>(head_size)));
-  if (!is_finite(scale) || std::abs(scale) > static_cast<double>((std::numeric_limits<T>::max)()))
-    refuse({"scale is ", number_text(scale), "; expected a finite number"});
-  return static_cast<T>(scale);
+// One call whose parts fit each other; it must stay where it is.
+template <class T>
+struct CheckedAttention {
+  AttentionShape shape;
+  BoundMask mask;
+  T scale;
+  DropoutMask<T> dropout;
+  const AttentionOptions<T>& options;
+
+  CheckedAttention(const AttentionInputs<T>& inputs, const Mask& asked,
+                   const AttentionOptions<T>& asked_options)
+      : shape(require_attention_shape(inputs)),
+        mask(asked, shape.B, shape.Q, shape.K, shape.H),
+        scale(attention_scale<T>(asked_options.scale, shape.D)),
+        dropout(DropoutMask<T>::of(Dropout(asked_options.dropout), asked_options.seed)),
+        options(asked_options) {
+    const std::array call{shape.B, shape.H, shape.Q, shape.K};
+    options.score.require_fits(call);
+    if (options.scores_after) options.scores_after->require_fits(call);
+  }
+  CheckedAttention(const CheckedAttention&) = delete;
+  CheckedAttention& operator=(const CheckedAttention&) = delete;
+
+  [[nodiscard]] std::array<Index, 4> output_shape() const {
+    return {shape.B, shape.H, shape.Q, shape.V};
+  }
+
+  // Where the output and what else is wanted go; null where it is not.
+  struct Into {
+    T* output;
+    T *lse = nullptr, *weights = nullptr, *scores = nullptr;
+  };
+  void run(const AttentionInputs<T>& inputs, const Into& into, Context& context) const {
+    using Layout = StridedMatrix<const T>;
+    const auto [B, H, G, Q, K, D, V] = shape;
+    attend<T>(
+        {.shape = shape,
+         .scale = scale,
+         .mask = &mask,
+         .queries = Layout::heads_apart(inputs.queries.data(), Q, H, D),
+         .keys = Layout::heads_apart(inputs.keys.data(), K, G, D),
+         .values = Layout::heads_apart(inputs.values.data(), K, G, V),
+         .output = StridedMatrix<T>::heads_apart(into.output, Q, H, V),
+         .lse = into.lse,
+         .weights = into.weights,
+         .scores = into.scores,
+         .score = options.score.forward(),
+         .scores_after = options.scores_after ? options.scores_after->forward() : ScoreForward<T>{},
+         .dropout = dropout.threshold > 0 ? &dropout : nullptr},
+        context);
+  }
+};
+
+// A tensor of that shape, or, if it is not wanted, an empty one. Memory is used again.
+template <class T, std::size_t Rank>
+void fit_part(const char* name, bool is_wanted, const std::array<Index, Rank>& shape,
+              Tensor<T, static_cast<int>(Rank)>& part) {
+  const std::array<Index, Rank> expected = is_wanted ? shape : std::array<Index, Rank>{};
+  if (TensorView<T, static_cast<int>(Rank)>(part).dimensions() != expected)
+    part = make_tensor<T>(name, expected);
+}
+
+template <class T>
+void attend_into(AttentionResult<T>& result, const AttentionInputs<T>& inputs, const Mask& mask,
+                 const AttentionOptions<T>& options, Context& context) {
+  const CheckedAttention<T> call(inputs, mask, options);
+  const auto [B, H, G, Q, K, D, V] = call.shape;
+  fit_part("output", true, call.output_shape(), result.output);
+  fit_part("lse", true, std::array{B, H, Q}, result.lse);
+  fit_part("weights", options.weights, std::array{B, H, Q, K}, result.weights);
+  fit_part("scores", options.scores_after.has_value(), std::array{B, H, Q, K}, result.scores);
+  call.run(inputs,
+           {.output = result.output.data(),
+            .lse = result.lse.data(),
+            .weights = options.weights ? result.weights.data() : nullptr,
+            .scores = options.scores_after ? result.scores.data() : nullptr},
+           context);
+}
+
+template <class T>
+void attend_into(TensorSpan<T, 4> output, const AttentionInputs<T>& inputs, const Mask& mask,
+                 const AttentionOptions<T>& options, Context& context) {
+  if (options.weights || options.scores_after)
+    refuse(
+        {"scaled_dot_product_attention_into: weights and scores are wanted; expected an "
+         "AttentionResult to put them in"});
+  const CheckedAttention<T> call(inputs, mask, options);
+  const TensorView<T, 4> written(output);
+  require_shape("output", written, "[B, H, Q, V]", call.output_shape());
+  require_disjoint("output", written, "queries", inputs.queries);
+  require_disjoint("output", written, "keys", inputs.keys);
+  require_disjoint("output", written, "values", inputs.values);
+  call.run(inputs, {.output = output.data()}, context);
 }
 
 }  // namespace detail
 
 // queries: [B, H, Q, D], keys: [B, G, K, D], values: [B, G, K, V], G a divisor of H: query head h
-// reads key/value head h / (H / G). The score function sees what the mask leaves, after scaling.
-// Throws std::invalid_argument for shapes, masks, biases or scales that do not fit.
-template <TensorOfRank<4> Queries, TensorOfRank<4> Keys, TensorOfRank<4> Values, class Score>
-requires ScoreFunction<Score, element_of<Queries>>
-[[nodiscard]] auto scaled_dot_product_attention(
-    const Queries& queries, const Keys& keys, const Values& values, const Mask& mask,
-    const Score& score, const AttentionOptions& options = {},
-    Context& context = default_context()) -> AttentionResult<element_of<Queries>> {
-  using T = element_of<Queries>;
+// reads key/value head h / (H / G). Throws std::invalid_argument, before anything is computed, for
+// shapes, masks, score functions or scales that do not fit.
+template <TensorOfRank<4> Queries, class T = element_of<Queries>>
+[[nodiscard]] AttentionResult<T> scaled_dot_product_attention(
+    const Queries& queries, const std::type_identity_t<TensorView<T, 4>>& keys,
+    const std::type_identity_t<TensorView<T, 4>>& values, const Mask& mask = {},
+    const std::type_identity_t<AttentionOptions<T>>& options = {},
+    Context& context = default_context()) {
   static_assert(Scalar<T>, "Attention takes tensors of float or double.");
-  const TensorView<T, 4> q(queries), k(keys), v(values);
-  const auto shape = detail::require_attention_shape(q, k, v);
-  const BoundMask bound(mask, shape.B, shape.Q, shape.K, shape.H);
-  detail::require_score_fits(score, shape);
-  const T scale = detail::attention_scale<T>(options, shape.D);
-  const auto dropout = DropoutMask<T>::of(Dropout(options.dropout), options.seed);
-  AttentionResult<T> result{
-      detail::make_tensor<T>("output", std::array{shape.B, shape.H, shape.Q, shape.V}),
-      detail::make_tensor<T>("lse", std::array{shape.B, shape.H, shape.Q})};
-  detail::attend<T>(
-      {shape, scale, &bound, q.data(), k.data(), v.data(),
-       detail::HeadLayout<T>::heads_apart(result.output.data(), shape.Q, shape.H, shape.V),
-       result.lse.data(), nullptr, detail::score_row<T>(score),
-       dropout.threshold > 0 ? &dropout : nullptr},
-      context);
+  AttentionResult<T> result;
+  detail::attend_into<T>(result, {queries, keys, values}, mask, options, context);
   return result;
 }
-template <TensorOfRank<4> Queries, TensorOfRank<4> Keys, TensorOfRank<4> Values>
-[[nodiscard]] auto scaled_dot_product_attention(
-    const Queries& queries, const Keys& keys, const Values& values, const Mask& mask = {},
-    const AttentionOptions& options = {},
-    Context& context = default_context()) -> AttentionResult<element_of<Queries>> {
-  return scaled_dot_product_attention(queries, keys, values, mask, PlainScore{}, options, context);
+
+// The same into a result that was made before, which is not allocated anew if its shapes fit, or
+// into `output`, [B, H, Q, V], which must not overlap an input. Allocates nothing once the context
+// has seen such a call.
+template <Scalar T>
+void scaled_dot_product_attention_into(
+    AttentionResult<T>& result, const std::type_identity_t<TensorView<T, 4>>& queries,
+    const std::type_identity_t<TensorView<T, 4>>& keys,
+    const std::type_identity_t<TensorView<T, 4>>& values, const Mask& mask = {},
+    const std::type_identity_t<AttentionOptions<T>>& options = {},
+    Context& context = default_context()) {
+  detail::attend_into<T>(result, {queries, keys, values}, mask, options, context);
 }
-
-// Attention over some keys and over others, joined: as if it had been over all of them, up to
-// rounding. Parts that saw no key (lse = -inf) change nothing. Throws std::invalid_argument unless
-// the shapes agree.
-template <Scalar T>
-[[nodiscard]] AttentionResult<T> merge_attention(const AttentionResult<T>& first,
-                                                 const AttentionResult<T>& second) {
-  const TensorView<T, 4> o1(first.output), o2(second.output);
-  const TensorView<T, 3> lse1(first.lse), lse2(second.lse);
-  const auto [B, H, Q, V] = o1.dimensions();
-  require_shape("merge_attention: first.lse", lse1, "[B, H, Q]", {B, H, Q});
-  require_shape("merge_attention: second.output", o2, "[B, H, Q, V]", {B, H, Q, V});
-  require_shape("merge_attention: second.lse", lse2, "[B, H, Q]", {B, H, Q});
-  AttentionResult<T> merged{detail::make_tensor<T>("output", o1.dimensions()),
-                            detail::make_tensor<T>("lse", lse1.dimensions())};
-  const Index columns = V;
-  detail::with_kernels([&]<class Kernels>(Kernels) {
-    for (Index row = 0; row < lse1.size(); ++row)
-      Kernels::merge_row(o1.data() + row * columns, lse1.data()[row], o2.data() + row * columns,
-                         lse2.data()[row], columns, merged.output.data() + row * columns,
-                         merged.lse.data()[row]);
-  });
-  return merged;
-}
-
-struct DotProductAttentionOptions {
-  double dropout = 0;  // of the weights, in training
-};
-
-// The chapter's DotProductAttention: one head, scores scaled by 1 / sqrt(D), masked by valid_lens.
-template <Scalar T>
-class DotProductAttention {
- public:
-  explicit DotProductAttention(const DotProductAttentionOptions& options = {})
-      : dropout_(options.dropout) {}
-
-  [[nodiscard]] const Dropout& dropout() const { return dropout_; }
-
-  // queries: [B, Q, D], keys: [B, K, D], values: [B, K, V] -> [B, Q, V]. No dropout: inference.
-  [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
-                                        TensorView<T, 3> values, const ValidLens& valid_lens = {},
-                                        Context& context = default_context()) const {
-    return attend(queries, keys, values, valid_lens, context, nullptr);
-  }
-
-  // The same output and the weights, [B, Q, K].
-  [[nodiscard]] AttentionOutput<T, 3> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
-                                                   TensorView<T, 3> values,
-                                                   const ValidLens& valid_lens = {},
-                                                   Context& context = default_context()) const {
-    AttentionOutput<T, 3> result;
-    result.output = attend(queries, keys, values, valid_lens, context, &result.weights);
-    return result;
-  }
-
-  // Training: the output, after dropout, and what backward needs. Throws std::invalid_argument also
-  // if weights are dropped and no seed is given.
-  class Activations;
-  struct Gradients;  // queries, keys, values: of the shapes of those
-  Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
-                       const ValidLens& valid_lens, Activations& saved,
-                       Context& context = default_context()) const;
-  Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
-                       const ValidLens& valid_lens, Activations& saved, DropoutSeed seed,
-                       Context& context = default_context()) const;
-  [[nodiscard]] Gradients backward(TensorView<T, 3> grad_output, const Activations& saved,
-                                   Context& context = default_context()) const;
-
- private:
-  static TensorView<T, 4> one_head(TensorView<T, 3> x) {
-    return {x.data(), {x.dimension(0), 1, x.dimension(1), x.dimension(2)}};
-  }
-
-  static void require_fit(TensorView<T, 3> queries, TensorView<T, 3> keys,
-                          TensorView<T, 3> values) {
-    require_shape("queries", queries, "[B, Q, D]", {any, any, any});
-    const Index B = queries.dimension(0), D = queries.dimension(2);
-    require_shape("keys", keys, "[B, K, D]", {B, any, D});
-    require_shape("values", values, "[B, K, V]", {B, keys.dimension(1), any});
-  }
-
-  static Tensor<T, 3> attend(TensorView<T, 3> queries, TensorView<T, 3> keys,
-                             TensorView<T, 3> values, const ValidLens& valid_lens, Context& context,
-                             Tensor<T, 3>* weights) {
-    require_fit(queries, keys, values);
-    const Index B = queries.dimension(0), D = queries.dimension(2);
-    const auto shape =
-        detail::require_attention_shape(one_head(queries), one_head(keys), one_head(values));
-    const Mask mask{.valid_lens = valid_lens};
-    const BoundMask bound(mask, shape.B, shape.Q, shape.K);
-    auto output = detail::make_tensor<T>("output", std::array{B, shape.Q, shape.V});
-    if (weights != nullptr)
-      *weights = detail::make_tensor<T>("weights", std::array{B, shape.Q, shape.K});
-    detail::attend<T>(
-        {shape, detail::attention_scale<T>({}, D), &bound, queries.data(), keys.data(),
-         values.data(), detail::HeadLayout<T>::heads_apart(output.data(), shape.Q, 1, shape.V),
-         nullptr, weights == nullptr ? nullptr : weights->data()},
-        context);
-    return output;
-  }
-
-  Dropout dropout_;
-};
-
-// As PyTorch prints the chapter's module.
-template <Scalar T>
-std::ostream& operator<<(std::ostream& out, const DotProductAttention<T>& attention) {
-  return out << "DotProductAttention(\n  (dropout): " << attention.dropout() << "\n)";
+template <TensorOfRank<4> Output, class T = element_of<Output>>
+void scaled_dot_product_attention_into(
+    Output&& output, const std::type_identity_t<TensorView<T, 4>>& queries,
+    const std::type_identity_t<TensorView<T, 4>>& keys,
+    const std::type_identity_t<TensorView<T, 4>>& values, const Mask& mask = {},
+    const std::type_identity_t<AttentionOptions<T>>& options = {},
+    Context& context = default_context()) {
+  detail::attend_into<T>(TensorSpan<T, 4>(output), {queries, keys, values}, mask, options, context);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
-
-#include <eigenheads/attention_backward.hpp>

@@ -15,6 +15,7 @@
 #include <limits>
 #include <vector>
 
+#include <eigenheads/attention_result.hpp>   // AttentionResult
 #include <eigenheads/detail/float_bits.hpp>  // is_negative_infinity
 #include <eigenheads/dropout.hpp>            // DropoutMask
 #include <eigenheads/mask.hpp>               // BoundMask, KeyRange
@@ -57,28 +58,21 @@ template <Scalar T>
 
 }  // namespace detail
 
-template <Scalar T>
-struct AttentionReference {
-  Tensor<T, 4> output;   // [B, H, Q, V]
-  Tensor<T, 3> lse;      // [B, H, Q], natural logarithm
-  Tensor<T, 4> weights;  // [B, H, Q, K], before dropout
-};
-
 // queries: [B, H, Q, D], keys: [B, G, K, D], values: [B, G, K, V], of shapes that fit each other.
 // Serial, and builds the weights: for tests and for reading. Touches no key or value that the mask
 // hides from a query.
 template <Scalar T, class Score = PlainScore>
 requires ScoreFunction<Score, T>
-[[nodiscard]] AttentionReference<T> attention_reference(TensorView<T, 4> queries,
-                                                        TensorView<T, 4> keys,
-                                                        TensorView<T, 4> values, const Mask& mask,
-                                                        T scale, const Score& score = {},
-                                                        const DropoutMask<T>& dropout = {}) {
+[[nodiscard]] AttentionResult<T> attention_reference(TensorView<T, 4> queries,
+                                                     TensorView<T, 4> keys, TensorView<T, 4> values,
+                                                     const Mask& mask, T scale,
+                                                     const Score& score = {},
+                                                     const DropoutMask<T>& dropout = {}) {
   const Index B = queries.dimension(0), H = queries.dimension(1), Q = queries.dimension(2),
               K = keys.dimension(2), V = values.dimension(3);
   const detail::ReferenceProducts<T> products{queries, keys, scale, BoundMask(mask, B, Q, K, H)};
-  AttentionReference<T> result{Tensor<T, 4>(B, H, Q, V), Tensor<T, 3>(B, H, Q),
-                               Tensor<T, 4>(B, H, Q, K)};
+  AttentionResult<T> result{Tensor<T, 4>(B, H, Q, V), Tensor<T, 3>(B, H, Q),
+                            Tensor<T, 4>(B, H, Q, K)};
   std::vector<bool> is_seen(static_cast<std::size_t>(K));
   std::vector<T> factors(static_cast<std::size_t>(K));
   for (Index b = 0; b < B; ++b)

@@ -4,70 +4,43 @@
 // Context serves one call at a time: give each calling thread its own. Results do not depend on it
 // (contract C3).
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <memory>
 #include <new>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/ThreadPool>
+#include <utility>
 
+#include <eigenheads/detail/arena.hpp>        // Arena
 #include <eigenheads/detail/crew.hpp>         // Crew, Work, Task
 #include <eigenheads/detail/thread_pool.hpp>  // ThreadPool
 #include <eigenheads/error.hpp>               // refuse
-#include <eigenheads/tensor.hpp>              // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
-namespace detail {
+template <class T>
+struct CallOptions;
+template <class T>
+struct TrainingOptions;
 
-// What scratch memory is for; one piece of memory each.
-enum class Scratch {
-  projections,
-  pieces,
-  panels,
-  flags,
-  tasks,
-  rows,
-  columns,
-  gradients,
-  heads,
-  head_columns,
-  count
-};
+// What is counted while calls run.
+struct Counters {
+  // Rows of attention that were multiplied key by key, because a value that one of them may not see
+  // is NaN or infinite. 0 so far: every call took the fast path.
+  std::atomic<Index> row_by_row{0};
 
-// Bytes that grow and are kept.
-class Buffer {
- public:
-  [[nodiscard]] std::byte* at_least(Index bytes) {
-    if (bytes > bytes_) {
-      memory_.reset();  // before the new one, not beside it
-      bytes_ = 0;
-      memory_.reset(static_cast<std::byte*>(::operator new(static_cast<std::size_t>(bytes), line)));
-      bytes_ = bytes;
-    }
-    return memory_.get();
+  Counters() = default;
+  Counters(Counters&& other) noexcept : row_by_row(other.row_by_row.load()) {}
+  Counters& operator=(Counters&& other) noexcept {
+    row_by_row = other.row_by_row.load();
+    return *this;
   }
-  [[nodiscard]] Index bytes() const { return bytes_; }
-
- private:
-  static constexpr std::align_val_t line{64};  // a cache line, and the widest register
-  struct Free {
-    void operator()(std::byte* memory) const { ::operator delete(memory, line); }
-  };
-  std::unique_ptr<std::byte, Free> memory_;
-  Index bytes_ = 0;
 };
 
-}  // namespace detail
-
-class Context;
 namespace detail {
-template <class T>
-struct AttentionCall;
-template <class T>
-void attend(AttentionCall<T> call, Context& context);
-}  // namespace detail
+class LastContext;
+}
 
 class Context {
  public:
@@ -77,6 +50,7 @@ class Context {
   explicit Context(int threads = 1) : threads_(threads) {
     if (threads < 1) detail::refuse({"Context: threads is ", threads, "; expected 1 or more"});
     if (threads > 1) {
+      crew_.reset(new detail::Crew);
       own_pool_ = std::make_unique<detail::ThreadPool>(threads - 1);
       pool_ = own_pool_->get();
     }
@@ -85,32 +59,33 @@ class Context {
   // Runs on the caller's pool, which must outlive the context. A call made from inside one of the
   // pool's tasks runs serially: waiting there for other tasks of the pool could wait for ever.
   explicit Context(Eigen::ThreadPoolInterface& pool)
-      : threads_(pool.NumThreads() + 1), pool_(&pool) {}
+      : threads_(pool.NumThreads() + 1), crew_(new detail::Crew), pool_(&pool) {}
 
-  Context(const Context&) = delete;
-  Context& operator=(const Context&) = delete;
+  // Not while a call runs. One that was moved from may only be assigned to or destroyed.
+  Context(Context&&) noexcept = default;
+  Context& operator=(Context&&) noexcept = default;
+
+  // So that a context stands where a call takes options (call_options.hpp).
+  template <class T>
+  operator CallOptions<T>() {  // NOLINT: implicit
+    return {.context = *this};
+  }
+  template <class T>
+  operator TrainingOptions<T>() {  // NOLINT: implicit
+    return {.context = *this};
+  }
 
   [[nodiscard]] int threads() const { return threads_; }
 
   // Bytes of scratch memory that are kept for the next call, and their release.
-  [[nodiscard]] Index scratch_bytes() const {
-    Index bytes = 0;
-    for (const auto& buffer : scratch_) bytes += buffer.bytes();
-    return bytes;
-  }
-  void release() { scratch_ = {}; }
+  [[nodiscard]] Index scratch_bytes() const { return arena_.bytes(); }
+  void release() { arena_.release(); }
 
-  // Rows of attention that were multiplied key by key, because a value that one of them may not see
-  // is NaN or infinite. 0 so far: every call took the fast path.
-  [[nodiscard]] Index row_by_row_count() const { return row_by_row_; }
+  [[nodiscard]] Counters& counters() { return counters_; }
+  [[nodiscard]] Index row_by_row_count() const { return counters_.row_by_row; }
 
-  // Uninitialised memory, aligned to 64 bytes. What was handed out before for the same purpose is
-  // gone. Not from inside parallel_for.
-  template <class T>
-  [[nodiscard]] T* scratch(detail::Scratch purpose, Index count) {
-    auto& buffer = scratch_[static_cast<std::size_t>(purpose)];
-    return reinterpret_cast<T*>(buffer.at_least(count * static_cast<Index>(sizeof(T))));
-  }
+  // For layers that are made of the library's steps: scratch memory, in frames (detail/arena.hpp).
+  [[nodiscard]] detail::Arena& arena() { return arena_; }
 
   // body(i) or body(i, thread) for every i in [0, count), in no particular order; thread is in
   // [0, threads()), and bodies that run at the same time have different ones. The first exception
@@ -139,21 +114,53 @@ class Context {
     work.rethrow();
   }
 
-  template <class T>
-  friend void detail::attend(detail::AttentionCall<T>, Context&);
+  friend class detail::LastContext;
 
-  std::atomic<Index> row_by_row_{0};
+  Counters counters_;
   int threads_;
-  std::unique_ptr<detail::Crew, detail::Leave> crew_{new detail::Crew};
-  std::unique_ptr<detail::ThreadPool> own_pool_;  // its threads end before the crew is left
+  std::unique_ptr<detail::Crew, detail::Leave> crew_;  // null on one thread
+  std::unique_ptr<detail::ThreadPool> own_pool_;       // its threads end before the crew is left
   Eigen::ThreadPoolInterface* pool_ = nullptr;
-  std::array<detail::Buffer, static_cast<std::size_t>(detail::Scratch::count)> scratch_;
+  detail::Arena arena_;
 };
 
-// The calling thread's own context: one thread.
+namespace detail {
+
+// A context for a thread whose own has been destroyed already: for a call from the destructor of a
+// static object, at the end of the program. It keeps no memory, so it needs no destructor.
+class LastContext {
+ public:
+  [[nodiscard]] Context& get() {
+    if (!is_made_) {
+      new (memory_) Context;
+      is_made_ = true;
+      context().arena_.keep_nothing();
+    }
+    return context();
+  }
+
+ private:
+  [[nodiscard]] Context& context() { return *std::launder(reinterpret_cast<Context*>(memory_)); }
+
+  alignas(Context) std::byte memory_[sizeof(Context)] = {};
+  bool is_made_ = false;
+};
+
+}  // namespace detail
+
+// The calling thread's own context: one thread. It may be asked for at any time, the end of the
+// program included.
 [[nodiscard]] inline Context& default_context() {
-  thread_local Context context;
-  return context;
+  // Both are there until the thread's memory is: nothing destroys them.
+  static thread_local constinit bool is_destroyed = false;
+  static thread_local constinit detail::LastContext last;
+  struct Own {
+    Context context;
+    ~Own() { is_destroyed = true; }
+  };
+  if (is_destroyed) return last.get();
+  static thread_local Own own;
+  return own.context;
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

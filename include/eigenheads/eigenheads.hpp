@@ -2,8 +2,11 @@
 #pragma once
 // The core of Eigenheads. Opt in to the rest by including it: io/..., plot/..., train/...
 #include <eigenheads/attention.hpp>
+#include <eigenheads/attention_backward.hpp>
 #include <eigenheads/attention_reference.hpp>
+#include <eigenheads/call_options.hpp>
 #include <eigenheads/context.hpp>
+#include <eigenheads/dot_product_attention.hpp>
 #include <eigenheads/dropout.hpp>
 #include <eigenheads/error.hpp>
 #include <eigenheads/explain.hpp>
@@ -11,6 +14,7 @@
 #include <eigenheads/isa.hpp>
 #include <eigenheads/linear.hpp>
 #include <eigenheads/mask.hpp>
+#include <eigenheads/merge_attention.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 #include <eigenheads/parameter.hpp>
 #include <eigenheads/prune_heads.hpp>

@@ -1,113 +1,149 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// What a call would do, without doing it: which kernels, in which pieces, for how many operations.
+// What a call of a layer would do, without doing it: who takes part, how the attention is cut into
+// tasks, for how many operations and in how much memory. It prints what the call itself would make
+// and follow: its participation (layer/participation.hpp) and its plan (kernels/schedule/plan.hpp).
 #include <algorithm>
-#include <cstddef>
+#include <array>
 #include <cstdint>
 #include <ostream>
-#include <string>
-#include <vector>
 
-#include <eigenheads/context.hpp>               // Context
-#include <eigenheads/kernels/schedule.hpp>      // with_kernels, query_block
-#include <eigenheads/mask.hpp>                  // Mask, BoundMask
-#include <eigenheads/multi_head_attention.hpp>  // MultiHeadAttention
+#include <eigenheads/context.hpp>                // Context
+#include <eigenheads/isa.hpp>                    // InstructionSet
+#include <eigenheads/kernels/schedule/plan.hpp>  // AttentionPlan
+#include <eigenheads/layer/checks.hpp>           // checked_call
+#include <eigenheads/layer/participation.hpp>    // Participation
+#include <eigenheads/mask.hpp>                   // Mask, BoundMask
+#include <eigenheads/multi_head_attention.hpp>   // MultiHeadAttention
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
-// Operations count 2 for a multiply-add, and only those that the mask leaves; softmax and packing
-// count 0.
+// Operations count 2 for a multiply-add, and only those that the mask and the gates leave; softmax
+// and packing count 0.
 struct Explanation {
   InstructionSet instruction_set{};
-  const char* path = "";  // of the attention
+  detail::AttentionPath path{};  // of the attention
+  int threads = 1;
+  Index tasks = 0;  // that the attention is cut into
   Index tile_rows = 0, tile_columns = 0;
   Index query_block = 0, key_block = 0;  // rows that share a task, keys between two merges
   double projection_flops = 0, attention_flops = 0;
-  Index projected_queries = 0, projected_keys = 0;  // rows; the mask hides the others
-  Index scratch_bytes = 0;  // that the context holds afterwards, without the panels
+  Index projected_queries = 0, projected_keys = 0;  // rows
+  Index scratch_bytes = 0;                          // that the context holds afterwards, at least
 };
 
-// queries: [B, Q, query_size], keys: [B, K, key_size], of a call that the layer would take. O(B H
-// Q), times K with `allowed`.
-template <Scalar T>
-[[nodiscard]] Explanation explain(const MultiHeadAttention<T>& layer, TensorView<T, 3> queries,
-                                  TensorView<T, 3> keys, const Mask& mask = {},
-                                  const Context& context = default_context()) {
-  const Index B = queries.dimension(0), Q = queries.dimension(1), K = keys.dimension(1);
-  const Index H = layer.num_heads(), G = layer.num_kv_heads(), D = layer.head_size();
-  const Tensor<T, 2>& gates = layer.gates();
-  if (gates.dimension(0) > 1) require_shape("gates", TensorView<T, 2>(gates), "[B, H]", {B, H});
-  const auto is_open = [&gates](Index b, Index h) {
-    return gates.size() == 0 || gates(gates.dimension(0) > 1 ? b : 0, h) != 0;
-  };
-  const BoundMask bound(mask, B, Q, K, layer.num_heads_made());
-  Explanation told;
-  told.instruction_set = instruction_set();
-  double pairs = 0;
-  Index open_queries = 0;                                // of all heads
-  std::vector<Index> open(static_cast<std::size_t>(H));  // of each head, in how many sequences
-  for (Index b = 0; b < B; ++b) {
-    told.projected_queries += bound.query_count(b);
-    const auto [begin, end] = bound.seen_keys(b);
-    told.projected_keys += end - begin;
-    for (Index h = 0; h < H; ++h) {
-      if (!is_open(b, h)) continue;
-      ++open[static_cast<std::size_t>(h)];
-      open_queries += bound.query_count(b);
-      const Index number = layer.head_indices()[static_cast<std::size_t>(h)];
-      for (Index q = 0; q < Q; ++q) {
-        const KeyRange range = bound.key_range(b, number, q);
-        const std::uint8_t* allowed = bound.allowed_row(b, number, q);
-        for (Index k = range.begin; allowed != nullptr && k < range.end; ++k)
-          pairs += allowed[k] != 0 ? 1 : 0;
-        if (allowed == nullptr) pairs += static_cast<double>(range.end - range.begin);
-      }
-    }
+namespace detail {
+
+[[nodiscard]] constexpr const char* name_of(AttentionPath path) {
+  switch (path) {
+    case AttentionPath::packed_by_task:
+      return "packed by each task";
+    case AttentionPath::cut_along_keys:
+      return "packed by each task, which is one block of them";
+    case AttentionPath::packed_once:
+      return "packed once for all tasks of a head";
   }
-  // A projection is made for a head that any sequence needs; W_o takes what is open.
-  Index heads = 0, kv_heads = 0, most_heads = 0;
-  for (Index g = 0; g < G; ++g) {
-    Index read = 0;
-    for (Index h = 0; h < H; ++h)
-      read += layer.kv_head(h) == g && open[static_cast<std::size_t>(h)] > 0;
-    heads += read;
-    kv_heads += read > 0;
-    most_heads = (std::max)(most_heads, read);
-  }
-  const auto product = [](Index rows, Index in, Index out) {
-    return 2.0 * static_cast<double>(rows) * static_cast<double>(in) * static_cast<double>(out);
-  };
-  told.attention_flops = 4 * pairs * static_cast<double>(D);
-  told.projection_flops = product(told.projected_queries, queries.dimension(2), heads * D) +
-                          product(told.projected_keys, keys.dimension(2), kv_heads * D) +
-                          product(told.projected_keys, layer.W_v.in_features(), kv_heads * D) +
-                          product(open_queries, D, layer.num_hiddens());
-  const auto kernels = detail::attention_kernels<T>();
-  const Index rows = most_heads * Q;
-  const bool packs_itself = rows <= detail::query_block;
-  told.path = !packs_itself              ? "packed once"
-              : rows <= detail::few_rows ? "direct"
-                                         : "packed block by block";
-  told.tile_rows = kernels.tile_rows;
-  told.tile_columns = kernels.panel_width;
-  told.query_block = detail::query_block;
-  told.key_block = kernels.key_block;
-  detail::AttentionCall<T> call{};
-  call.shape = {B, H, G, Q, K, D, D};
-  told.scratch_bytes =
-      static_cast<Index>(sizeof(T)) * (2 * B * H * Q * D + 2 * B * G * K * D +
-                                       context.threads() * kernels.task_size(call, packs_itself));
-  return told;
+  return "";
 }
 
-inline std::ostream& operator<<(std::ostream& out, const Explanation& told) {
-  return out << "instruction set  " << name_of(told.instruction_set) << ", tiles of "
-             << told.tile_rows << " x " << told.tile_columns << "\nattention        keys "
-             << told.path << ", " << told.query_block << " rows by " << told.key_block
-             << " keys at a time, " << told.attention_flops / 1e6 << " Mflop\nprojections      "
-             << told.projected_queries << " rows of queries, " << told.projected_keys
-             << " of keys, " << told.projection_flops / 1e6 << " Mflop\nscratch memory   "
-             << static_cast<double>(told.scratch_bytes) / 1024 << " KiB";
+// Pairs of query and key that attend to each other, of all heads that take part. O(B H Q), times K
+// where keys are hidden one by one.
+template <class T>
+[[nodiscard]] double count_pairs(const ParticipationCall<T>& call) {
+  double pairs = 0;
+  for (Index b = 0; b < call.shape.B; ++b)
+    for (Index h = 0; h < call.shape.H; ++h) {
+      if (!call.takes_part(b, h)) continue;
+      const Index original = call.heads.originals()[static_cast<std::size_t>(h)];
+      for (Index q = 0; q < call.shape.Q; ++q) {
+        const auto [begin, end] = call.mask.key_range(b, original, q);
+        const std::uint8_t* allowed = call.mask.allowed_row(b, original, q);
+        pairs += static_cast<double>(
+            allowed == nullptr ? end - begin
+                               : end - begin - std::count(allowed + begin, allowed + end, 0));
+      }
+    }
+  return pairs;
+}
+
+// Multiply-adds of a projection of so many rows, counted twice.
+[[nodiscard]] inline double product_flops(Index rows, Index in, Index out) {
+  return 2.0 * static_cast<double>(rows) * static_cast<double>(in) * static_cast<double>(out);
+}
+
+}  // namespace detail
+
+// queries: [B, Q, query_size], keys: [B, K, key_size], values: [B, K, value_size], of which only the
+// shapes matter. Throws as the call itself would.
+template <Scalar T>
+[[nodiscard]] Explanation explain(const MultiHeadAttention<T>& layer,
+                                  std::type_identity_t<TensorView<T, 3>> queries,
+                                  std::type_identity_t<TensorView<T, 3>> keys,
+                                  std::type_identity_t<TensorView<T, 3>> values,
+                                  const Mask& mask = {},
+                                  const Context& context = default_context()) {
+  const detail::LayerParts<T> parts = layer.parts();
+  detail::require_initialized(parts);
+  const auto call = detail::checked_call<T>(parts, layer.head_size(), layer.num_hiddens(),
+                                            {queries, keys, values}, mask);
+  const auto [B, H, G, Q, K, D, V] = call.shape;
+  Context own;  // for the tables
+  const detail::Frame frame(own);
+  const detail::ParticipationCall<T> who{call.shape, call.mask, parts.heads, parts.gates,
+                                         detail::Mode::inference};
+  const detail::Participation part = detail::participation(who, frame);
+  const detail::HeadTensors<T> none{nullptr, nullptr, nullptr, nullptr};
+  const auto attention = detail::attention_call<T>(call, part, none, {});
+  const detail::AttentionPlan plan = detail::plan(attention, context.threads());
+  const auto kernels = detail::attention_kernels<T>();
+
+  Explanation explanation;
+  explanation.instruction_set = instruction_set();
+  explanation.path = plan.path;
+  explanation.threads = plan.threads;
+  explanation.tasks = plan.path == detail::AttentionPath::cut_along_keys
+                          ? plan.heads * plan.key_blocks
+                          : plan.heads * plan.row_blocks;
+  explanation.tile_rows = kernels.tile_rows;
+  explanation.tile_columns = kernels.panel_width;
+  explanation.query_block = detail::query_block;
+  explanation.key_block = kernels.key_block;
+  explanation.projected_queries = detail::total(part.queries);
+  explanation.projected_keys = detail::total(part.keys);
+  explanation.attention_flops = 4 * detail::count_pairs(who) * static_cast<double>(D);
+  const Index columns = detail::total(part.columns), kv_columns = detail::total(part.kv_columns);
+  explanation.projection_flops =
+      detail::product_flops(explanation.projected_queries, layer.W_q.in_features(), columns) +
+      detail::product_flops(explanation.projected_keys, layer.W_k.in_features(), kv_columns) +
+      detail::product_flops(explanation.projected_keys, layer.W_v.in_features(), kv_columns);
+  for (const detail::OutputGroup& group : part.outputs)
+    explanation.projection_flops += detail::product_flops(
+        detail::total(group.rows), detail::total(group.inputs), layer.num_hiddens());
+  explanation.scratch_bytes = static_cast<Index>(sizeof(T)) *
+                              (B * Q * H * (D + V) + B * K * G * (D + V) + plan.scratch_elements());
+  return explanation;
+}
+// Where the values are the keys.
+template <Scalar T>
+[[nodiscard]] Explanation explain(const MultiHeadAttention<T>& layer,
+                                  std::type_identity_t<TensorView<T, 3>> queries,
+                                  std::type_identity_t<TensorView<T, 3>> keys,
+                                  const Mask& mask = {},
+                                  const Context& context = default_context()) {
+  return explain<T>(layer, queries, keys, keys, mask, context);
+}
+
+inline std::ostream& operator<<(std::ostream& out, const Explanation& explanation) {
+  return out << "instruction set  " << name_of(explanation.instruction_set) << ", tiles of "
+             << explanation.tile_rows << " x " << explanation.tile_columns << "\nattention        "
+             << explanation.tasks << " tasks on " << explanation.threads << " thread"
+             << (explanation.threads == 1 ? "" : "s") << ", keys "
+             << detail::name_of(explanation.path) << ", " << explanation.query_block << " rows by "
+             << explanation.key_block << " keys at a time, " << explanation.attention_flops / 1e6
+             << " Mflop\nprojections      " << explanation.projected_queries << " rows of queries, "
+             << explanation.projected_keys << " of keys, " << explanation.projection_flops / 1e6
+             << " Mflop\nscratch memory   " << static_cast<double>(explanation.scratch_bytes) / 1024
+             << " KiB";
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

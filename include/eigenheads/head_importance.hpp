@@ -16,11 +16,12 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <span>
 #include <stdexcept>
 #include <vector>
 
 #include <eigenheads/context.hpp>                      // Context
-#include <eigenheads/kernels/schedule_statistics.hpp>  // add_statistics, add_contributions
+#include <eigenheads/kernels/schedule/statistics.hpp>  // add_statistics, add_contributions
 #include <eigenheads/mask.hpp>                         // BoundMask
 #include <eigenheads/multi_head_attention.hpp>         // MultiHeadAttention
 #include <eigenheads/shape.hpp>                        // require_shape, refuse
@@ -87,6 +88,16 @@ inline constexpr std::array head_measures{
     HeadMeasure{"gradient", &HeadMeasures::gradient},
 };
 
+namespace detail {
+
+// Where each RowMeasure goes, in the order of that enumeration.
+inline constexpr std::array<double HeadMeasures::*, static_cast<std::size_t>(RowMeasure::count)>
+    row_measures{&HeadMeasures::l1_norm,  &HeadMeasures::l2_norm,    &HeadMeasures::entropy,
+                 &HeadMeasures::variance, &HeadMeasures::confidence, &HeadMeasures::previous,
+                 &HeadMeasures::next,     &HeadMeasures::same};
+
+}  // namespace detail
+
 // Measures of the heads of one layer, over as many batches as are added. Memory: H * num_hiddens
 // numbers, and while adding some of the context's, linear in B, Q and num_hiddens.
 template <Scalar T>
@@ -97,49 +108,51 @@ class HeadImportance {
   explicit HeadImportance(const Layer& layer)
       : num_hiddens_(layer.num_hiddens()),
         rows_(static_cast<std::size_t>(layer.num_heads())),
-        contributions_(rows_.size()),
+        sums_(rows_.size()),
         means_(rows_.size() * static_cast<std::size_t>(num_hiddens_)),
         slopes_(rows_.size()) {}
 
   [[nodiscard]] Index num_heads() const { return static_cast<Index>(rows_.size()); }
 
-  // All measures but `gradient`, from one call of layer.forward(..., saved), whose score function
-  // must still live. The weights must be those of that call. Throws std::logic_error if
-  // nothing is saved or the layer has other sizes, std::invalid_argument if it is not one of as
+  // All measures but `gradient`, from one call of layer.forward(..., saved). The weights must be
+  // those of that call. Throws std::logic_error if nothing is saved or the layer has other sizes, std::invalid_argument if it is not one of as
   // many heads as this was made for, or if the batch has no sequences or no queries.
   void add(const Layer& layer, const typename Layer::Activations& saved,
            Context& context = default_context()) {
     if (!saved.is_saved())
       detail::refuse<std::logic_error>(
           {"HeadImportance: add needs the activations of a forward call"});
-    const auto [B, H, G, Q, K, D, V] = saved.shape_;
+    const auto [B, H, G, Q, K, D, V] = saved.shape();
     if (layer.num_heads() != num_heads() || layer.num_hiddens() != num_hiddens_)
       detail::refuse({"HeadImportance: the layer has [num_heads, num_hiddens] = ",
                       std::array{layer.num_heads(), layer.num_hiddens()}, "; expected ",
                       std::array{num_heads(), num_hiddens_}});
-    if (saved.head_set_ != layer.heads_ || D != layer.head_size() ||
+    const detail::LayerParts<T> parts = layer.parts();
+    if (saved.head_set() != parts.heads || D != layer.head_size() ||
         H * V != layer.W_o.in_features() || num_hiddens_ != layer.W_o.out_features())
       detail::refuse<std::logic_error>(
           {"HeadImportance: the activations are those of a layer of other sizes or heads"});
     if (B == 0 || Q == 0)
       detail::refuse({"HeadImportance: the activations are of [B, Q] = ", std::array{B, Q},
                       "; expected at least one sequence and one query"});
-    const BoundMask mask(saved.mask_, B, Q, K, layer.num_heads_made());
-    detail::AttentionCall<T> attention{};
-    attention.shape = {B, H, G, Q, K, D, 0};
-    attention.scale = detail::attention_scale<T>({}, D);
-    attention.mask = &mask;
-    attention.queries = saved.q_.data();
-    attention.keys = saved.k_.data();
-    attention.score = saved.score_row_;
-    attention.heads = layer.wanted_heads(B, saved.gates_, false, context).heads;
-    detail::add_statistics<T>({attention, saved.lse_.data(), nullptr}, rows_, context);
-
-    for (std::size_t h = 0; h < contributions_.size(); ++h)  // this may have been copied
-      contributions_[h].mean = means_.data() + h * static_cast<std::size_t>(num_hiddens_);
-    detail::add_contributions<T>({saved.shape_, &mask, saved.heads_.data(), layer.W_o.panels(),
-                                  num_hiddens_, saved.gates_.table()},
-                                 contributions_, context);
+    using Layout = detail::StridedMatrix<const T>;
+    const BoundMask mask(saved.mask(), B, Q, K, layer.num_original_heads());
+    const detail::Frame frame(context);
+    const detail::AttentionCall<T> attention{
+        .shape = {B, H, G, Q, K, D, 0},
+        .scale = detail::default_scale<T>(D),
+        .mask = &mask,
+        .queries = Layout::heads_apart(saved.q().data(), Q, H, D),
+        .keys = Layout::heads_apart(saved.k().data(), K, G, D),
+        .values = Layout::heads_apart(nullptr, K, G, 0),
+        .output = {},
+        .score = saved.score().forward(),
+        .heads = detail::head_table<T>(
+            {saved.shape(), mask, parts.heads, saved.head_gates(), detail::Mode::training}, frame)};
+    detail::add_statistics<T>({attention, saved.lse().data(), nullptr}, rows_, context);
+    detail::add_contributions<T>({saved.shape(), &mask, saved.heads().data(), layer.W_o.panels(),
+                                  saved.head_gates().table()},
+                                 contributions(), context);
     is_empty_ = false;
   }
 
@@ -172,30 +185,29 @@ class HeadImportance {
     };
     std::vector<HeadMeasures> measures(rows_.size());
     for (std::size_t h = 0; h < measures.size(); ++h) {
-      const detail::RowStatistics& of = rows_[h];
-      const detail::Contributions& adds = contributions_[h];
-      measures[h] = {mean(of.l1_norm, of.rows),
-                     mean(of.l2_norm, of.rows),
-                     mean(of.entropy, of.rows),
-                     mean(of.variance, of.rows),
-                     mean(of.confidence, of.rows),
-                     mean(of.previous, of.rows),
-                     mean(of.next, of.rows),
-                     mean(of.same, of.rows),
-                     mean(adds.norms, adds.rows),
-                     mean(adds.squares, adds.rows),
-                     squares == 0 && sequences_ > 0 ? 0 : mean(slopes_[h], gradient_norm)};
+      for (std::size_t i = 0; i < detail::row_measures.size(); ++i)
+        measures[h].*detail::row_measures[i] = mean(rows_[h].values[i], rows_[h].rows);
+      measures[h].contribution_norm = mean(sums_[h].norms, sums_[h].rows);
+      measures[h].contribution_variance = mean(sums_[h].squares, sums_[h].rows);
+      measures[h].gradient = squares == 0 && sequences_ > 0 ? 0 : mean(slopes_[h], gradient_norm);
     }
     return measures;
   }
 
  private:
+  // Their means lie in means_, whose place in memory changes when this is copied.
+  [[nodiscard]] std::span<detail::Contributions> contributions() {
+    for (std::size_t h = 0; h < sums_.size(); ++h)
+      sums_[h].mean = means_.data() + h * static_cast<std::size_t>(num_hiddens_);
+    return sums_;
+  }
+
   bool is_empty_ = true;
   Index num_hiddens_, sequences_ = 0;
-  std::vector<detail::RowStatistics> rows_;           // [H], their sums
-  std::vector<detail::Contributions> contributions_;  // [H]
-  std::vector<double> means_;                         // [H, num_hiddens]
-  std::vector<double> slopes_;                        // [H], sums of |dL / dgate|
+  std::vector<detail::RowStatistics> rows_;  // [H], their sums
+  std::vector<detail::Contributions> sums_;  // [H]
+  std::vector<double> means_;                // [H, num_hiddens]
+  std::vector<double> slopes_;               // [H], sums of |dL / dgate|
 };
 
 namespace detail {

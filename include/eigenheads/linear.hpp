@@ -15,8 +15,9 @@
 #include <utility>
 
 #include <eigenheads/context.hpp>                    // Context
-#include <eigenheads/kernels/schedule.hpp>           // project
-#include <eigenheads/kernels/schedule_backward.hpp>  // input_gradient, parameter_gradients
+#include <eigenheads/kernels/packed_matrix.hpp>      // PackedMatrix
+#include <eigenheads/kernels/schedule/backward.hpp>  // input_gradient, parameter_gradients
+#include <eigenheads/kernels/schedule/project.hpp>   // project
 #include <eigenheads/parameter.hpp>                  // Parameter
 #include <eigenheads/random.hpp>                     // random_symmetric
 #include <eigenheads/shape.hpp>                      // require_shape, make_tensor
@@ -77,7 +78,7 @@ class Linear {
     if (options.in_features > 0) initialize(options.in_features);
   }
 
-  [[nodiscard]] Index in_features() const { return in_features_; }  // 0 while lazy
+  [[nodiscard]] Index in_features() const { return weight_.columns(); }  // 0 while lazy
   [[nodiscard]] Index out_features() const { return out_features_; }
   [[nodiscard]] bool has_bias() const { return has_bias_; }
   [[nodiscard]] bool is_lazy() const { return is_lazy_; }
@@ -98,12 +99,7 @@ class Linear {
   // [out_features, in_features], a copy. Throws std::logic_error while lazy.
   [[nodiscard]] Tensor<T, 2> weight() const {
     require_initialized();
-    auto weight = detail::make_tensor<T>("weight", std::array{out_features_, in_features()});
-    const Index W = detail::projection_kernels<T>().panel_width;
-    for (Index o = 0; o < out_features_; ++o)
-      for (Index i = 0; i < in_features_; ++i)
-        weight(o, i) = panels_[static_cast<std::size_t>((o / W * in_features_ + i) * W + o % W)];
-    return weight;
+    return weight_.unpacked("weight");
   }
 
   // weight: [out_features, in_features]; a lazy layer takes in_features from it.
@@ -113,7 +109,9 @@ class Linear {
     if (is_lazy() && weight.dimension(1) == 0)
       detail::refuse({"weight: in_features is 0; expected 1 or more"});
     store(weight);
+    was_set_ = true;
   }
+  [[nodiscard]] bool was_set() const { return was_set_; }  // by set_weight
 
   // [out_features]. Both throw std::logic_error on a layer that was made without a bias.
   [[nodiscard]] const Tensor<T, 1>& bias() const {
@@ -126,8 +124,8 @@ class Linear {
     std::copy_n(bias.data(), out_features_, bias_.data());
   }
 
-  // W as it lies in memory (kernels/panels.inl).
-  [[nodiscard]] const T* panels() const { return panels_.data(); }
+  // W as it lies in memory, for layers that are made of projections.
+  [[nodiscard]] detail::Panels<const T> panels() const { return weight_.panels(); }
 
   // The projection to these outputs from these inputs alone: those rows and columns of W, in this
   // order. There may be none of either. Throws std::logic_error while lazy, std::invalid_argument
@@ -141,7 +139,7 @@ class Linear {
               {"Linear: there is no ", name, " ", i, "; it has ", count, ", counted from 0"});
     };
     require("output", outputs, out_features_);
-    require("input", inputs, in_features_);
+    require("input", inputs, in_features());
     Tensor<T, 2> kept(std::ssize(outputs), std::ssize(inputs));
     for (Index o = 0; o < kept.dimension(0); ++o)
       for (Index i = 0; i < kept.dimension(1); ++i)
@@ -204,36 +202,94 @@ class Linear {
     require_shape("y", TensorView<T, Rank>(y), "[..., out_features]", expected);
     detail::require_disjoint("y", TensorView<T, Rank>(y), "x", x);
     const Index rows = out_features_ == 0 ? 0 : y.size() / out_features_;
-    const detail::RowPiece all{0, rows}, inputs{0, in_features_}, outputs{0, out_features_};
+    const detail::Range all{0, rows}, inputs{0, in_features()}, outputs{0, out_features_};
     project(x.data(), {{&all, 1}, {&inputs, 1}, {&outputs, 1}},
-            detail::HeadLayout<T>::heads_together(y.data(), rows, 1, out_features_), context);
+            detail::StridedMatrix<T>::plain(y.data(), rows, out_features_), context);
+  }
+  template <detail::TensorLike Y, detail::TensorLike X>
+  requires(!std::same_as<std::remove_cvref_t<Y>, TensorSpan<T, rank_of<Y>>> ||
+           !std::same_as<std::remove_cvref_t<X>, TensorView<T, rank_of<Y>>>)
+  void forward_into(Y&& y, const X& x, Context& context = default_context()) const {
+    forward_into(TensorSpan<T, rank_of<Y>>(y), TensorView<T, rank_of<Y>>(x), context);
   }
 
-  // The same without checks, for some rows and features, into any layout: for layers that are made
-  // of projections.
-  void project(const T* x, const detail::ProjectedPart& part, const detail::HeadLayout<T>& y,
+  // Backward of y = x W^T + b. x: [..., in_features], grad_y, the gradient of y: [...,
+  // out_features] -> the gradient of x. Those of W and b go to `gradients`, or with `accumulate` are
+  // added to what it holds. Throws std::logic_error while lazy, std::invalid_argument, before
+  // anything is written, for shapes that do not fit. One fixed order of sums: the same bits on any
+  // number of threads.
+  template <detail::TensorLike X>
+  [[nodiscard]] Tensor<T, rank_of<X>> backward(
+      const X& x, std::type_identity_t<TensorView<T, rank_of<X>>> grad_y,
+      LinearGradients<T>& gradients, bool accumulate = false,
+      Context& context = default_context()) const {
+    const TensorView<T, rank_of<X>> view(x);
+    require_initialized();
+    require_input(view);
+    auto expected = view.dimensions();
+    expected.back() = out_features_;
+    require_shape("grad_y", grad_y, "[..., out_features]", expected);
+    auto grad_x = detail::make_tensor<T>("grad_x", view.dimensions());
+    fit(gradients, accumulate);
+    Index rows = 1;
+    for (std::size_t axis = 0; axis + 1 < expected.size(); ++axis) rows *= expected[axis];
+    const detail::Range all{0, out_features_};
+    backward({.x = view.data(),
+              .grad_y = grad_y.data(),
+              .rows = rows,
+              .outputs = {&all, 1},
+              .grad_x = grad_x.data(),
+              .accumulate = false},
+             gradients, accumulate, context);
+    return grad_x;
+  }
+
+  // ---- Without checks: for layers that are made of projections -----------------------------------
+
+  // Some rows and features, into any layout.
+  void project(const T* x, const detail::ProjectedPart& part, const detail::StridedMatrix<T>& y,
                Context& context) const {
-    detail::project(x, part, panels_.data(), in_features_, out_features_,
-                    has_bias_ ? bias_.data() : nullptr, y, context);
+    detail::project<T>(
+        {.x = x, .weight = weight_.panels(), .bias = has_bias_ ? bias_.data() : nullptr, .y = y},
+        part, context);
   }
 
-  // Behind y = x W^T + b, without checks: x, [rows, in_features], and the gradient of y, [rows,
-  // out_features]. grad_x may be null; gradients has the shapes. What adds_... says is added to.
-  void backward(const T* x, const T* grad_y, Index rows, T* grad_x, bool adds_grad_x,
-                LinearGradients<T>& gradients, bool adds_gradients, Context& context) const {
-    const detail::RowPiece all{0, out_features_};
-    backward(x, grad_y, rows, {&all, 1}, grad_x, adds_grad_x, gradients, adds_gradients, context);
-  }
-  // Where y has a gradient of 0 outside of these outputs, which then take no part in grad_x.
-  void backward(const T* x, const T* grad_y, Index rows, std::span<const detail::RowPiece> outputs,
-                T* grad_x, bool adds_grad_x, LinearGradients<T>& gradients, bool adds_gradients,
+  // y has a gradient of 0 outside of `outputs`, which then take no part in grad_x.
+  struct Backward {
+    const T *x, *grad_y;  // [rows, in_features], [rows, out_features]
+    Index rows;
+    std::span<const detail::Range> outputs;
+    T* grad_x;        // null: not wanted
+    bool accumulate;  // into grad_x
+  };
+  void backward(const Backward& call, LinearGradients<T>& gradients, bool accumulate,
                 Context& context) const {
-    const detail::Projected<T> y{panels_.data(), in_features_, out_features_, rows, x, grad_y};
-    const detail::KeptRows kept = detail::keep_rows(y, context);
-    if (grad_x != nullptr) detail::input_gradient(y, kept, outputs, grad_x, adds_grad_x, context);
-    detail::parameter_gradients(y, kept, gradients.weight.data(),
-                                has_bias_ ? gradients.bias.data() : nullptr, adds_gradients,
+    const detail::Projected<T> y{weight_.panels(), call.rows, call.x, call.grad_y};
+    const detail::Frame frame(context);
+    const detail::KeptRows kept = detail::keep_rows(y, frame);
+    if (call.grad_x != nullptr)
+      detail::input_gradient<T>(y, {kept.ranges, call.outputs, {}}, call.grad_x, call.accumulate,
                                 context);
+    detail::parameter_gradients<T>(
+        y, kept.rows,
+        {gradients.weight.data(), has_bias_ ? gradients.bias.data() : nullptr, accumulate},
+        context);
+  }
+
+  // Gives `gradients` the shapes of the parameters, or, if they are added to, refuses others.
+  void fit(LinearGradients<T>& gradients, bool accumulate) const {
+    const std::array weight{out_features_, in_features()};
+    const std::array bias{has_bias_ ? out_features_ : Index{0}};
+    if (accumulate) {
+      require_shape("gradients: weight", TensorView<T, 2>(gradients.weight),
+                    "[out_features, in_features]", weight);
+      require_shape("gradients: bias", TensorView<T, 1>(gradients.bias), "[out_features]", bias);
+      return;
+    }
+    if (TensorView<T, 2>(gradients.weight).dimensions() != weight)
+      gradients.weight = detail::make_tensor<T>("gradients: weight", weight);
+    if (TensorView<T, 1>(gradients.bias).dimensions() != bias)
+      gradients.bias = detail::make_tensor<T>("gradients: bias", bias);
   }
 
  private:
@@ -258,28 +314,21 @@ class Linear {
   static void visit_parameters(Self& self, Visitor& visit, std::string_view prefix) {
     using Element = std::conditional_t<std::is_const_v<Self>, const T, T>;
     self.require_initialized();
-    visit(Parameter<Element>(std::string(prefix) + "weight", self.panels_.data(),
-                             self.out_features_, self.in_features_,
-                             detail::projection_kernels<T>().panel_width));
+    visit(Parameter<Element>(std::string(prefix) + "weight", self.weight_.panels()));
     if (self.bias_.size() > 0) visit(Parameter<Element>(std::string(prefix) + "bias", self.bias_));
   }
 
   void store(TensorView<T, 2> weight) {
-    const Index in_features = weight.dimension(1);
-    const auto kernels = detail::projection_kernels<T>();
-    const Index W = kernels.panel_width, rows = detail::blocks_of(out_features_, W) * W;
-    panels_.resize(static_cast<std::size_t>(rows * in_features));
-    kernels.pack_rows(weight.data(), in_features, 0, out_features_, in_features, panels_.data());
-    in_features_ = in_features;
+    weight_ = detail::PackedMatrix<T>(weight);
     is_lazy_ = false;
   }
 
-  Index in_features_ = 0, out_features_;
+  Index out_features_;
   std::uint64_t seed_, stream_;
-  bool has_bias_, is_lazy_ = true;
-  // W in panels, the order in which it is read, and the only copy. One chain of multiply-adds an
-  // output, in the order of the inputs, then the bias: a row's bits depend on nothing but the row.
-  detail::AlignedVector<T> panels_;
+  bool has_bias_, is_lazy_ = true, was_set_ = false;
+  // W, [out_features, in_features]: the only copy. One chain of multiply-adds an output, in the order
+  // of the inputs, then the bias: a row's bits depend on nothing but the row.
+  detail::PackedMatrix<T> weight_;
   Tensor<T, 1> bias_{0};
 };
 

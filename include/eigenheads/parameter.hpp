@@ -13,8 +13,9 @@
 #include <type_traits>
 #include <utility>
 
-#include <eigenheads/shape.hpp>   // require_shape, refuse
-#include <eigenheads/tensor.hpp>  // Index, Scalar, TensorSpan, TensorView
+#include <eigenheads/detail/panels.hpp>  // Panels
+#include <eigenheads/shape.hpp>          // require_shape, refuse
+#include <eigenheads/tensor.hpp>         // Index, Scalar, TensorSpan, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -40,29 +41,27 @@ class Parameter {
     const View view(tensor);
     require_shape(name_, TensorView<Value, rank_of<X>>(view), "its own shape", view.dimensions());
     std::copy_n(view.dimensions().begin(), view.dimensions().size(), shape_.begin());
-    data_ = view.data();
-    columns_ = view.size();  // one row, whatever the shape: its elements are side by side
+    // One row, whatever the shape, in a panel of one: its elements are side by side.
+    elements_ = {view.data(), 1, view.size(), 1};
   }
-  // A matrix in panels (kernels/panels.inl).
-  Parameter(std::string name, T* panels, Index rows, Index columns, Index panel_width)
+  // A matrix in panels.
+  Parameter(std::string name, detail::Panels<T> panels)
       : name_(std::move(name)),
         rank_(2),
-        shape_{rows, columns},
-        data_(panels),
-        rows_(rows),
-        columns_(columns),
-        panel_width_(panel_width) {}
+        shape_{panels.rows, panels.columns},
+        is_packed_(true),
+        elements_(panels) {}
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] std::span<const Index> shape() const { return {shape_.data(), rank_}; }
-  [[nodiscard]] Index size() const { return rows_ * columns_; }
+  [[nodiscard]] Index size() const { return elements_.rows * elements_.columns; }
 
   // Element i; each takes a division.
-  [[nodiscard]] Value get(Index i) const { return data_[offset(i)]; }
+  [[nodiscard]] Value get(Index i) const { return element(i); }
   void set(Index i, Value value) const
   requires(!std::is_const_v<T>)
   {
-    data_[offset(i)] = value;
+    element(i) = value;
   }
 
   // Element i becomes f(i, element i), each once, in order. (Inlined whatever the compiler thinks
@@ -86,28 +85,26 @@ class Parameter {
 
   // The elements of a plain tensor, not copied. Throws std::logic_error for a matrix in panels.
   [[nodiscard]] std::span<T> elements() const {
-    if (panel_width_ != 1)
+    if (is_packed_)
       detail::refuse<std::logic_error>(
           {name_, " does not lie in memory as a tensor does; use get() or copy_to()"});
-    return {data_, static_cast<std::size_t>(size())};
+    return {elements_.data, static_cast<std::size_t>(size())};
   }
 
  private:
-  // panels[row / W][column][row % W]. Rows beyond the last are 0 and stay so: no i leads there.
-  [[nodiscard]] Index offset(Index i) const {
+  [[nodiscard]] T& element(Index i) const {
     eigen_assert(i >= 0 && i < size());
-    const Index W = panel_width_, row = i / columns_, column = i % columns_;
-    return (row / W * columns_ + column) * W + row % W;
+    return elements_.at(i / elements_.columns, i % elements_.columns);
   }
 
   // visitor(i, element) for all elements, row by row. (To go through a panel in pieces that stay in
   // the cache was slower: it breaks up the rows of the gradient and the moments.)
   template <class Visitor>
   [[gnu::always_inline]] void visit(const Visitor& visitor) const {
-    const Index W = panel_width_;
-    for (Index row = 0; row < rows_; ++row) {
-      T* first = data_ + row / W * W * columns_ + row % W;
-      for (Index k = 0; k < columns_; ++k) visitor(row * columns_ + k, first[k * W]);
+    const Index width = elements_.width, columns = elements_.columns;
+    for (Index row = 0; row < elements_.rows; ++row) {
+      T* const first = elements_.row_data(row);
+      for (Index k = 0; k < columns; ++k) visitor(row * columns + k, first[k * width]);
     }
   }
 
@@ -119,8 +116,8 @@ class Parameter {
   std::string name_;
   std::size_t rank_;
   std::array<Index, 2> shape_{};
-  T* data_;
-  Index rows_ = 1, columns_, panel_width_ = 1;
+  bool is_packed_ = false;
+  detail::Panels<T> elements_;
 };
 
 namespace detail {

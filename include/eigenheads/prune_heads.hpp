@@ -15,14 +15,14 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 
 // `heads` are positions in `layer`, counted from 0, in any order; all of them leave a layer that
 // gives b_o. A key/value head that no query head reads any more goes too. The others keep their
-// gates, and their number in the layer as it was made: head_indices(). Throws std::invalid_argument
+// gates, and their number in the layer as it was made: original_heads(). Throws std::invalid_argument
 // for a head that the layer does not have or that is named twice, std::logic_error for a lazy
 // layer.
 template <Scalar T>
 [[nodiscard]] MultiHeadAttention<T> prune_heads(const MultiHeadAttention<T>& layer,
                                                 const std::vector<Index>& heads) {
   const auto kept = layer.heads_.without(heads);
-  layer.require_initialized();
+  detail::require_initialized(layer.parts());
   const auto columns_of = [&layer](const std::vector<Index>& which) {
     std::vector<Index> columns;
     for (const Index h : which)
@@ -42,8 +42,6 @@ template <Scalar T>
   pruned.W_o = layer.W_o.part(all(layer.W_o.out_features()), columns);
   pruned.heads_ = layer.heads_.part(kept);
   pruned.gates_ = layer.gates_.part(kept.heads);
-  pruned.options_.num_heads = pruned.heads_.count();
-  pruned.options_.num_kv_heads = pruned.heads_.kv_count();
   return pruned;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// One number for each head, by which its output is multiplied before W_o: 1 lets a head through, 0
+// One number per head, by which its output is multiplied before W_o: 1 lets a head through, 0
 // leaves it out. Of all sequences, or of each.
 //   y = W_o [g_1 head_1; ...; g_h head_h]
 // Michel, Levy and Neubig, "Are Sixteen Heads Really Better than One?", 2019, section 2.3.
@@ -13,7 +13,7 @@
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite
 #include <eigenheads/error.hpp>              // number_text, refuse
-#include <eigenheads/kernels/arguments.hpp>  // GateTable
+#include <eigenheads/kernels/heads.hpp>      // GateTable
 #include <eigenheads/shape.hpp>              // require_shape, refuse
 #include <eigenheads/tensor.hpp>             // Tensor, TensorView
 

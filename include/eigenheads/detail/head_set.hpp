@@ -13,22 +13,22 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail {
 class HeadSet {
  public:
   // All of them; heads / kv_heads side by side read the same key/value head.
-  HeadSet(Index heads, Index kv_heads) : made_(heads), kv_count_(kv_heads) {
+  HeadSet(Index heads, Index kv_heads) : original_count_(heads), kv_count_(kv_heads) {
     for (Index h = 0; h < heads; ++h) {
-      numbers_.push_back(h);
+      originals_.push_back(h);
       kv_heads_.push_back(h / (heads / kv_heads));
     }
   }
 
   friend bool operator==(const HeadSet&, const HeadSet&) = default;
 
-  [[nodiscard]] Index made() const { return made_; }  // with how many
-  [[nodiscard]] Index count() const { return static_cast<Index>(numbers_.size()); }
+  [[nodiscard]] Index original_count() const { return original_count_; }  // before pruning
+  [[nodiscard]] Index count() const { return static_cast<Index>(originals_.size()); }
   [[nodiscard]] Index kv_count() const { return kv_count_; }
-  [[nodiscard]] bool is_whole() const { return count() == made_; }
+  [[nodiscard]] bool is_whole() const { return count() == original_count_; }
 
   // Of each head that is left, which it was, and what it reads. Both ascend.
-  [[nodiscard]] const std::vector<Index>& numbers() const { return numbers_; }
+  [[nodiscard]] const std::vector<Index>& originals() const { return originals_; }
   [[nodiscard]] const std::vector<Index>& kv_heads() const { return kv_heads_; }
   [[nodiscard]] Index kv_head(Index h) const { return kv_heads_[static_cast<std::size_t>(h)]; }
 
@@ -38,7 +38,7 @@ class HeadSet {
     std::vector<Index> heads, kv_heads;
   };
   [[nodiscard]] Kept without(const std::vector<Index>& heads) const {
-    std::vector<bool> goes(numbers_.size());
+    std::vector<bool> goes(originals_.size());
     for (const Index h : heads) {
       if (h < 0 || h >= count())
         refuse({"prune_heads: there is no head ", h, "; the layer has ", count(),
@@ -57,11 +57,11 @@ class HeadSet {
   }
   [[nodiscard]] HeadSet part(const Kept& kept) const {
     HeadSet set(*this);
-    set.numbers_.clear();
+    set.originals_.clear();
     set.kv_heads_.clear();
     set.kv_count_ = static_cast<Index>(kept.kv_heads.size());
     for (const Index h : kept.heads) {
-      set.numbers_.push_back(numbers_[static_cast<std::size_t>(h)]);
+      set.originals_.push_back(originals_[static_cast<std::size_t>(h)]);
       const auto read = std::ranges::find(kept.kv_heads, kv_head(h));
       set.kv_heads_.push_back(read - kept.kv_heads.begin());
     }
@@ -69,8 +69,8 @@ class HeadSet {
   }
 
  private:
-  Index made_, kv_count_;
-  std::vector<Index> numbers_, kv_heads_;
+  Index original_count_, kv_count_;
+  std::vector<Index> originals_, kv_heads_;
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

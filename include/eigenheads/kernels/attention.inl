@@ -12,14 +12,16 @@
 template <class T>
 struct KeyBlock {
   Index begin, end;
-  // With nothing to merge with, its product is O: what the merge would give, to the bit.
+  // First block of the rows: its product is written straight into O. Merging it with m = lowest and
+  // l = 0 would give the same bits.
   bool is_first;
-  KeyRange seen;                           // by any row, relative to begin
-  const T *keys, *values;                  // of key `begin`
-  bool are_keys_packed;                    // in panels; else they are rows
+  KeyRange seen;           // by any row, relative to begin
+  const T *keys, *values;  // of key `begin`
+  bool are_keys_packed;    // in panels; else they are rows, key_stride apart
+  Index key_stride;
   Index value_stride, value_panel_stride;  // from one key to the next, from one panel to the next
   bool hides_by_range;  // keys are hidden by ranges alone: neither one by one nor by scores of -inf
-  bool finite;          // all values that are seen are
+  bool is_finite;       // all values that are seen are
 };
 
 // Rows that are multiplied together, and the keys of the block at hand that any of them sees.
@@ -28,77 +30,130 @@ struct Tile {
   KeyRange seen;
 };
 
+// The tiles of a task's rows that see any key of a block.
+struct TileList {
+  std::array<Tile, query_block> tiles;
+  std::size_t count = 0;
+
+  [[nodiscard]] std::span<const Tile> span() const { return {tiles.data(), count}; }
+};
 template <class T>
-[[nodiscard]] bool alike(const RowBlock<T>& block, Index first, Index count) {
+[[nodiscard]] TileList seeing_tiles(const RowState<T>& rows, Index begin, Index end) {
+  TileList list;
+  for_each_tile(rows.count, [&](Index first, Index count) {
+    const KeyRange seen = seen_by(rows, first, count, begin, end);
+    if (seen.begin < seen.end)
+      list.tiles[list.count++] = {first, count, {seen.begin - begin, seen.end - begin}};
+  });
+  return list;
+}
+
+template <class T>
+[[nodiscard]] bool have_one_range(const RowState<T>& rows, Index first, Index count) {
   for (Index i = first + 1; i < first + count; ++i)
-    if (block.ranges[i].begin != block.ranges[first].begin ||
-        block.ranges[i].end != block.ranges[first].end)
+    if (rows.ranges[i].begin != rows.ranges[first].begin ||
+        rows.ranges[i].end != rows.ranges[first].end)
       return false;
   return true;
+}
+
+// Row i's keys of a block, relative to its first.
+template <class T>
+[[nodiscard]] KeyRange keys_of_row(const RowState<T>& rows, Index i, const KeyBlock<T>& block) {
+  return within(rows.ranges[i], block.begin, 0, block.end - block.begin);
 }
 
 // S = Q K^T. Panel outer, rows inner: panels are read from the first-level cache, into which they
 // are packed here if that was not done before.
 template <class T>
-void multiply_keys(const RowBlock<T>& rows, const KeyBlock<T>& block, Index D,
+void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
                    std::span<const Tile> tiles) {
-  constexpr Index W = panel_width<T>, KB = key_block<T>, step = panels_a_row * W;
+  constexpr Index W = panel_width<T>, KB = key_block<T>, step = panels_per_row * W;
   for (Index first = block.seen.begin / W * W; first < block.seen.end; first += step) {
     const Index end = (std::min)(first + step, block.seen.end);
-    const T* keys = block.keys + first * D;
-    if (!block.are_keys_packed) {
-      pack_panels(keys, D, (std::max)(block.seen.begin - first, Index{0}), end - first, D,
+    const T* keys;
+    if (block.are_keys_packed) {
+      keys = block.keys + first * D;
+    } else {
+      const Range seen{(std::max)(block.seen.begin - first, Index{0}), end - first};
+      pack_panels(block.keys + first * block.key_stride, block.key_stride, seen, D,
                   rows.packed_keys);
       keys = rows.packed_keys;
     }
     if (rows.count <= few_rows) {
       for (Index i = 0; i < rows.count; ++i)
-        row_products<T>[static_cast<std::size_t>((end - first - 1) / W)](
-            rows.queries + i * D, D, keys, W, D, rows.scores + i * KB + first, KB, false, W * D);
+        multiply_row<T>((end - first - 1) / W + 1, {.a = rows.queries + i * D,
+                                                    .a_stride = D,
+                                                    .b = keys,
+                                                    .b_stride = W,
+                                                    .depth = D,
+                                                    .c = rows.scores + i * KB + first,
+                                                    .c_stride = KB,
+                                                    .panel_stride = W * D});
       continue;
     }
     for (Index panel = first; panel < end; panel += W)
       for (const Tile& tile : tiles)
         if (tile.seen.begin < panel + W && panel < tile.seen.end)
-          tile_products<T>[static_cast<std::size_t>(tile.count - 1)](
-              rows.queries + tile.first * D, D, keys + (panel - first) * D, W, D,
-              rows.scores + tile.first * KB + panel, KB, false, 0);
+          multiply_tile<T>(tile.count, {.a = rows.queries + tile.first * D,
+                                        .a_stride = D,
+                                        .b = keys + (panel - first) * D,
+                                        .b_stride = W,
+                                        .depth = D,
+                                        .c = rows.scores + tile.first * KB + panel,
+                                        .c_stride = KB});
   }
 }
 
-// Row i's scores of the keys of its range, relative to the block, through the score function; and
-// which of them it sees.
+// The scores of a row's range, relative to the block, to the caller: through the function that they
+// are wanted after, those of hidden keys left at -inf.
 template <class T>
-[[nodiscard]] SeenKeys see_keys(const AttentionCall<T>& call, const RowsOf& which,
-                                const RowBlock<T>& rows, const KeyBlock<T>& block, Index i,
-                                KeyRange range) {
-  const Index h = call.heads.number(which.head(call, i)), q = which.query(call.shape, i);
+void keep_scores(const AttentionCall<T>& call, T* to, const T* scores, KeyRange range,
+                 const std::uint8_t* allowed, const ScorePosition& at) {
+  std::copy(scores + range.begin, scores + range.end, to + range.begin);
+  if (call.scores_after.apply != nullptr)
+    call.scores_after.apply(call.scores_after.score, to, range.begin, range.end, at);
+  for (Index k = range.begin; allowed != nullptr && k < range.end; ++k)
+    if (allowed[k] == 0) to[k] = -std::numeric_limits<T>::infinity();
+}
+
+// Takes row i's scores through the score function, and copies the mask's bytes of the block if keys
+// are hidden one by one. Returns which keys the row sees.
+template <class T>
+[[nodiscard]] SeenKeys finish_scores(const AttentionCall<T>& call, const RowTask& task,
+                                     const RowState<T>& rows, const KeyBlock<T>& block, Index i,
+                                     KeyRange range) {
+  const Index head = task.head(call, i), q = task.query(call.shape, i);
+  const Index h = call.heads.original(head);
+  const ScorePosition at = score_position(task.b, h, q, block.begin);
+  T* const scores = rows.scores + i * key_block<T>;
+  const std::uint8_t* allowed = call.mask->allowed_row(task.b, h, q);
+  if (allowed != nullptr) allowed += block.begin;
+  if (call.scores != nullptr)
+    keep_scores(call, call.scores_of(task.b, head, q) + block.begin, scores, range, allowed, at);
   if (call.score.apply != nullptr)
-    call.score.apply(call.score.score, rows.scores + i * key_block<T>, range.begin, range.end,
-                     score_position(which.b, h, q, block.begin));
-  const std::uint8_t* allowed = call.mask->allowed_row(which.b, h, q);
+    call.score.apply(call.score.score, scores, range.begin, range.end, at);
   if (allowed == nullptr) return {range.begin, range.end, nullptr};
   std::uint8_t* seen = rows.seen + i * key_block<T>;
   std::fill_n(seen, key_block<T>, std::uint8_t{0});
-  std::copy(allowed + block.begin + range.begin, allowed + block.begin + range.end,
-            seen + range.begin);
+  std::copy(allowed + range.begin, allowed + range.end, seen + range.begin);
   return {range.begin, range.end, seen};
 }
 
 // P = exp(S - m_b), with m_b and l_b of every row.
 template <class T>
-void softmax_rows(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<T>& rows,
+void softmax_rows(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
                   const KeyBlock<T>& block) {
   constexpr Index KB = key_block<T>;
   std::fill_n(rows.block_maximum, query_block, std::numeric_limits<T>::lowest());
   std::fill_n(rows.block_sum, query_block, T(0));
   for (Index i = 0; i < rows.count; ++i) {
-    const KeyRange range = within(rows.ranges[i], block.begin, 0, block.end - block.begin);
+    const KeyRange range = keys_of_row(rows, i, block);
     if (range.begin == range.end) continue;
-    const SeenKeys keys = see_keys(call, which, rows, block, i, range);
+    const SeenKeys keys = finish_scores(call, task, rows, block, i, range);
     T* scores = rows.scores + i * KB;
     std::uint8_t* seen = rows.seen + i * KB;
-    if (!block.finite)  // then it matters that a score of -inf hides its key too
+    if (!block.is_finite)  // then it matters that a score of -inf hides its key too
       for (Index k = range.begin; k < range.end; ++k)
         seen[k] =
             (keys.allowed == nullptr || seen[k] != 0) && !detail::is_negative_infinity(scores[k]);
@@ -108,33 +163,39 @@ void softmax_rows(const AttentionCall<T>& call, const RowsOf& which, const RowBl
 
 // Dropout: the weights that the values are multiplied with, and no others, are its.
 template <class T>
-void drop_weights(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<T>& rows,
+void drop_weights(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
                   const KeyBlock<T>& block) {
   T factors[key_block<T>];
   for (Index i = 0; i < rows.count; ++i) {
-    const KeyRange range = within(rows.ranges[i], block.begin, 0, block.end - block.begin);
+    const KeyRange range = keys_of_row(rows, i, block);
     if (range.begin == range.end) continue;
     T* weights = rows.scores + i * key_block<T>;
-    call.dropout->factors(which.b, call.heads.number(which.head(call, i)),
-                          which.query(call.shape, i), block.begin + range.begin,
+    call.dropout->factors(task.b, call.heads.original(task.head(call, i)),
+                          task.query(call.shape, i), block.begin + range.begin,
                           block.begin + range.end, factors);
     for (Index k = range.begin; k < range.end; ++k) weights[k] *= factors[k - range.begin];
   }
 }
 
-// One row of weights times one panel of values, of which only those that the row sees are touched:
+// One row of weights times one panel of values, of task only those that the row sees are touched:
 // the same chain as in a whole tile, where the others add exact zeros.
 template <class T>
-void multiply_seen(const RowBlock<T>& rows, const KeyBlock<T>& block, Index row, const T* panel,
+void multiply_seen(const RowState<T>& rows, const KeyBlock<T>& block, Index row, const T* panel,
                    T* product) {
-  const KeyRange range = within(rows.ranges[row], block.begin, 0, block.end - block.begin);
+  const KeyRange range = keys_of_row(rows, row, block);
   const T* weights = rows.scores + row * key_block<T>;
   const std::uint8_t* seen = rows.seen + row * key_block<T>;
   std::fill_n(product, panel_width<T>, T(0));
   for (Index k = range.begin, run = k; k < range.end; k = run + 1) {
     for (run = k; run < range.end && seen[run] != 0;) ++run;
-    tile_products<T>[0](weights + k, 0, panel + k * block.value_stride, block.value_stride, run - k,
-                        product, 0, true, 0);
+    multiply_tile<T>(1, {.a = weights + k,
+                         .a_stride = 0,
+                         .b = panel + k * block.value_stride,
+                         .b_stride = block.value_stride,
+                         .depth = run - k,
+                         .c = product,
+                         .c_stride = 0,
+                         .adds = true});
   }
 }
 
@@ -142,157 +203,221 @@ void multiply_seen(const RowBlock<T>& rows, const KeyBlock<T>& block, Index row,
 // first-level cache for the others.
 inline constexpr Index keys_at_once = 64;
 
-// O = O e^(m - m') + P V e^(m_b - m'), for one tile of rows.
+// Few rows, all of which see the same or lie in finite values: `keys_at_once` keys, then all their
+// columns, so that a value is fetched once.
 template <class T>
-void multiply_values(const AttentionCall<T>& call, const RowBlock<T>& rows,
+void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile& tile, T* product) {
+  constexpr Index W = panel_width<T>, KB = key_block<T>;
+  const auto [from, to] = tile.seen;
+  for (Index k = from; k < to; k += keys_at_once)
+    for (Index i = 0; i < tile.count; ++i)
+      for (Index column = 0; column < rows.padded_V; column += panels_per_row * W)
+        multiply_row<T>(
+            (std::min)(panels_per_row, (rows.padded_V - column) / W),
+            {.a = rows.scores + (tile.first + i) * KB + k,
+             .a_stride = KB,
+             .b = block.values + column / W * block.value_panel_stride + k * block.value_stride,
+             .b_stride = block.value_stride,
+             .depth = (std::min)(keys_at_once, to - k),
+             .c = product + i * rows.padded_V + column,
+             .c_stride = 0,
+             .adds = k > from,
+             .panel_stride = block.value_panel_stride});
+}
+
+// O = O e^(m - m') + P V e^(m_b - m'), for one tile of rows. Hidden weights are exact zeros, so a
+// tile may be multiplied whole wherever 0 * value is 0:
+//   all values seen are finite                           whole tile
+//   else, ranges alone hide, and all rows have the same  whole tile: no row meets a hidden value
+//   else                                                 row by row, over the keys that it sees
+template <class T>
+void multiply_values(const AttentionCall<T>& call, const RowState<T>& rows,
                      const KeyBlock<T>& block, const Tile& tile) {
   constexpr Index W = panel_width<T>, KB = key_block<T>;
   const auto [from, to] = tile.seen;
-  // Hidden weights are exact zeros, so a whole tile may be multiplied where 0 * value is 0.
-  const bool whole = block.finite || (block.hides_by_range && alike(rows, tile.first, tile.count));
+  const bool is_whole =
+      block.is_finite || (block.hides_by_range && have_one_range(rows, tile.first, tile.count));
   for (Index i = tile.first; i < tile.first + tile.count; ++i) {
     const KeyRange range = within(rows.ranges[i], block.begin, from, to);
     T* weights = rows.scores + i * KB;
     std::fill(weights + from, weights + range.begin, T(0));
     std::fill(weights + range.end, weights + to, T(0));
   }
-  if (!whole) call.row_by_row->fetch_add(tile.count, std::memory_order_relaxed);
   T* product = block.is_first ? rows.output + tile.first * rows.padded_V : rows.product;
-  if (!whole) {
+  if (!is_whole) {
+    call.row_by_row->fetch_add(tile.count, std::memory_order_relaxed);
     for (Index i = 0; i < tile.count; ++i)
       for (Index column = 0; column < rows.padded_V; column += W)
         multiply_seen(rows, block, tile.first + i,
                       block.values + column / W * block.value_panel_stride,
                       product + i * rows.padded_V + column);
   } else if (rows.count <= few_rows) {
-    for (Index k = from; k < to; k += keys_at_once)
-      for (Index i = 0; i < tile.count; ++i)
-        for (Index column = 0; column < rows.padded_V; column += panels_a_row * W)
-          row_products<T>[static_cast<std::size_t>(
-              (std::min)(panels_a_row, (rows.padded_V - column) / W) - 1)](
-              rows.scores + (tile.first + i) * KB + k, KB,
-              block.values + column / W * block.value_panel_stride + k * block.value_stride,
-              block.value_stride, (std::min)(keys_at_once, to - k),
-              product + i * rows.padded_V + column, 0, k > from, block.value_panel_stride);
+    multiply_few(rows, block, tile, product);
   } else {
     for (Index column = 0; column < rows.padded_V; column += W)
-      tile_products<T>[static_cast<std::size_t>(tile.count - 1)](
-          rows.scores + tile.first * KB + from, KB,
-          block.values + column / W * block.value_panel_stride + from * W, W, to - from,
-          product + column, rows.padded_V, false, 0);
+      multiply_tile<T>(tile.count,
+                       {.a = rows.scores + tile.first * KB + from,
+                        .a_stride = KB,
+                        .b = block.values + column / W * block.value_panel_stride + from * W,
+                        .b_stride = W,
+                        .depth = to - from,
+                        .c = product + column,
+                        .c_stride = rows.padded_V});
   }
   if (!block.is_first) merge_output(rows, tile.first, tile.count);
 }
 
 template <class T>
-void attend_block(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<T>& rows,
+void attend_block(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
                   const KeyBlock<T>& block) {
-  std::array<Tile, query_block> storage;
-  std::size_t tile_count = 0;
-  for_each_tile(rows.count, [&](Index first, Index count) {
-    const KeyRange seen = seen_by(rows, first, count, block.begin, block.end);
-    if (seen.begin < seen.end)
-      storage[tile_count++] = {first, count, {seen.begin - block.begin, seen.end - block.begin}};
-    else if (block.is_first)
-      std::fill_n(rows.output + first * rows.padded_V, count * rows.padded_V, T(0));
-  });
-  const std::span<const Tile> tiles(storage.data(), tile_count);
+  const TileList list = seeing_tiles(rows, block.begin, block.end);
+  if (block.is_first)  // rows that see none of its keys
+    for_each_tile(rows.count, [&](Index first, Index count) {
+      const KeyRange seen = seen_by(rows, first, count, block.begin, block.end);
+      if (seen.begin >= seen.end)
+        std::fill_n(rows.output + first * rows.padded_V, count * rows.padded_V, T(0));
+    });
 
-  multiply_keys(rows, block, call.shape.D, tiles);
-  softmax_rows(call, which, rows, block);
-  if (call.weights != nullptr) keep_weights(call, which, rows, block.begin, block.end);
-  if (call.dropout != nullptr) drop_weights(call, which, rows, block);
+  multiply_keys(rows, block, call.shape.D, list.span());
+  softmax_rows(call, task, rows, block);
+  if (call.weights != nullptr) keep_weights(call, task, rows, block.begin, block.end);
+  if (call.dropout != nullptr) drop_weights(call, task, rows, block);
   merge_sums(rows);
-  for (const Tile& tile : tiles) multiply_values(call, rows, block, tile);
+  for (const Tile& tile : list.span()) multiply_values(call, rows, block, tile);
 }
 
-// Where the products find the keys and values of a block. Values that are not packed yet are packed
-// here, or, for few rows, read as they are.
+// Where the products find the keys and values [range.begin, range.end) of a block. Values that are
+// not packed yet are packed here, or, for few rows, read where they are.
 template <class T>
-[[nodiscard]] KeyBlock<T> find_keys(const AttentionCall<T>& call, const RowsOf& which,
-                                    const RowBlock<T>& rows, const PackedHead<T>& packed,
-                                    Index begin, Index end, bool is_first) {
+[[nodiscard]] KeyBlock<T> find_keys(const AttentionCall<T>& call, const RowTask& task,
+                                    const RowState<T>& rows, const PackedHead<T>& packed,
+                                    Range range) {
   constexpr Index W = panel_width<T>, KB = key_block<T>;
-  const AttentionShape& shape = call.shape;
-  const KeyRange any_row = seen_by(rows, 0, rows.count, begin, end);
+  const auto [begin, end] = range;
+  const KeyRange seen = seen_by(rows, 0, rows.count, begin, end);
+  const Index from = seen.begin - begin, to = (std::max)(seen.end, seen.begin) - begin;
   KeyBlock<T> block{};
   block.begin = begin;
   block.end = end;
-  block.is_first = is_first;
+  block.seen = {from, to};
   block.hides_by_range = !call.mask->hides_single_keys() && call.score.apply == nullptr;
-  block.seen = {any_row.begin - begin, (std::max)(any_row.end, any_row.begin) - begin};
-  if (packed.keys != nullptr) {
-    block.keys = packed.keys + begin * shape.D;
+  if (packed.blocks != nullptr) {
+    const PackedBlock<T>& found = packed.blocks[begin / KB];
+    block.keys = found.keys;
     block.are_keys_packed = true;
-    block.values = packed.values + begin * W;
+    block.values = found.values;
     block.value_stride = W;
-    block.value_panel_stride = shape.K * W;
-    block.finite = packed.finite[begin / KB];
+    block.value_panel_stride = found.value_panel_stride;
+    block.is_finite = found.is_finite;
     return block;
   }
-  const Index head = which.b * shape.G + which.g;
-  block.keys = call.keys + (head * shape.K + begin) * shape.D;
-  const T* values = call.values + (head * shape.K + begin) * shape.V;
-  const auto [from, to] = block.seen;
-  if (rows.count <= few_rows && shape.V % W == 0) {
+  block.keys = call.keys.at(task.b, task.g, begin);
+  block.key_stride = call.keys.row_stride;
+  const Index V = call.shape.V, stride = call.values.row_stride;
+  const T* values = call.values.at(task.b, task.g, begin);
+  if (rows.count <= few_rows && V % W == 0) {
     block.values = values;
-    block.value_stride = shape.V;
+    block.value_stride = stride;
     block.value_panel_stride = W;
-    block.finite = (block.hides_by_range && alike(rows, 0, rows.count)) ||
-                   all_finite(values + from * shape.V, (to - from) * shape.V);
+    block.is_finite = (block.hides_by_range && have_one_range(rows, 0, rows.count)) ||
+                      all_finite(values + from * stride, stride, to - from, V);
   } else {
     block.values = rows.packed_values;
     block.value_stride = W;
     block.value_panel_stride = KB * W;
-    block.finite = pack_columns(values + from * shape.V, shape.V, to - from, shape.V,
-                                rows.packed_values + from * W, KB * W);
+    block.is_finite = pack_columns<T>({.matrix = values + from * stride,
+                                       .stride = stride,
+                                       .rows = to - from,
+                                       .columns = V,
+                                       .panels = rows.packed_values + from * W,
+                                       .panel_stride = KB * W});
   }
   return block;
 }
 
-// A task: some rows of one sequence and key/value head, over the keys [begin, end) of a call, begin
-// a multiple of key_block.
+// Some rows of one sequence and key/value head, over the keys [keys.begin, keys.end) of a call,
+// keys.begin a multiple of key_block.
 template <class T>
-void attend_keys(const AttentionCall<T>& call, const RowsOf& which, const RowBlock<T>& rows,
-                 const PackedHead<T>& packed, Index begin, Index end) {
-  const KeyRange seen = seen_by(rows, 0, rows.count, begin, end);
+void attend_keys(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
+                 const PackedHead<T>& packed, Range keys) {
+  const KeyRange seen = seen_by(rows, 0, rows.count, keys.begin, keys.end);
   bool is_first = true;
-  for (Index first = seen.begin / key_block<T> * key_block<T>; first < seen.end;
-       first += key_block<T>) {
-    attend_block(call, which, rows,
-                 find_keys(call, which, rows, packed, first,
-                           (std::min)(first + key_block<T>, seen.end), is_first));
+  for (Index begin = seen.begin / key_block<T> * key_block<T>; begin < seen.end;
+       begin += key_block<T>) {
+    const Range range{begin, (std::min)(begin + key_block<T>, seen.end)};
+    KeyBlock<T> block = find_keys(call, task, rows, packed, range);
+    block.is_first = is_first;
+    attend_block(call, task, rows, block);
     is_first = false;
   }
 }
 
 template <class T>
-void attend_rows(const AttentionCall<T>& call, const RowsOf& which, RowBlock<T>& rows,
-                 const PackedHead<T>& packed) {
-  begin_rows(call, which, rows);
-  attend_keys(call, which, rows, packed, 0, call.shape.K);
-  end_rows(call, which, rows);
+[[nodiscard]] RowState<T> begin_task(const AttentionCall<T>& call, const RowTask& task,
+                                     RowNeeds needs, T* scratch) {
+  RowState<T> rows;
+  lay_out(rows, call.shape, needs, scratch);
+  rows.count = task.count;
+  begin_rows(call, task, rows);
+  return rows;
+}
+
+// Elements of scratch memory that a task takes.
+template <class T>
+[[nodiscard]] Index attend_scratch(const AttentionCall<T>& call, bool packs) {
+  RowState<T> rows;
+  return lay_out<T>(rows, call.shape, {packs, call.weights != nullptr}, nullptr);
+}
+
+// A task of attention.
+template <class T>
+void attend_rows(const AttentionCall<T>& call, const RowTask& task, const PackedHead<T>& packed,
+                 T* scratch) {
+  const RowNeeds needs{packed.blocks == nullptr, call.weights != nullptr};
+  const RowState<T> rows = begin_task(call, task, needs, scratch);
+  attend_keys(call, task, rows, packed, {0, call.shape.K});
+  end_rows(call, task, rows);
 }
 
 // The same task in pieces: one block of keys by itself, then all of them from left to right.
 template <class T>
-void attend_one_block(const AttentionCall<T>& call, const RowsOf& which, RowBlock<T>& rows,
-                      Index number, T* partial) {
-  begin_rows(call, which, rows);
+void attend_block_alone(const AttentionCall<T>& call, const RowTask& task, Index number, T* partial,
+                        T* scratch) {
+  const RowState<T> rows = begin_task(call, task, {}, scratch);
   std::fill_n(rows.output, rows.count * rows.padded_V, T(0));
   const Index begin = number * key_block<T>;
-  attend_keys(call, which, rows, PackedHead<T>{}, begin,
-              (std::min)(begin + key_block<T>, call.shape.K));
+  attend_keys(call, task, rows, PackedHead<T>{},
+              {begin, (std::min)(begin + key_block<T>, call.shape.K)});
   save_rows(rows, partial);
 }
 
 template <class T>
-void merge_blocks(const AttentionCall<T>& call, const RowsOf& which, RowBlock<T>& rows,
-                  const T* partials) {
-  begin_rows(call, which, rows);
+void merge_blocks(const AttentionCall<T>& call, const RowTask& task, const T* partials,
+                  T* scratch) {
+  const RowState<T> rows = begin_task(call, task, {}, scratch);
   const KeyRange seen = seen_by(rows, 0, rows.count, 0, call.shape.K);
   const Index first = seen.begin / key_block<T>;
   for (Index number = first; number * key_block<T> < seen.end; ++number)
     merge_rows(rows, partials + number * partial_size<T>(call.shape), number == first);
-  end_rows(call, which, rows);
+  end_rows(call, task, rows);
+}
+
+// (o, lse) of the keys of both parts: o = (o1 e^(lse1 - m) + o2 e^(lse2 - m)) / (the factors' sum).
+template <class T>
+void merge_parts(MergePart<T> first, MergePart<T> second, Index V, T* output, T& lse) {
+  // The larger first, so that the order of the two makes no difference.
+  if (second.lse > first.lse) std::swap(first, second);
+  if (detail::is_negative_infinity(second.lse)) {
+    if (detail::is_negative_infinity(first.lse))
+      std::fill_n(output, V, T(0));
+    else
+      std::copy_n(first.output, V, output);
+    lse = first.lse;
+    return;
+  }
+  const T factor = exp_difference(second.lse, first.lse), sum = T(1) + factor;
+  const T reciprocal = T(1) / sum;
+  for (Index v = 0; v < V; ++v)
+    output[v] = std::fma(factor, second.output[v], first.output[v]) * reciprocal;
+  lse = first.lse + natural_log(sum);
 }

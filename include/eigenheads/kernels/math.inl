@@ -103,3 +103,20 @@ template <class T>
   const T correction = std::fma(s, std::fma(R, z, half * f), n * ln2_low<T>);
   return std::fma(n, ln2_high<T>, f - std::fma(half, f, -correction));
 }
+
+// y[i] = e^x[i] for x[i] <= 0; y may be x.
+template <class T>
+void exp_array(const T* x, T* y, Index count) {
+  constexpr Index S = Register<T>::width;
+  for (Index i = 0; i < count; i += S) {
+    T lanes[S] = {};
+    std::copy_n(x + i, (std::min)(S, count - i), lanes);
+    store(lanes, exp_register(load(lanes)));
+    std::copy_n(lanes, (std::min)(S, count - i), y + i);
+  }
+}
+// y[i] = ln x[i]
+template <class T>
+void log_array(const T* x, T* y, Index count) {
+  for (Index i = 0; i < count; ++i) y[i] = natural_log(x[i]);
+}

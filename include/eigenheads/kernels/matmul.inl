@@ -8,7 +8,7 @@ inline constexpr Index matmul_depth = 256;
 // `width` columns of a panel's product, which lie in one head, to where they belong. Rows are
 // counted and not divided: divisions would cost more than the stores.
 template <class T>
-void store_columns(const T* product, Index rows, Index width, const HeadLayout<T>& y,
+void store_columns(const T* product, Index rows, Index width, const StridedMatrix<T>& y,
                    Index first_row, Index column) {
   constexpr Index W = panel_width<T>, S = Register<T>::width;
   T* to = y.data + y.row_offset(first_row) + y.column_offset(column);
@@ -28,33 +28,34 @@ void store_columns(const T* product, Index rows, Index width, const HeadLayout<T
   }
 }
 
-// x: rows of `depth`, as many as the pieces have together, at most matmul_rows; the pieces say
-// which rows of y they are. Of each, what lies outside `inputs` counts as 0. Panels [panel_begin,
-// panel_end) of W; bias: null or [columns]. scratch: matmul_rows * panel_width.
+// The panels [panels.begin, panels.end) of W, for all rows of the call. scratch: matmul_rows *
+// panel_width.
 template <class T>
-void matmul(const T* x, std::span<const RowPiece> pieces, std::span<const RowPiece> inputs,
-            const T* panels, Index depth, Index columns, const T* bias, Index panel_begin,
-            Index panel_end, const HeadLayout<T>& y, T* scratch) {
+void matmul(const MatmulCall<T>& call, Range panels, T* scratch) {
   constexpr Index W = panel_width<T>, S = Register<T>::width;
-  Index rows = 0;
-  for (const RowPiece& piece : pieces) rows += piece.count;
-  for (Index p = panel_begin; p < panel_end; ++p) {
-    const T* panel = panels + p * W * depth;
+  const Index rows = detail::total(call.rows), depth = call.weight.columns;
+  for (Index p = panels.begin; p < panels.end; ++p) {
+    const T* panel = call.weight.panel(p);
     bool adds = false;
-    for (const RowPiece& input : inputs)
-      for (Index k = input.first, end = k + input.count; k < end; k += matmul_depth) {
+    for (const Range& input : call.inputs)
+      for (Index k = input.begin; k < input.end; k += matmul_depth) {
         for_each_tile(rows, [&](Index first, Index count) {
-          tile_products<T>[static_cast<std::size_t>(count - 1)](
-              x + first * depth + k, depth, panel + k * W, W, (std::min)(matmul_depth, end - k),
-              scratch + first * W, W, adds, 0);
+          multiply_tile<T>(count, {.a = call.x + first * depth + k,
+                                   .a_stride = depth,
+                                   .b = panel + k * W,
+                                   .b_stride = W,
+                                   .depth = (std::min)(matmul_depth, input.end - k),
+                                   .c = scratch + first * W,
+                                   .c_stride = W,
+                                   .adds = adds});
         });
         adds = true;
       }
     if (!adds) std::fill_n(scratch, rows * W, T(0));
-    const Index column = p * W, width = (std::min)(W, columns - column);
-    if (bias != nullptr) {
+    const Index column = p * W, width = (std::min)(W, call.weight.rows - column);
+    if (call.bias != nullptr) {
       T padded[W] = {};
-      std::copy_n(bias + column, width, padded);
+      std::copy_n(call.bias + column, width, padded);
       const Register<T> low = load(padded), high = load(padded + S);
       for (Index row = 0; row < rows; ++row) {
         store(scratch + row * W, add(load(scratch + row * W), low));
@@ -62,11 +63,11 @@ void matmul(const T* x, std::span<const RowPiece> pieces, std::span<const RowPie
       }
     }
     for (Index done = 0; done < width;) {
-      const Index run = (std::min)(width - done, y.columns_left_in_head(column + done));
+      const Index run = (std::min)(width - done, call.y.columns_left_in_head(column + done));
       const T* product = scratch + done;
-      for (const RowPiece& piece : pieces) {
-        store_columns(product, piece.count, run, y, piece.first, column + done);
-        product += piece.count * W;
+      for (const Range& range : call.rows) {
+        store_columns(product, range.count(), run, call.y, range.begin, column + done);
+        product += range.count() * W;
       }
       done += run;
     }

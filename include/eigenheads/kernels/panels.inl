@@ -10,11 +10,12 @@ inline constexpr Index panel_width = 2 * Register<T>::width;
 // ms where rows are asked for this far ahead, else 1.6 (Zen 5, AVX2).
 inline constexpr Index rows_ahead = 64;
 
-// Rows [begin, end) of `matrix` ([*, depth], rows `stride` apart) into the panels that hold them,
-// one whole panel after the other; the panels' other rows are 0, and nothing of them is read.
+// The given rows of `matrix` ([*, depth], rows `stride` apart) into the panels that hold them, one
+// whole panel after the other; the panels' other rows are 0, and nothing of them is read.
 template <class T>
-void pack_panels(const T* matrix, Index stride, Index begin, Index end, Index depth, T* panels) {
+void pack_panels(const T* matrix, Index stride, Range rows, Index depth, T* panels) {
   constexpr Index W = panel_width<T>, S = Register<T>::width;
+  const auto [begin, end] = rows;
   for (Index first = begin / W * W; first < end; first += W) {
     T* panel = panels + first * depth;
     if (first < begin || first + W > end) {
@@ -42,19 +43,19 @@ void pack_panels(const T* matrix, Index stride, Index begin, Index end, Index de
   }
 }
 
-// Columns of `matrix` ([rows, columns], rows `stride` apart) into panels of columns:
+// Columns of `matrix` ([rows, columns], rows `stride` apart) into panels of columns,
 //   panels[p][row][j] = matrix[row][p * panel_width + j],  columns beyond the last are 0
-// `panel_stride` is the distance from one panel to the next. Returns whether all numbers are
-// finite, decided from their bits.
+// `panel_stride` from one panel to the next. Returns whether all numbers are finite, decided from
+// their bits.
 template <class T>
-bool pack_columns(const T* matrix, Index stride, Index rows, Index columns, T* panels,
-                  Index panel_stride) {
+bool pack_columns(const PackColumnsCall<T>& call) {
   constexpr Index W = panel_width<T>, S = Register<T>::width;
-  bool finite = true;
-  for (Index first = 0; first < columns; first += W, panels += panel_stride) {
-    const Index width = (std::min)(W, columns - first);
-    for (Index row = 0; row < rows; ++row) {
-      const T* from = matrix + row * stride + first;
+  T* panels = call.panels;
+  bool is_finite = true;
+  for (Index first = 0; first < call.columns; first += W, panels += call.panel_stride) {
+    const Index width = (std::min)(W, call.columns - first);
+    for (Index row = 0; row < call.rows; ++row) {
+      const T* from = call.matrix + row * call.stride + first;
       T* to = panels + row * W;
       if (width < W) {
         std::fill_n(std::copy_n(from, width, to), W - width, T(0));
@@ -63,19 +64,26 @@ bool pack_columns(const T* matrix, Index stride, Index rows, Index columns, T* p
       const Register<T> low = load(from), high = load(from + S);
       store(to, low);
       store(to + S, high);
-      finite = finite && all_finite(low) && all_finite(high);
+      is_finite = is_finite && all_finite(low) && all_finite(high);
     }
   }
-  return finite;
+  return is_finite;
 }
 
+// Of `rows` rows of `columns` numbers, `stride` apart.
 template <class T>
-[[nodiscard]] bool all_finite(const T* x, Index count) {
+[[nodiscard]] bool all_finite(const T* x, Index stride, Index rows, Index columns) {
   constexpr Index S = Register<T>::width;
-  Index i = 0;
-  for (; i + S <= count; i += S)
-    if (!all_finite(load(x + i))) return false;
-  for (; i < count; ++i)
-    if (!detail::is_finite(x[i])) return false;
+  if (stride == columns) {
+    columns *= rows;
+    rows = columns == 0 ? 0 : 1;
+  }
+  for (Index row = 0; row < rows; ++row, x += stride) {
+    Index i = 0;
+    for (; i + S <= columns; i += S)
+      if (!all_finite(load(x + i))) return false;
+    for (; i < columns; ++i)
+      if (!detail::is_finite(x[i])) return false;
+  }
   return true;
 }

@@ -14,6 +14,11 @@ struct SeenKeys {
   const std::uint8_t* allowed;
 };
 
+// Whole groups of lanes: what the range [begin, end) touches.
+[[nodiscard]] inline KeyRange touched_lanes(const SeenKeys& seen) {
+  return {seen.begin / sum_lanes * sum_lanes, (seen.end + sum_lanes - 1) / sum_lanes * sum_lanes};
+}
+
 // The sum of all lanes, which are used up.
 template <class T>
 [[nodiscard]] T fold(T* lanes) {
@@ -121,12 +126,12 @@ void apply_score(const Score& score, T* scores, Index begin, Index end, const Sc
 // Scores [begin, end) of one key through the score function, slopes times its derivative. `at` is
 // the position of score 0; query follows query.
 template <class T, class Score>
-void apply_score_turned(const Score& score, T* scores, T* slopes, Index begin, Index end,
-                        const ScorePosition& at) {
+void differentiate_score_function(const Score& score, T* scores, T* slopes, Index begin, Index end,
+                                  const ScorePosition& at) {
   if constexpr (requires { score.functions(); }) {
     std::apply(
         [&](const auto&... function) {
-          (apply_score_turned(function, scores, slopes, begin, end, at), ...);
+          (differentiate_score_function(function, scores, slopes, begin, end, at), ...);
         },
         score.functions());
   } else {

@@ -5,25 +5,42 @@
 // An element's bits depend on its row of `a` and its column of `b` alone, never on the tile that it
 // falls into (contract C3).
 
+// Where the factors and the product of a tile lie. Rows of `b` are panels' rows: W numbers, then W
+// more `panel_stride` further on for each panel after the first.
+template <class T>
+struct TileCall {
+  const T* a;
+  Index a_stride;
+  const T* b;
+  Index b_stride;
+  Index depth;
+  T* c;
+  Index c_stride;
+  bool adds = false;
+  Index panel_stride = 0;
+};
+
 // `tile_rows` by two registers. With 16 registers, 6 rows are 12 chains: enough for the latency of
 // two multiply-add units, and wider tiles of fewer rows load more than they multiply. With 32, 12
 // rows.
 template <class T>
-using TileProduct = void (*)(const T* a, Index a_stride, const T* b, Index b_stride, Index depth,
-                             T* c, Index c_stride, bool add, Index panel_stride);
+using TileProduct = void (*)(const TileCall<T>&);
 
 // Unrolled by hand: left to the optimizer, the accumulators spill at g++ -O2 and it is 2.6x slower.
-// Turned: a is read by columns, a[k][i].
-template <class T, int Rows, int Registers, bool Turned = false>
-void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index depth, T* c,
-                  Index c_stride, bool add, Index panel_stride) {
+// Transposed: a is read by columns, a[k][i].
+template <class T, int Rows, int Registers, bool Transposed = false>
+void tile_product(const TileCall<T>& call) {
   constexpr Index S = Register<T>::width;
+  const T *const a = call.a, *const b = call.b;
+  T* const c = call.c;
+  const Index a_stride = call.a_stride, b_stride = call.b_stride, c_stride = call.c_stride;
+  const Index depth = call.depth, panel_stride = call.panel_stride;
   Register<T> sum[Rows][Registers];
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 16
     for (int j = 0; j < Registers; ++j) sum[i][j] = broadcast(T(0));
-  if (add) {
+  if (call.adds) {
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 16
@@ -36,7 +53,7 @@ void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index 
       row[j] = load(b + k * b_stride + j / 2 * panel_stride + j % 2 * S);
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
-      const Register<T> factor = broadcast(Turned ? a[k * a_stride + i] : a[i * a_stride + k]);
+      const Register<T> factor = broadcast(Transposed ? a[k * a_stride + i] : a[i * a_stride + k]);
 #pragma GCC unroll 16
       for (int j = 0; j < Registers; ++j) sum[i][j] = fma(factor, row[j], sum[i][j]);
     }
@@ -47,10 +64,10 @@ void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index 
     for (int j = 0; j < Registers; ++j) store(c + i * c_stride + j * S, sum[i][j]);
 }
 
-template <class T, bool Turned, int... Rows>
+template <class T, bool Transposed, int... Rows>
 constexpr std::array<TileProduct<T>, sizeof...(Rows)> tile_products_of(
     std::integer_sequence<int, Rows...>) {
-  return {tile_product<T, Rows + 1, 2, Turned>...};
+  return {tile_product<T, Rows + 1, 2, Transposed>...};
 }
 
 // tile_products[n - 1]: a tile of n rows.
@@ -58,15 +75,26 @@ template <class T>
 inline constexpr auto tile_products =
     tile_products_of<T, false>(std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
 template <class T>
-inline constexpr auto turned_products =
+inline constexpr auto transposed_products =
     tile_products_of<T, true>(std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
 
 // row_products[n - 1]: one row times n panels, `panel_stride` apart. A row alone has enough chains
 // for the latency only if it meets several panels at once.
-inline constexpr Index panels_a_row = 4;
+inline constexpr Index panels_per_row = 4;
 template <class T>
-inline constexpr std::array<TileProduct<T>, panels_a_row> row_products{
+inline constexpr std::array<TileProduct<T>, panels_per_row> row_products{
     tile_product<T, 1, 2>, tile_product<T, 1, 4>, tile_product<T, 1, 6>, tile_product<T, 1, 8>};
+
+// One tile of `rows` rows by one panel.
+template <class T>
+EIGEN_ALWAYS_INLINE void multiply_tile(Index rows, const TileCall<T>& call) {
+  tile_products<T>[static_cast<std::size_t>(rows - 1)](call);
+}
+// One row by `panels` panels.
+template <class T>
+EIGEN_ALWAYS_INLINE void multiply_row(Index panels, const TileCall<T>& call) {
+  row_products<T>[static_cast<std::size_t>(panels - 1)](call);
+}
 
 // Cuts `rows` into tiles and calls visit(first, count). Evenly: 8 rows are 4 + 4, because 6 + 2
 // would end in a tile too small to hide its latency.

@@ -230,8 +230,7 @@ class Optimizer {
       for (std::size_t k = 0; k < most_moments; ++k) moments[k] = slot->moments[k].data();
       const T* gradient = update.gradient.data();
       const auto element = [=](Index i, T x) { return rule(x, gradient[i], moments, i); };
-      detail::with_kernels(
-          [&]<class Kernels>(Kernels) { Kernels::run([&] { update.parameter.update(element); }); });
+      detail::run_on_this_cpu([&] { update.parameter.update(element); });
     }
   }
 

@@ -27,7 +27,7 @@ template <class T>
 // The keys of a row that are left in [seen.begin, seen.end), where the hidden ones have -inf.
 template <class T>
 [[nodiscard]] Index count_keys(const T* scores, const SeenKeys& seen) {
-  if (all_finite(scores + seen.begin, seen.end - seen.begin)) return seen.end - seen.begin;
+  if (all_finite(scores + seen.begin, 0, 1, seen.end - seen.begin)) return seen.end - seen.begin;
   Index count = 0;
   for (Index k = seen.begin; k < seen.end; ++k)
     count += detail::is_negative_infinity(scores[k]) ? 0 : 1;
@@ -83,66 +83,74 @@ void add_scores(T* scores, const SeenKeys& seen, T lse, Index beside, RowSums<T>
 }
 
 template <class T>
-void add_block(const AttentionStatisticsCall<T>& call, const RowsOf& which, const RowBlock<T>& rows,
+void add_block(const AttentionStatisticsCall<T>& call, const RowTask& task, const RowState<T>& rows,
                const KeyBlock<T>& block, RowSums<T>* sums) {
   const AttentionCall<T>& attention = call.attention;
-  std::array<Tile, query_block> storage;
-  std::size_t tile_count = 0;
-  for_each_tile(rows.count, [&](Index first, Index count) {
-    const KeyRange seen = seen_by(rows, first, count, block.begin, block.end);
-    if (seen.begin < seen.end)
-      storage[tile_count++] = {first, count, {seen.begin - block.begin, seen.end - block.begin}};
-  });
-  multiply_keys(rows, block, attention.shape.D, {storage.data(), tile_count});
+  multiply_keys(rows, block, attention.shape.D, seeing_tiles(rows, block.begin, block.end).span());
   for (Index i = 0; i < rows.count; ++i) {
-    const KeyRange range = within(rows.ranges[i], block.begin, 0, block.end - block.begin);
+    const KeyRange range = keys_of_row(rows, i, block);
     if (range.begin == range.end) continue;
-    const Index h = which.head(attention, i), q = which.query(attention.shape, i);
-    add_scores(rows.scores + i * key_block<T>, see_keys(attention, which, rows, block, i, range),
-               call.lse[attention.row(which.b, h, q)], attention.mask->aligned(q) - block.begin,
-               sums[i]);
+    const Index h = task.head(attention, i), q = task.query(attention.shape, i);
+    add_scores(
+        rows.scores + i * key_block<T>, finish_scores(attention, task, rows, block, i, range),
+        call.lse[attention.row(task.b, h, q)], attention.mask->aligned(q) - block.begin, sums[i]);
   }
 }
 
 // What is known of a row whose scores are NaN, and of one that sees no key.
-[[nodiscard]] inline RowStatistics all_of(double value, double rows) {
-  return {rows, value, value, value, value, value, value, value, value};
+[[nodiscard]] inline RowStatistics unknown_row() {
+  RowStatistics row{.rows = 1};
+  row.values.fill(std::numeric_limits<double>::quiet_NaN());
+  return row;
 }
 
 template <class T>
 [[nodiscard]] RowStatistics end_row(const RowSums<T>& row, T lse) {
   const double n = static_cast<double>(row.keys);
   const auto is_at = [&](Index offset) { return row.offset == offset ? 1.0 : 0.0; };
-  return {1, row.sum, std::sqrt(row.squares), (std::clamp)(-row.logarithms, 0.0, natural_log(n)),
-          // sum (p - 1/n)^2, with the sum of p as it was rounded
-          (std::max)(row.squares - (2 * row.sum - 1) / n, 0.0) / n,
-          static_cast<double>(exp_difference(row.maximum, lse)), is_at(-1), is_at(1), is_at(0)};
+  RowStatistics result{.rows = 1};
+  result[RowMeasure::l1_norm] = row.sum;
+  result[RowMeasure::l2_norm] = std::sqrt(row.squares);
+  result[RowMeasure::entropy] = (std::clamp)(-row.logarithms, 0.0, natural_log(n));
+  // sum (p - 1/n)^2, with the sum of p as it was rounded
+  result[RowMeasure::variance] = (std::max)(row.squares - (2 * row.sum - 1) / n, 0.0) / n;
+  result[RowMeasure::confidence] = static_cast<double>(exp_difference(row.maximum, lse));
+  result[RowMeasure::previous] = is_at(-1);
+  result[RowMeasure::next] = is_at(1);
+  result[RowMeasure::same] = is_at(0);
+  return result;
+}
+
+// Elements of scratch memory that a task takes.
+template <class T>
+[[nodiscard]] Index measure_scratch(const AttentionShape& shape) {
+  RowState<T> rows;
+  return lay_out<T>(rows, shape, {}, nullptr);
 }
 
 // A task, as one of attention: some rows of one sequence and key/value head, over all keys.
 template <class T>
-void measure_rows(const AttentionStatisticsCall<T>& call, const RowsOf& which, RowBlock<T>& rows) {
+void measure_rows(const AttentionStatisticsCall<T>& call, const RowTask& task, T* scratch) {
   const AttentionCall<T>& attention = call.attention;
+  const RowState<T> rows = begin_task(attention, task, {}, scratch);
   const auto row_of = [&](Index i) {
-    return attention.row(which.b, which.head(attention, i), which.query(attention.shape, i));
+    return attention.row(task.b, task.head(attention, i), task.query(attention.shape, i));
   };
-  begin_rows(attention, which, rows);
   for (Index i = 0; i < rows.count; ++i)
     if (const T lse = call.lse[row_of(i)]; detail::is_negative_infinity(lse) || detail::is_nan(lse))
       rows.ranges[i] = {};
   RowSums<T> sums[query_block];
   const KeyRange seen = seen_by(rows, 0, rows.count, 0, attention.shape.K);
-  for (Index first = seen.begin / key_block<T> * key_block<T>; first < seen.end;
-       first += key_block<T>)
-    add_block(call, which, rows,
-              find_keys(attention, which, rows, PackedHead<T>{}, first,
-                        (std::min)(first + key_block<T>, seen.end), false),
+  for (Index begin = seen.begin / key_block<T> * key_block<T>; begin < seen.end;
+       begin += key_block<T>)
+    add_block(call, task, rows,
+              find_keys(attention, task, rows, PackedHead<T>{},
+                        {begin, (std::min)(begin + key_block<T>, seen.end)}),
               sums);
   for (Index i = 0; i < rows.count; ++i) {
     const T lse = call.lse[row_of(i)];
-    call.rows[row_of(i)] = detail::is_negative_infinity(lse) ? all_of(0, 0)
-                           : detail::is_nan(lse)
-                               ? all_of(std::numeric_limits<double>::quiet_NaN(), 1)
-                               : end_row(sums[i], lse);
+    call.rows[row_of(i)] = detail::is_negative_infinity(lse) ? RowStatistics{}
+                           : detail::is_nan(lse)             ? unknown_row()
+                                                             : end_row(sums[i], lse);
   }
 }

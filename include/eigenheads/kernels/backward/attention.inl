@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Behind fused attention. The weights of a block of keys and queries are computed again, from the
-// log-sum-exp; blocks are turned, keys by queries, so that what belongs to a query is a vector:
+// Backward of fused attention. The weights of a block of keys and queries are computed again, from
+// the log-sum-exp; blocks are transposed, keys by queries, so that what belongs to a query is a
+// vector:
 //   S^T = K Q^T                      P^T = exp(S^T - lse)
 //   dP^T = V dO^T                    dS^T = P^T (dP^T - delta),   delta = sum_v dO O
 //   dV += P^T dO    dK += dS^T Q     dQ += dS K
@@ -32,29 +33,23 @@ Index lay_out(BackwardScratch<T>& s, const AttentionShape& shape, bool drops, T*
   s.padded_Q = padded_columns<T>(shape.Q);
   s.padded_D = padded_columns<T>(shape.D);
   s.padded_V = padded_columns<T>(shape.V);
-  Index used = 0;
-  const auto take = [&](Index count) {
-    T* part = memory == nullptr ? nullptr : memory + used;
-    used += (count + 15) / 16 * 16;
-    return part;
-  };
-  s.query_panels = take(s.padded_Q * shape.D);
-  s.query_columns = take(s.padded_Q * s.padded_D);
-  s.output_panels = take(s.padded_Q * shape.V);
-  s.output_columns = take(s.padded_Q * s.padded_V);
-  s.lse = take(s.padded_Q);
-  s.delta = take(s.padded_Q);
-  s.ranges = reinterpret_cast<KeyRange*>(
-      take(s.padded_Q * static_cast<Index>(sizeof(KeyRange) / sizeof(T))));
-  s.grad_queries = take(s.padded_Q * (std::max)(s.padded_D, s.padded_V));
-  s.grad_keys = take(shape.K * s.padded_D);
-  s.grad_values = take(shape.K * s.padded_V);
-  s.key_columns = take(backward_keys * s.padded_D);
-  s.weights = take(backward_keys * backward_stride<T>);
-  s.scores = take(backward_keys * backward_stride<T>);
-  s.factors = take(drops ? backward_keys * backward_stride<T> : 0);
-  s.seen = reinterpret_cast<std::uint8_t*>(take(backward_queries));
-  return used;
+  Cutter<T> cutter(memory);
+  s.query_panels = cutter.take(s.padded_Q * shape.D);
+  s.query_columns = cutter.take(s.padded_Q * s.padded_D);
+  s.output_panels = cutter.take(s.padded_Q * shape.V);
+  s.output_columns = cutter.take(s.padded_Q * s.padded_V);
+  s.lse = cutter.take(s.padded_Q);
+  s.delta = cutter.take(s.padded_Q);
+  s.ranges = cutter.template take_as<KeyRange>(s.padded_Q);
+  s.grad_queries = cutter.take(s.padded_Q * (std::max)(s.padded_D, s.padded_V));
+  s.grad_keys = cutter.take(shape.K * s.padded_D);
+  s.grad_values = cutter.take(shape.K * s.padded_V);
+  s.key_columns = cutter.take(backward_keys * s.padded_D);
+  s.weights = cutter.take(backward_keys * backward_stride<T>);
+  s.scores = cutter.take(backward_keys * backward_stride<T>);
+  s.factors = cutter.take(drops ? backward_keys * backward_stride<T> : 0);
+  s.seen = cutter.template take_as<std::uint8_t>(backward_queries);
+  return cutter.used();
 }
 
 // In as many lanes as a softmax's sum, and folded in the same order.
@@ -91,14 +86,14 @@ void make_finite(T* x, Index count) {
 template <class T>
 void begin_head(const AttentionBackwardCall<T>& call, Index b, Index h, BackwardScratch<T>& s) {
   const auto [B, H, G, Q, K, D, V] = call.shape;
-  const Index number = call.heads.number(h);
+  const Index number = call.heads.original(h);
   const T gate = call.gates.at(b, h);
   std::fill_n(s.lse, s.padded_Q, (std::numeric_limits<T>::max)());
   std::fill_n(s.delta, s.padded_Q, T(0));
   const auto sees_none = [&](Index q) { return s.ranges[q].begin == s.ranges[q].end; };
   double of_gate = 0;
   for (Index q = 0; q < Q; ++q) {
-    const T lse = call.lse[(b * H + h) * Q + q];
+    const T lse = call.lse[call.row(b, h, q)];
     s.ranges[q] =
         detail::is_negative_infinity(lse) ? KeyRange{} : call.mask->key_range(b, number, q);
     if (sees_none(q)) continue;
@@ -114,17 +109,17 @@ void begin_head(const AttentionBackwardCall<T>& call, Index b, Index h, Backward
     if (sees_none(q))
       std::fill_n(rows + q * D, D, T(0));
     else
-      scale_row(call.queries + ((b * H + h) * Q + q) * D, D, call.scale, rows + q * D);
-  pack_panels(rows, D, 0, Q, D, s.query_panels);
-  if (!pack_columns(rows, D, Q, D, s.query_columns, s.padded_Q * panel_width<T>))
+      scale_row(call.queries.at(b, h, q), D, call.scale, rows + q * D);
+  pack_panels(rows, D, {0, Q}, D, s.query_panels);
+  if (!pack_columns<T>({rows, D, Q, D, s.query_columns, s.padded_Q * panel_width<T>}))
     make_finite(s.query_columns, s.padded_Q * s.padded_D);
   for (Index q = 0; q < Q; ++q)
     if (sees_none(q))
       std::fill_n(rows + q * V, V, T(0));
     else
       scale_row(call.grad_output.at(b, h, q), V, gate, rows + q * V);
-  pack_panels(rows, V, 0, Q, V, s.output_panels);
-  s.keeps_nan = !pack_columns(rows, V, Q, V, s.output_columns, s.padded_Q * panel_width<T>);
+  pack_panels(rows, V, {0, Q}, V, s.output_panels);
+  s.keeps_nan = !pack_columns<T>({rows, V, Q, V, s.output_columns, s.padded_Q * panel_width<T>});
   if (s.keeps_nan) make_finite(s.output_columns, s.padded_Q * s.padded_V);
   std::fill_n(s.grad_queries, Q * s.padded_D, T(0));
 }
@@ -152,7 +147,7 @@ void differentiate_row(T* weights, T* scores, const T* lse, const T* delta,
 }
 
 // Keys [begin, end) with the queries [first, last) of a block that begins at a multiple of
-// backward_queries; what is seen of it by any of them. h: the head's number.
+// backward_queries; what is seen of it by any of them. h: what masks call the head.
 struct BackwardBlock {
   Index b, h, begin, end, first, last;
   bool is_all_seen;
@@ -160,7 +155,7 @@ struct BackwardBlock {
 
 // dS of one key, by the score after the function, becomes that by the score before it.
 template <class T>
-void differentiate_score(const ScoreColumn<T>& score, const BackwardBlock& block,
+void differentiate_score(const ScoreBackward<T>& score, const BackwardBlock& block,
                          const std::uint8_t* seen, Index q0, Index k, const T* slopes, T* scores) {
   const auto [of_b, of_h, of_q, of_k] = score.bias_strides;
   for (Index q = block.first; q < block.last; ++q) {
@@ -214,47 +209,68 @@ template <class T>
 void backward_block(const AttentionBackwardCall<T>& call, Index g, const BackwardScratch<T>& s,
                     const BackwardBlock& block) {
   constexpr Index W = panel_width<T>, stride = backward_stride<T>;
-  const Index D = call.shape.D, V = call.shape.V, K = call.shape.K;
-  const Index head = block.b * call.shape.G + g, keys = block.end - block.begin;
+  const Index D = call.shape.D, V = call.shape.V;
+  const Index keys = block.end - block.begin;
   const Index q0 = block.first / backward_queries * backward_queries;
   const Index column = block.first - q0, queries = block.last - block.first;
-  const T* key_rows = call.keys + (head * K + block.begin) * D;
-  const T* value_rows = call.values + (head * K + block.begin) * V;
-  const auto product = [](const T* a, Index a_stride, const T* b, Index depth, T* c, Index c_stride,
-                          bool adds, Index count) {
-    tile_products<T>[static_cast<std::size_t>(count - 1)](a, a_stride, b, W, depth, c, c_stride,
-                                                          adds, 0);
-  };
-
+  const T* key_rows = call.keys.at(block.b, g, block.begin);
+  const T* value_rows = call.values.at(block.b, g, block.begin);
+  const Index key_stride = call.keys.row_stride, value_stride = call.values.row_stride;
   // S^T = K Q^T and dP^T = V dO^T
   for (Index q = block.first; q < block.last; q += W)
     for_each_tile(keys, [&](Index k, Index count) {
-      product(key_rows + k * D, D, s.query_panels + q * D, D, s.weights + k * stride + q - q0,
-              stride, false, count);
-      product(value_rows + k * V, V, s.output_panels + q * V, V, s.scores + k * stride + q - q0,
-              stride, false, count);
+      multiply_tile<T>(count, {.a = key_rows + k * key_stride,
+                               .a_stride = key_stride,
+                               .b = s.query_panels + q * D,
+                               .b_stride = W,
+                               .depth = D,
+                               .c = s.weights + k * stride + q - q0,
+                               .c_stride = stride});
+      multiply_tile<T>(count, {.a = value_rows + k * value_stride,
+                               .a_stride = value_stride,
+                               .b = s.output_panels + q * V,
+                               .b_stride = W,
+                               .depth = V,
+                               .c = s.scores + k * stride + q - q0,
+                               .c_stride = stride});
     });
   differentiate_block(call, s, block);
   // dV += P^T dO
   for (Index v = 0; v < s.padded_V; v += W)
     for_each_tile(keys, [&](Index k, Index count) {
-      product(s.weights + k * stride + column, stride,
-              s.output_columns + v * s.padded_Q + block.first * W, queries,
-              s.grad_values + (block.begin + k) * s.padded_V + v, s.padded_V, true, count);
+      multiply_tile<T>(count, {.a = s.weights + k * stride + column,
+                               .a_stride = stride,
+                               .b = s.output_columns + v * s.padded_Q + block.first * W,
+                               .b_stride = W,
+                               .depth = queries,
+                               .c = s.grad_values + (block.begin + k) * s.padded_V + v,
+                               .c_stride = s.padded_V,
+                               .adds = true});
     });
   // dK += dS^T Q
   for (Index d = 0; d < s.padded_D; d += W)
     for_each_tile(keys, [&](Index k, Index count) {
-      product(s.scores + k * stride + column, stride,
-              s.query_columns + d * s.padded_Q + block.first * W, queries,
-              s.grad_keys + (block.begin + k) * s.padded_D + d, s.padded_D, true, count);
+      multiply_tile<T>(count, {.a = s.scores + k * stride + column,
+                               .a_stride = stride,
+                               .b = s.query_columns + d * s.padded_Q + block.first * W,
+                               .b_stride = W,
+                               .depth = queries,
+                               .c = s.grad_keys + (block.begin + k) * s.padded_D + d,
+                               .c_stride = s.padded_D,
+                               .adds = true});
     });
   // dQ += dS K
   for (Index d = 0; d < s.padded_D; d += W)
     for_each_tile(queries, [&](Index q, Index count) {
-      turned_products<T>[static_cast<std::size_t>(count - 1)](
-          s.scores + column + q, stride, s.key_columns + d * backward_keys, W, keys,
-          s.grad_queries + (block.first + q) * s.padded_D + d, s.padded_D, true, 0);
+      transposed_products<T>[static_cast<std::size_t>(count - 1)](
+          {.a = s.scores + column + q,
+           .a_stride = stride,
+           .b = s.key_columns + d * backward_keys,
+           .b_stride = W,
+           .depth = keys,
+           .c = s.grad_queries + (block.first + q) * s.padded_D + d,
+           .c_stride = s.padded_D,
+           .adds = true});
     });
 }
 
@@ -288,7 +304,7 @@ template <class T>
 void backward_head(const AttentionBackwardCall<T>& call, Index b, Index g, Index h,
                    BackwardScratch<T>& s) {
   const auto [B, H, G, Q, K, D, V] = call.shape;
-  const Index number = call.heads.number(h);
+  const Index number = call.heads.original(h);
   begin_head(call, b, h, s);
   if (call.gates.at(b, h) == 0) {  // nothing goes back through it
     for (Index q = 0; q < Q; ++q) std::fill_n(call.grad_queries.at(b, h, q), D, T(0));
@@ -298,8 +314,8 @@ void backward_head(const AttentionBackwardCall<T>& call, Index b, Index g, Index
   for (Index block = seen.begin / backward_keys; block * backward_keys < seen.end; ++block) {
     const Index begin = (std::max)(block * backward_keys, seen.begin);
     const Index end = (std::min)((block + 1) * backward_keys, seen.end);
-    if (!pack_columns(call.keys + ((b * G + g) * K + begin) * D, D, end - begin, D, s.key_columns,
-                      backward_keys * panel_width<T>))
+    if (!pack_columns<T>({call.keys.at(b, g, begin), call.keys.row_stride, end - begin, D,
+                          s.key_columns, backward_keys * panel_width<T>}))
       make_finite(s.key_columns, backward_keys * s.padded_D);
     for (Index first = 0; first < Q; first += backward_queries) {
       const auto found = find_block(call, s, b, number, begin, end, first,
@@ -311,10 +327,19 @@ void backward_head(const AttentionBackwardCall<T>& call, Index b, Index g, Index
     scale_row(s.grad_queries + q * s.padded_D, D, call.scale, call.grad_queries.at(b, h, q));
 }
 
-// Gradients of the keys and values of key/value head g, and of all queries that read it.
+// Elements of scratch memory that a task takes.
 template <class T>
-void backward_task(const AttentionBackwardCall<T>& call, Index b, Index g, BackwardScratch<T>& s) {
+[[nodiscard]] Index attend_backward_scratch(const AttentionShape& shape, bool drops) {
+  BackwardScratch<T> layout;
+  return lay_out<T>(layout, shape, drops, nullptr);
+}
+
+// A task: gradients of the keys and values of key/value head g, and of all queries that read it.
+template <class T>
+void attend_backward(const AttentionBackwardCall<T>& call, Index b, Index g, T* scratch) {
   const auto [B, H, G, Q, K, D, V] = call.shape;
+  BackwardScratch<T> s;
+  lay_out(s, call.shape, call.dropout != nullptr, scratch);
   std::fill_n(s.grad_keys, K * s.padded_D, T(0));
   std::fill_n(s.grad_values, K * s.padded_V, T(0));
   for (Index i = 0; i < call.heads.count(call.shape, b, g); ++i)

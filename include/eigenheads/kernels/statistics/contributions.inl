@@ -2,8 +2,8 @@
 // What one head adds to the output, c = gate W_o,h o: its norms, mean and spread over rows. Rows
 // are taken query_block at a time, from the first of a sequence on: all of their c in scratch
 // memory, their mean, then the squared distances from it. Blocks are merged by
-//   mean' = mean + d n_b / n',   squares' = squares + squares_b + |d|^2 n n_b / n',   d = mean_b -
-//   mean
+//   mean' = mean + d n_b / n',   squares' = squares + squares_b + |d|^2 n n_b / n'
+//   with d = mean_b - mean
 // Chan, Golub, LeVeque, "Algorithms for Computing the Sample Variance", 1983: nothing cancels where
 // the spread is small beside the mean.
 
@@ -17,16 +17,11 @@ struct ContributionScratch {
 template <class T>
 Index lay_out(ContributionScratch<T>& s, Index E, T* memory) {
   s.padded_E = padded_columns<T>(E);
-  Index used = 0;
-  const auto take = [&](Index count) {
-    T* part = memory == nullptr ? nullptr : memory + used;
-    used += (count + 15) / 16 * 16;
-    return part;
-  };
-  s.rows = take(query_block * s.padded_E);
-  s.mean = take(s.padded_E);
-  s.wide_mean = reinterpret_cast<double*>(take(E * static_cast<Index>(sizeof(double) / sizeof(T))));
-  return used;
+  Cutter<T> cutter(memory);
+  s.rows = cutter.take(query_block * s.padded_E);
+  s.mean = cutter.take(s.padded_E);
+  s.wide_mean = cutter.template take_as<double>(E);
+  return cutter.used();
 }
 
 // y += factor x
@@ -40,7 +35,7 @@ void add_scaled(const T* x, Index count, T factor, T* y) {
 }
 
 // `from` is used up.
-inline void add_contributions(const Contributions& from, Index E, Contributions& to) {
+inline void merge_contributions(const Contributions& from, Index E, Contributions& to) {
   if (from.rows == 0) return;
   const double rows = to.rows + from.rows, share = from.rows / rows;
   add_scaled(to.mean, E, -1.0, from.mean);
@@ -56,13 +51,17 @@ template <class T>
                                              Index first, Index count,
                                              const ContributionScratch<T>& s) {
   constexpr Index W = panel_width<T>;
-  const Index E = call.E, V = call.shape.V, depth = call.shape.H * V;
+  const Index E = call.weight.rows, V = call.shape.V, depth = call.shape.H * V;
   const T* outputs = call.heads + (b * call.shape.Q + first) * depth + h * V;
   for (Index e = 0; e < s.padded_E; e += W)
     for_each_tile(count, [&](Index row, Index rows) {
-      tile_products<T>[static_cast<std::size_t>(rows - 1)](
-          outputs + row * depth, depth, call.panels + e * depth + h * V * W, W, V,
-          s.rows + row * s.padded_E + e, s.padded_E, false, 0);
+      multiply_tile<T>(rows, {.a = outputs + row * depth,
+                              .a_stride = depth,
+                              .b = call.weight.panel(e / W) + h * V * W,
+                              .b_stride = W,
+                              .depth = V,
+                              .c = s.rows + row * s.padded_E + e,
+                              .c_stride = s.padded_E});
     });
   Contributions result{static_cast<double>(count), 0, 0, s.wide_mean};
   std::fill_n(s.mean, s.padded_E, T(0));
@@ -81,22 +80,29 @@ template <class T>
   return result;
 }
 
+// Elements of scratch memory that a task takes.
+template <class T>
+[[nodiscard]] Index contribute_scratch(Index E) {
+  ContributionScratch<T> layout;
+  return lay_out<T>(layout, E, nullptr);
+}
+
 // A task: all queries of sequence b that are not padding. `to` begins with zeros.
 template <class T>
-void contribute(const ContributionCall<T>& call, Index b, Index h, const ContributionScratch<T>& s,
-                Contributions& to) {
-  const Index queries = call.mask->query_count(b);
+void contribute(const ContributionCall<T>& call, Index b, Index h, T* scratch, Contributions& to) {
+  const Index queries = call.mask->query_count(b), E = call.weight.rows;
   const auto gate = static_cast<double>(call.gates.at(b, h));
   if (gate == 0) {  // not even NaN comes through
     to.rows = static_cast<double>(queries);
     return;
   }
+  ContributionScratch<T> s;
+  lay_out(s, E, scratch);
   for (Index first = 0; first < queries; first += query_block)
-    add_contributions(
-        contributions_of(call, b, h, first, (std::min)(query_block, queries - first), s), call.E,
-        to);
+    merge_contributions(
+        contributions_of(call, b, h, first, (std::min)(query_block, queries - first), s), E, to);
   if (gate == 1) return;
   to.norms *= std::abs(gate);
   to.squares *= gate * gate;
-  scale_row(to.mean, call.E, gate, to.mean);
+  scale_row(to.mean, E, gate, to.mean);
 }

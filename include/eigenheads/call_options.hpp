@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// What may follow the mask in a call of a layer, all of it optional; a context may stand alone:
+//   layer(x, x, x, mask, context);
+//   layer(x, x, x, mask, {.score = Softcap(30.0f), .context = context});
+//   layer.forward(x, x, x, mask, saved, {.seed = DropoutSeed{step}});
+#include <optional>
+
+#include <eigenheads/context.hpp>    // Context
+#include <eigenheads/dropout.hpp>    // DropoutSeed
+#include <eigenheads/score_ref.hpp>  // ScoreRef, TrainableScoreRef
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+// A reference to a context; to the calling thread's own if none is named.
+class ContextRef {
+ public:
+  ContextRef() = default;
+  ContextRef(Context& context) : context_(&context) {}  // NOLINT: implicit
+  [[nodiscard]] Context& get() const { return context_ == nullptr ? default_context() : *context_; }
+
+ private:
+  Context* context_ = nullptr;
+};
+
+template <class T>
+struct CallOptions {
+  ScoreRef<T> score{};  // between the scaled scores and the softmax (score.hpp)
+  ContextRef context{};
+};
+
+template <class T>
+struct TrainingOptions {
+  TrainableScoreRef<T> score{};
+  std::optional<DropoutSeed> seed{};  // which weights are dropped
+  ContextRef context{};
+};
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI

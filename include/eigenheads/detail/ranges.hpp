@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Ranges of rows or columns: what a mask or a gate leaves of a matrix is a few of them.
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
+
+#include <eigenheads/version.hpp>  // Index
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+struct Range {
+  Index begin = 0, end = 0;  // [begin, end)
+
+  [[nodiscard]] Index count() const { return end - begin; }
+};
+
+[[nodiscard]] constexpr Index blocks_of(Index count, Index size) {
+  return (count + size - 1) / size;
+}
+
+[[nodiscard]] inline Index total(std::span<const Range> ranges) {
+  Index rows = 0;
+  for (const Range& range : ranges) rows += range.count();
+  return rows;
+}
+
+// Part i is range_of(i) within [i * length, (i + 1) * length): all of them, in as few ranges as can
+// be. `ranges` has room for one a part.
+template <class RangeOf>
+std::span<const Range> join_ranges(Index parts, Index length, const RangeOf& range_of,
+                                   Range* ranges) {
+  std::size_t count = 0;
+  for (Index part = 0; part < parts; ++part) {
+    const auto [begin, end] = range_of(part);
+    if (begin == end) continue;
+    const Range range{part * length + begin, part * length + end};
+    if (count > 0 && ranges[count - 1].end == range.begin)
+      ranges[count - 1].end = range.end;
+    else
+      ranges[count++] = range;
+  }
+  return {ranges, count};
+}
+
+// Rows [first, first + count), counted in what the ranges hold together.
+template <std::size_t Capacity>
+std::span<const Range> cut_ranges(std::span<const Range> ranges, Index first, Index count,
+                                  std::array<Range, Capacity>& part) {
+  std::size_t parts = 0;
+  for (const Range& range : ranges) {
+    const Index skipped = (std::min)(first, range.count());
+    const Index taken = (std::min)(range.count() - skipped, count);
+    if (taken > 0) part[parts++] = {range.begin + skipped, range.begin + skipped + taken};
+    first -= skipped;
+    count -= taken;
+    if (count == 0) break;
+  }
+  return {part.data(), parts};
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail

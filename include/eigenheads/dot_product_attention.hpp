@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// The chapter's DotProductAttention: one head, scores scaled by 1 / sqrt(D), keys masked by
+// valid_lens, or by any mask. Dive into Deep Learning, section 11.3.
+#include <algorithm>
+#include <array>
+#include <concepts>
+#include <memory>
+#include <ostream>
+#include <stdexcept>
+#include <utility>
+
+#include <eigenheads/attention.hpp>           // CheckedAttention
+#include <eigenheads/attention_backward.hpp>  // scaled_dot_product_attention_backward
+#include <eigenheads/call_options.hpp>        // CallOptions, TrainingOptions
+#include <eigenheads/dropout.hpp>             // Dropout
+#include <eigenheads/mask.hpp>                // Mask, ValidLens
+#include <eigenheads/shape.hpp>               // require_shape
+#include <eigenheads/tensor.hpp>              // Tensor, TensorView
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+struct DotProductAttentionOptions {
+  double dropout = 0;  // of the weights, in training
+};
+
+template <Scalar T>
+class DotProductAttention {
+ public:
+  explicit DotProductAttention(const DotProductAttentionOptions& options = {})
+      : dropout_(options.dropout) {}
+
+  [[nodiscard]] const Dropout& dropout() const { return dropout_; }
+
+  // queries: [B, Q, D], keys: [B, K, D], values: [B, K, V] -> [B, Q, V]. No dropout: inference. A
+  // Mask may stand for valid_lens here and below.
+  [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                        TensorView<T, 3> values, const ValidLens& valid_lens = {},
+                                        const CallOptions<T>& options = {}) const {
+    return (*this)(queries, keys, values, Mask{.valid_lens = valid_lens}, options);
+  }
+  template <std::same_as<Mask> AnyMask>
+  [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                        TensorView<T, 3> values, const AnyMask& mask,
+                                        const CallOptions<T>& options = {}) const {
+    return without_heads(
+        attend({queries, keys, values}, mask, {.score = options.score}, options.context.get())
+            .output);
+  }
+
+  // The same output and the weights, [B, Q, K].
+  [[nodiscard]] AttentionOutput<T, 3> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                                   TensorView<T, 3> values,
+                                                   const ValidLens& valid_lens = {},
+                                                   const CallOptions<T>& options = {}) const {
+    return with_weights(queries, keys, values, Mask{.valid_lens = valid_lens}, options);
+  }
+  template <std::same_as<Mask> AnyMask>
+  [[nodiscard]] AttentionOutput<T, 3> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                                   TensorView<T, 3> values, const AnyMask& mask,
+                                                   const CallOptions<T>& options = {}) const {
+    const auto result = attend({queries, keys, values}, mask,
+                               {.score = options.score, .weights = true}, options.context.get());
+    return {without_heads(result.output), without_heads(result.weights)};
+  }
+
+  // What backward needs of a call of forward, and owns.
+  class Activations {
+    friend DotProductAttention;
+    Tensor<T, 3> queries_, keys_, values_;
+    Mask mask_;
+    std::shared_ptr<const void> score_owner_;
+    AttentionOptions<T> options_;
+    AttentionResult<T> result_;
+  };
+  struct Gradients {
+    Tensor<T, 3> queries, keys, values;  // of the shapes of those
+    Tensor<T, 4> score_bias;             // of the ScoreBias that is added last; empty without one
+  };
+
+  // Training: the output, after dropout. Throws std::invalid_argument also if weights are dropped
+  // and no seed is given.
+  Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                       const ValidLens& valid_lens, Activations& saved,
+                       const TrainingOptions<T>& options = {}) const {
+    return forward(queries, keys, values, Mask{.valid_lens = valid_lens}, saved, options);
+  }
+  template <std::same_as<Mask> AnyMask>
+  Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                       const AnyMask& mask, Activations& saved,
+                       const TrainingOptions<T>& options = {}) const {
+    if (dropout_.p() > 0 && !options.seed)
+      detail::refuse({"DotProductAttention: dropout is ", detail::number_text(dropout_.p()),
+                      "; expected a DropoutSeed, {.seed = ...}, after the activations"});
+    options.score.require_trainable();
+    AttentionOptions<T> kept{.score = options.score,
+                             .dropout = options.seed ? dropout_.p() : 0,
+                             .seed = options.seed.value_or(DropoutSeed{})};
+    auto result = attend({queries, keys, values}, mask, kept, options.context.get());
+    auto output = without_heads(result.output);
+    saved.queries_ = copy(queries);
+    saved.keys_ = copy(keys);
+    saved.values_ = copy(values);
+    saved.mask_ = mask;
+    kept.score = options.score.copy(saved.score_owner_);
+    saved.options_ = kept;
+    saved.result_ = std::move(result);
+    return output;
+  }
+
+  // grad_output: [B, Q, V]. Throws std::invalid_argument for another shape, std::logic_error if
+  // nothing was saved.
+  [[nodiscard]] Gradients backward(TensorView<T, 3> grad_output, const Activations& saved,
+                                   Context& context = default_context()) const {
+    if (saved.queries_.dimension(2) == 0)
+      detail::refuse<std::logic_error>(
+          {"DotProductAttention: backward needs the activations of a forward call"});
+    require_shape(
+        "grad_output", grad_output, "[B, Q, V]",
+        {saved.queries_.dimension(0), saved.queries_.dimension(1), saved.values_.dimension(2)});
+    auto gradients = scaled_dot_product_attention_backward<T>(
+        one_head(grad_output), one_head(saved.queries_), one_head(saved.keys_),
+        one_head(saved.values_), saved.result_, saved.mask_, saved.options_, context);
+    return {without_heads(gradients.queries), without_heads(gradients.keys),
+            without_heads(gradients.values), std::move(gradients.score_bias)};
+  }
+
+ private:
+  struct Inputs {
+    TensorView<T, 3> queries, keys, values;
+  };
+
+  [[nodiscard]] static TensorView<T, 4> one_head(TensorView<T, 3> x) {
+    return {x.data(), {x.dimension(0), 1, x.dimension(1), x.dimension(2)}};
+  }
+  [[nodiscard]] static Tensor<T, 3> without_heads(const Tensor<T, 4>& x) {
+    return copy({x.data(), {x.dimension(0), x.dimension(2), x.dimension(3)}});
+  }
+  [[nodiscard]] static Tensor<T, 3> copy(TensorView<T, 3> x) {
+    auto result = detail::make_tensor<T>("copy", x.dimensions());
+    std::copy_n(x.data(), x.size(), result.data());
+    return result;
+  }
+
+  [[nodiscard]] static AttentionResult<T> attend(const Inputs& inputs, const Mask& mask,
+                                                 const AttentionOptions<T>& options,
+                                                 Context& context) {
+    const auto& [queries, keys, values] = inputs;
+    require_shape("queries", queries, "[B, Q, D]", {any, any, any});
+    const Index B = queries.dimension(0);
+    require_shape("keys", keys, "[B, K, D]", {B, any, queries.dimension(2)});
+    require_shape("values", values, "[B, K, V]", {B, keys.dimension(1), any});
+    return scaled_dot_product_attention(one_head(queries), one_head(keys), one_head(values), mask,
+                                        options, context);
+  }
+
+  Dropout dropout_;
+};
+
+// As PyTorch prints the chapter's module.
+template <Scalar T>
+std::ostream& operator<<(std::ostream& out, const DotProductAttention<T>& attention) {
+  return out << "DotProductAttention(\n  (dropout): " << attention.dropout() << "\n)";
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// What the attention kernels are given: plain structs of pointers, sizes and strides, the same for
+// every instruction set. Filled by designated initialisers: many of their members are of one type.
+#include <atomic>
+#include <cmath>
+
+#include <eigenheads/dropout.hpp>         // DropoutMask
+#include <eigenheads/kernels/heads.hpp>   // AttentionShape, HeadTable, GateTable
+#include <eigenheads/kernels/layout.hpp>  // StridedMatrix
+#include <eigenheads/mask.hpp>            // BoundMask
+#include <eigenheads/score.hpp>           // ScorePosition
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+// Rows of attention that one task works on at once: scores of 48 KiB, and a multiple of every tile.
+inline constexpr Index query_block = 48;
+
+// Up to this many query rows (decoding), values are multiplied where they are: packing a block of
+// them would cost more than the product. Keys are packed all the same.
+inline constexpr Index few_rows = 4;
+
+// 1 / sqrt(D), for every call that is given no other scale.
+template <class T>
+[[nodiscard]] T default_scale(Index head_size) {
+  return static_cast<T>(1 / std::sqrt(static_cast<double>(head_size)));
+}
+
+// A score function without its type: all but the function itself is compiled once, for all of them.
+template <class T>
+struct ScoreForward {
+  const void* score = nullptr;
+  // Takes scores [begin, end) of a row through the function; `at` is the position of score 0. Null:
+  // PlainScore.
+  void (*apply)(const void* score, T* scores, Index begin, Index end,
+                const ScorePosition& at) = nullptr;
+};
+
+// One call; lse, weights and scores may be null: asking for them changes no bit of the output.
+template <class T>
+struct AttentionCall {
+  AttentionShape shape;
+  T scale;
+  const BoundMask* mask;
+  StridedMatrix<const T> queries, keys, values;  // [B, H, Q, D], [B, G, K, D], [B, G, K, V]
+  StridedMatrix<T> output;                       // [B, H, Q, V]
+  T* lse = nullptr;                              // [B, H, Q]
+  T* weights = nullptr;                          // [B, H, Q, K], before dropout
+  T* scores = nullptr;                           // [B, H, Q, K], after scores_after; hidden: -inf
+  ScoreForward<T> score{}, scores_after{};
+  const DropoutMask<T>* dropout = nullptr;   // null: none
+  std::atomic<Index>* row_by_row = nullptr;  // counts rows that take the slow edge
+  HeadTable heads{};                         // of others, nothing is read or written
+  GateTable<T> gates{};
+
+  [[nodiscard]] Index row(Index b, Index h, Index q) const {
+    return (b * shape.H + h) * shape.Q + q;
+  }
+  [[nodiscard]] T* lse_of(Index b, Index h, Index q) const { return lse + row(b, h, q); }
+  [[nodiscard]] T* weights_of(Index b, Index h, Index q) const {
+    return weights + row(b, h, q) * shape.K;
+  }
+  [[nodiscard]] T* scores_of(Index b, Index h, Index q) const {
+    return scores + row(b, h, q) * shape.K;
+  }
+};
+
+// One block of keys and values, packed as the tiles read them. It stands by itself: a block that is
+// full never moves, whoever owns it.
+template <class T>
+struct PackedBlock {
+  const T* keys;             // panels of keys: [key / W][D][W]
+  const T* values;           // panels of columns: [V / W][key][W]
+  Index value_panel_stride;  // from one panel of values to the next
+  bool is_finite;            // all values that are seen are
+};
+
+// Keys and values of one key/value head, block after block. Without them (null), every block is
+// packed when it is reached: cheaper when there are few queries.
+template <class T>
+struct PackedHead {
+  const PackedBlock<T>* blocks = nullptr;
+};
+
+// A row of attention over some of the keys, to be merged with that over others. One that saw no key
+// has an lse of -inf, and its output is not read.
+template <class T>
+struct MergePart {
+  const T* output;  // [V]
+  T lse;
+};
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// The doors of this namespace: what code that is compiled for another instruction set may call.
+
+struct Kernels {
+  template <class T>
+  static ProjectionKernels<T> projection() {
+    return {.panel_width = panel_width<T>, .pack_panels = pack_panels<T>, .matmul = matmul<T>};
+  }
+
+  template <class T>
+  static AttentionKernels<T> attention() {
+    return {.panel_width = panel_width<T>,
+            .key_block = key_block<T>,
+            .tile_rows = tile_rows,
+            .pack_panels = pack_panels<T>,
+            .pack_columns = pack_columns<T>,
+            .attend_scratch = attend_scratch<T>,
+            .partial_size = partial_size<T>,
+            .attend_rows = attend_rows<T>,
+            .attend_block_alone = attend_block_alone<T>,
+            .merge_blocks = merge_blocks<T>};
+  }
+
+  template <class T>
+  static BackwardKernels<T> backward() {
+    return {.panel_width = panel_width<T>,
+            .gradient_outputs = gradient_outputs,
+            .gradient_rows = gradient_rows,
+            .pack_columns = pack_columns<T>,
+            .transpose_panels = transpose_panels<T>,
+            .weight_gradient = weight_gradient<T>,
+            .attend_backward_scratch = attend_backward_scratch<T>,
+            .attend_backward = attend_backward<T>};
+  }
+
+  template <class T>
+  static StatisticsKernels<T> statistics() {
+    return {.measure_scratch = measure_scratch<T>,
+            .measure_rows = measure_rows<T>,
+            .contribute_scratch = contribute_scratch<T>,
+            .contribute = contribute<T>,
+            .merge_contributions = merge_contributions};
+  }
+
+  template <class T, class Score>
+  static void score_forward(const void* score, T* scores, Index begin, Index end,
+                            const ScorePosition& at) {
+    apply_score(*static_cast<const Score*>(score), scores, begin, end, at);
+  }
+  template <class T, class Score>
+  static void score_backward(const void* score, T* scores, T* slopes, Index begin, Index end,
+                             const ScorePosition& at) {
+    std::fill(slopes + begin, slopes + end, T(1));
+    differentiate_score_function(*static_cast<const Score*>(score), scores, slopes, begin, end, at);
+  }
+
+  template <class T>
+  static void exp_nonpositive(const T* x, T* y, Index count) {
+    exp_array(x, y, count);
+  }
+  template <class T>
+  static void log(const T* x, T* y, Index count) {
+    log_array(x, y, count);
+  }
+  template <class T>
+  static void merge(const MergePart<T>& first, const MergePart<T>& second, Index V, T* output,
+                    T& lse) {
+    merge_parts(first, second, V, output, lse);
+  }
+
+  // Compiles a loop in plain C++ for this instruction set, as far as the compiler inlines it: its
+  // bits must not depend on that.
+  template <class Body>
+  [[gnu::flatten]] static void run(const Body& body) {
+    body();
+  }
+};

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Where a matrix of heads lies in memory.
+#include <eigenheads/version.hpp>  // Index
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+// A matrix [B * rows, H * D] that lies in memory as [B, rows, H, D], as [B, H, rows, D], or with any
+// other strides: where transpose_qkv and transpose_output happen, at no cost. The D numbers of a
+// head are next to each other.
+template <class T>
+struct StridedMatrix {
+  T* data = nullptr;
+  Index rows_per_sequence = 0, head_size = 0;
+  Index sequence_stride = 0, row_stride = 0, head_stride = 0;
+
+  // [rows, columns], next to each other.
+  static StridedMatrix plain(T* data, Index rows, Index columns) {
+    return {data, rows, columns, rows * columns, columns, 0};
+  }
+  // [B, H, rows, D]
+  static StridedMatrix heads_apart(T* data, Index rows, Index H, Index D) {
+    return {data, rows, D, H * rows * D, D, rows * D};
+  }
+  // [B, rows, H * D]
+  static StridedMatrix heads_together(T* data, Index rows, Index H, Index D) {
+    return {data, rows, D, rows * H * D, H * D, D};
+  }
+
+  operator StridedMatrix<const T>() const  // NOLINT: as a pointer becomes one to const
+  {
+    return {data, rows_per_sequence, head_size, sequence_stride, row_stride, head_stride};
+  }
+
+  [[nodiscard]] T* at(Index b, Index h, Index row) const {
+    return data + b * sequence_stride + row * row_stride + h * head_stride;
+  }
+  [[nodiscard]] Index row_offset(Index row) const {
+    return row / rows_per_sequence * sequence_stride + row % rows_per_sequence * row_stride;
+  }
+  [[nodiscard]] Index column_offset(Index column) const {
+    return column / head_size * head_stride + column % head_size;
+  }
+  [[nodiscard]] Index columns_left_in_head(Index column) const {
+    return head_size - column % head_size;
+  }
+};
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail

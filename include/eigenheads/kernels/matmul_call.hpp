@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// What the kernels of a projection, y = x W^T + b, are given, and those that pack.
+#include <span>
+
+#include <eigenheads/detail/panels.hpp>   // Panels
+#include <eigenheads/detail/ranges.hpp>   // Range
+#include <eigenheads/kernels/layout.hpp>  // StridedMatrix
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+// Rows of a projection that share a panel while it is in the first-level cache.
+inline constexpr Index matmul_rows = 96;
+
+template <class T>
+struct MatmulCall {
+  const T* x;                     // rows of W's columns, one after the other, at most matmul_rows
+  std::span<const Range> rows;    // which rows of y they are
+  std::span<const Range> inputs;  // of each, what lies outside of these counts as 0
+  Panels<const T> weight;         // W
+  const T* bias;                  // null, or [W's rows]
+  StridedMatrix<T> y;
+};
+
+// A matrix and the panels of its columns that it is packed into (panels.inl).
+template <class T>
+struct PackColumnsCall {
+  const T* matrix;  // [rows, columns], rows `stride` apart
+  Index stride, rows, columns;
+  T* panels;
+  Index panel_stride;
+};
+
+// sums[o][j] = sum_r dy[rows[r]][o] x[r][j] for the outputs o and the panels of columns j.
+template <class T>
+struct WeightGradientCall {
+  const T* dy;
+  Index dy_stride;
+  std::span<const Index> rows;  // of dy
+  const T* x;                   // its rows `rows`, in panels of columns: [in / W][rows][W]
+  Range outputs, panels;
+  T* sums;  // [outputs, panels * W]
+  T* bias;  // null, or: sum_r dy[rows[r]][o], as long as a whole task of outputs
+};
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail

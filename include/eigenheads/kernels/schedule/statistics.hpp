@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Shares what is measured of heads out over the threads of a context. Sums over rows are made in
+// the order of the rows, for each head by itself: any number of threads, and any way to cut the
+// sequences into batches, gives the same bits.
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+#include <eigenheads/context.hpp>          // Context
+#include <eigenheads/detail/arena.hpp>     // Frame
+#include <eigenheads/detail/ranges.hpp>    // blocks_of
+#include <eigenheads/kernels/targets.hpp>  // statistics_kernels
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+// Adds the statistics of all rows that see a key to `sums`, [H]. call.rows is left to this.
+template <class T>
+void add_statistics(AttentionStatisticsCall<T> call, std::span<RowStatistics> sums,
+                    Context& context) {
+  const StatisticsKernels<T> kernels = statistics_kernels<T>();
+  const AttentionShape& shape = call.attention.shape;
+  const Frame frame(context);
+  call.rows = frame.take<RowStatistics>(shape.B * shape.H * shape.Q);
+  const Index size = kernels.measure_scratch(shape);
+  T* const scratch = frame.take<T>(context.threads() * size);
+  const HeadTable& table = call.attention.heads;
+  const Index row_blocks = blocks_of(table.most(shape) * shape.Q, query_block);
+  context.parallel_for(shape.B * shape.G * row_blocks, [&](Index i, int thread) {
+    const Index b = i / row_blocks / shape.G, g = i / row_blocks % shape.G;
+    const Index first = i % row_blocks * query_block;
+    const Index left = table.count(shape, b, g) * shape.Q - first;
+    if (left > 0)
+      kernels.measure_rows(call, {b, g, first, (std::min)(query_block, left)},
+                           scratch + thread * size);
+  });
+  context.parallel_for(shape.H, [&](Index h) {
+    RowStatistics& sum = sums[static_cast<std::size_t>(h)];
+    for (Index b = 0; b < shape.B; ++b)
+      for (Index q = 0; q < shape.Q; ++q) {
+        const RowStatistics& row = call.rows[call.attention.row(b, h, q)];
+        sum.rows += row.rows;
+        for (std::size_t i = 0; i < row.values.size(); ++i) sum.values[i] += row.values[i];
+      }
+  });
+}
+
+// Adds the contributions of all queries that are not padding to `sums`, [H].
+template <class T>
+void add_contributions(const ContributionCall<T>& call, std::span<Contributions> sums,
+                       Context& context) {
+  const StatisticsKernels<T> kernels = statistics_kernels<T>();
+  const Index B = call.shape.B, H = call.shape.H, E = call.weight.rows;
+  const Frame frame(context);
+  const Index size = kernels.contribute_scratch(E);
+  T* const scratch = frame.take<T>(context.threads() * size);
+  auto* const parts = frame.take<Contributions>(B * H);
+  double* const means = frame.take<double>(B * H * E);
+  std::fill_n(means, B * H * E, 0.0);
+  context.parallel_for(B * H, [&](Index task, int thread) {
+    parts[task] = {.mean = means + task * E};
+    kernels.contribute(call, task / H, task % H, scratch + thread * size, parts[task]);
+  });
+  context.parallel_for(H, [&](Index h) {
+    for (Index b = 0; b < B; ++b)
+      kernels.merge_contributions(parts[b * H + h], E, sums[static_cast<std::size_t>(h)]);
+  });
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// The kernels behind pointers: what calls them is compiled once, not once for every instruction set.
+// A member has the name of the kernel that it points to, in the .inl that holds it. There are several
+// tables, not one, because who names a table compiles all of its kernels for all instruction sets.
+#include <eigenheads/kernels/attention_call.hpp>  // AttentionCall, PackedHead
+#include <eigenheads/kernels/backward_call.hpp>   // AttentionBackwardCall
+#include <eigenheads/kernels/matmul_call.hpp>     // MatmulCall, WeightGradientCall, PackColumnsCall
+#include <eigenheads/kernels/statistics_call.hpp>  // AttentionStatisticsCall, ContributionCall
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+template <class T>
+struct ProjectionKernels {  // panels.inl, matmul.inl
+  Index panel_width;
+  void (*pack_panels)(const T* matrix, Index stride, Range rows, Index depth, T* panels);
+  void (*matmul)(const MatmulCall<T>& call, Range panels, T* scratch);
+};
+
+template <class T>
+struct AttentionKernels {  // panels.inl, attention.inl
+  Index panel_width, key_block, tile_rows;
+  void (*pack_panels)(const T* matrix, Index stride, Range rows, Index depth, T* panels);
+  bool (*pack_columns)(const PackColumnsCall<T>& call);
+  Index (*attend_scratch)(const AttentionCall<T>& call, bool packs);
+  Index (*partial_size)(const AttentionShape& shape);
+  void (*attend_rows)(const AttentionCall<T>& call, const RowTask& task,
+                      const PackedHead<T>& packed, T* scratch);
+  void (*attend_block_alone)(const AttentionCall<T>& call, const RowTask& task, Index number,
+                             T* partial, T* scratch);
+  void (*merge_blocks)(const AttentionCall<T>& call, const RowTask& task, const T* partials,
+                       T* scratch);
+};
+
+template <class T>
+struct BackwardKernels {  // panels.inl, backward/linear.inl, backward/attention.inl
+  Index panel_width, gradient_outputs, gradient_rows;
+  bool (*pack_columns)(const PackColumnsCall<T>& call);
+  void (*transpose_panels)(Panels<const T> weight, Range range, T* across);
+  void (*weight_gradient)(const WeightGradientCall<T>& call, T* block);
+  Index (*attend_backward_scratch)(const AttentionShape& shape, bool drops);
+  void (*attend_backward)(const AttentionBackwardCall<T>& call, Index b, Index g, T* scratch);
+};
+
+template <class T>
+struct StatisticsKernels {  // statistics/weights.inl, statistics/contributions.inl
+  Index (*measure_scratch)(const AttentionShape& shape);
+  void (*measure_rows)(const AttentionStatisticsCall<T>& call, const RowTask& task, T* scratch);
+  Index (*contribute_scratch)(Index E);
+  void (*contribute)(const ContributionCall<T>& call, Index b, Index h, T* scratch,
+                     Contributions& to);
+  void (*merge_contributions)(const Contributions& from, Index E, Contributions& to);
+};
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// The backward pass of a multi-head layer: it undoes the steps of forward.hpp from the last to the
+// first.
+#include <array>
+#include <stdexcept>
+#include <type_traits>
+
+#include <eigenheads/context.hpp>                    // Context
+#include <eigenheads/kernels/schedule/backward.hpp>  // attend_backward
+#include <eigenheads/layer/activations.hpp>          // LayerActivations, LayerGradients
+#include <eigenheads/layer/forward.hpp>              // LayerParts, gate_heads
+#include <eigenheads/shape.hpp>                      // require_shape, make_tensor
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+// Throws std::logic_error unless the activations are those of a layer of these sizes and heads.
+template <class T>
+void require_activations(const LayerParts<T>& layer, const LayerActivations<T>& saved,
+                         Index head_size) {
+  if (!saved.is_saved())
+    refuse<std::logic_error>(
+        {"MultiHeadAttention: backward needs the activations of a forward call"});
+  const auto& sizes = saved.input_sizes();
+  if (saved.head_set() != layer.heads || saved.shape().D != head_size ||
+      layer.W_q.in_features() != sizes[0] || layer.W_k.in_features() != sizes[1] ||
+      layer.W_v.in_features() != sizes[2])
+    refuse<std::logic_error>(
+        {"MultiHeadAttention: the activations are those of a layer of other sizes or heads"});
+}
+
+[[nodiscard]] inline std::array<Index, 4> bias_shape_of(const auto* bias) {
+  return bias == nullptr ? std::array<Index, 4>{} : bias->shape();
+}
+
+// Gives the gradients their shapes, or, if they are added to, refuses others.
+template <class T>
+void fit_gradients(const LayerParts<T>& layer, const LayerActivations<T>& saved,
+                   LayerGradients<T>& gradients, bool accumulate) {
+  const auto& shape = saved.shape();
+  const auto fit = [&](const char* name, auto& tensor, const char* axes, const auto& expected) {
+    constexpr int rank = std::remove_reference_t<decltype(tensor)>::NumDimensions;
+    if (accumulate)
+      require_shape(name, TensorView<T, rank>(tensor), axes, expected);
+    else if (TensorView<T, rank>(tensor).dimensions() != expected)
+      tensor = make_tensor<T>(name, expected);  // else its memory is used again
+  };
+  const auto [query_size, key_size, value_size] = saved.input_sizes();
+  fit("gradients.queries", gradients.queries, "[B, Q, query_size]",
+      std::array{shape.B, shape.Q, query_size});
+  fit("gradients.keys", gradients.keys, "[B, K, key_size]", std::array{shape.B, shape.K, key_size});
+  fit("gradients.values", gradients.values, "[B, K, value_size]",
+      std::array{shape.B, shape.K, value_size});
+  fit("gradients.score_bias", gradients.score_bias, "the bias'",
+      bias_shape_of(saved.score().last_bias()));
+  fit("gradients.gates", gradients.gates, "[B, H]", std::array{shape.B, shape.H});
+  if (!accumulate) {
+    gradients.score_bias.setZero();
+    gradients.gates.setZero();
+  }
+  layer.W_q.fit(gradients.W_q, accumulate);
+  layer.W_k.fit(gradients.W_k, accumulate);
+  layer.W_v.fit(gradients.W_v, accumulate);
+  layer.W_o.fit(gradients.W_o, accumulate);
+}
+
+// The gradients of what lies between the steps.
+template <class T>
+struct HeadGradients {
+  T *heads, *q, *k, *v;  // [B, Q, H * V], [B, Q, H * D], [B, K, G * D], [B, K, G * V]
+};
+
+// heads = attention(q, k, v)
+template <class T>
+void attend_heads_backward(const LayerActivations<T>& saved, const BoundMask& mask,
+                           const HeadGradients<T>& grad, LayerGradients<T>& gradients,
+                           Context& context) {
+  using Layout = StridedMatrix<T>;
+  using ConstLayout = StridedMatrix<const T>;
+  const auto [B, H, G, Q, K, D, V] = saved.shape();
+  ScoreBackward<T> score = saved.score().backward();
+  if (const auto* bias = saved.score().last_bias(); bias != nullptr) {
+    score.bias_strides = bias->strides();
+    if (gradients.score_bias.size() > 0) score.grad_bias = gradients.score_bias.data();
+  }
+  const Frame frame(context);
+  attend_backward<T>(
+      {.shape = saved.shape(),
+       .scale = default_scale<T>(D),
+       .mask = &mask,
+       .queries = ConstLayout::heads_apart(saved.q().data(), Q, H, D),
+       .keys = ConstLayout::heads_apart(saved.k().data(), K, G, D),
+       .values = ConstLayout::heads_apart(saved.v().data(), K, G, V),
+       .lse = saved.lse().data(),
+       .output = ConstLayout::heads_together(saved.heads().data(), Q, H, V),
+       .grad_output = ConstLayout::heads_together(grad.heads, Q, H, V),
+       .grad_queries = Layout::heads_together(grad.q, Q, H, D),
+       .grad_keys = Layout::heads_together(grad.k, K, G, D),
+       .grad_values = Layout::heads_together(grad.v, K, G, V),
+       .dropout = saved.dropout(),
+       .score = score,
+       // All heads: the gradient of a gate needs its head's output, whatever the gate is.
+       .heads = head_table<T>(
+           {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::training}, frame),
+       .gates = saved.head_gates().table(),
+       .grad_gates = gradients.gates.data()},
+      context);
+}
+
+template <class T>
+void run_layer_backward(const LayerParts<T>& layer, const LayerActivations<T>& saved,
+                        TensorView<T, 3> grad_output, LayerGradients<T>& gradients, bool accumulate,
+                        Context& context) {
+  const auto [B, H, G, Q, K, D, V] = saved.shape();
+  const BoundMask mask(saved.mask(), B, Q, K, layer.heads.original_count());
+  const Frame frame(context);
+  const HeadGradients<T> grad{.heads = frame.take<T>(B * Q * H * V),
+                              .q = frame.take<T>(B * Q * H * D),
+                              .k = frame.take<T>(B * K * G * D),
+                              .v = frame.take<T>(B * K * G * V)};
+  const auto undo = [&](const Linear<T>& linear, const typename Linear<T>::Backward& call,
+                        LinearGradients<T>& of) { linear.backward(call, of, accumulate, context); };
+  // output = W_o (g heads)
+  {
+    const Frame gated(context);
+    const Range all{0, layer.W_o.out_features()};
+    undo(layer.W_o,
+         {.x = gate_heads(saved.heads().data(), saved.shape(), saved.head_gates(), gated, context),
+          .grad_y = grad_output.data(),
+          .rows = B * Q,
+          .outputs = one(all),
+          .grad_x = grad.heads,
+          .accumulate = false},
+         gradients.W_o);
+  }
+  attend_heads_backward(saved, mask, grad, gradients, context);
+  // q = W_q queries, k = W_k keys, v = W_v values: a closed head has no gradient in its columns
+  const HeadColumns open = head_columns<T>(
+      {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::inference}, frame);
+  undo(layer.W_q,
+       {saved.queries(), grad.q, B * Q, open.columns, gradients.queries.data(), accumulate},
+       gradients.W_q);
+  undo(layer.W_k, {saved.keys(), grad.k, B * K, open.kv_columns, gradients.keys.data(), accumulate},
+       gradients.W_k);
+  undo(layer.W_v,
+       {saved.values(), grad.v, B * K, open.kv_columns, gradients.values.data(), accumulate},
+       gradients.W_v);
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail
