@@ -72,10 +72,10 @@ bool same(const eh::AttentionResult<T>& a, const eh::AttentionResult<T>& b) {
 }
 
 template <class T>
-class Masks : public testing::Test {};
-TYPED_TEST_SUITE(Masks, Scalars, ScalarNames);
+class MaskPairs : public testing::Test {};
+TYPED_TEST_SUITE(MaskPairs, Scalars, ScalarNames);
 
-TYPED_TEST(Masks, EveryBroadcastShapeIsTheMaterialisedMask) {
+TYPED_TEST(MaskPairs, EveryBroadcastShapeIsTheMaterialisedMask) {
   for (const auto& call : calls<TypeParam>())
     for (int axes = 0; axes < 16; ++axes) {
       const auto one_or = [axes](int axis, Index n) { return (axes >> axis & 1) != 0 ? 1 : n; };
@@ -96,7 +96,7 @@ TYPED_TEST(Masks, EveryBroadcastShapeIsTheMaterialisedMask) {
 }
 
 // Lengths, causality and windows said pair by pair: key blocks stand where they stood.
-TYPED_TEST(Masks, AllowedSaysWhatTheOtherPartsSay) {
+TYPED_TEST(MaskPairs, AllowedSaysWhatTheOtherPartsSay) {
   for (const auto& call : calls<TypeParam>())
     for (const PairMask& mask : example_masks(B, call.Q, call.K, 5)) {
       SCOPED_TRACE(mask.text());
@@ -105,7 +105,7 @@ TYPED_TEST(Masks, AllowedSaysWhatTheOtherPartsSay) {
 }
 
 // All parts at once, against the textbook and the library's own reference.
-TYPED_TEST(Masks, AllPartsTogether) {
+TYPED_TEST(MaskPairs, AllPartsTogether) {
   using T = TypeParam;
   Numbers numbers(1);
   for (const auto& call : calls<TypeParam>())
@@ -127,7 +127,7 @@ TYPED_TEST(Masks, AllPartsTogether) {
 }
 
 // S2.06, S2.10, S2.21: rows that allow nothing, and rows that allow one key.
-TYPED_TEST(Masks, ARowThatAllowsNothingIsZeroAndOneKeyIsItsValue) {
+TYPED_TEST(MaskPairs, ARowThatAllowsNothingIsZeroAndOneKeyIsItsValue) {
   using T = TypeParam;
   for (const auto& call : calls<TypeParam>()) {
     PairMask mask{.Q = call.Q, .K = call.K};
@@ -156,7 +156,7 @@ TYPED_TEST(Masks, ARowThatAllowsNothingIsZeroAndOneKeyIsItsValue) {
 }
 
 // Each query's holes are poisoned in turn: what lies there is not observed there.
-TYPED_TEST(Masks, WhatLiesInAHoleIsNotObservable) {
+TYPED_TEST(MaskPairs, WhatLiesInAHoleIsNotObservable) {
   using T = TypeParam;
   static constexpr T poison[] = {kNan<T>, kInf<T>, -kInf<T>, Limits<T>::max(), -kNan<T>};
   for (auto& call : calls<TypeParam>())
@@ -183,7 +183,7 @@ TYPED_TEST(Masks, WhatLiesInAHoleIsNotObservable) {
     }
 }
 
-TYPED_TEST(Masks, NanInAValueReachesItsColumnOfTheQueriesThatSeeIt) {
+TYPED_TEST(MaskPairs, NanInAValueReachesItsColumnOfTheQueriesThatSeeIt) {
   using T = TypeParam;
   for (auto& call : calls<TypeParam>()) {
     PairMask mask{.Q = call.Q, .K = call.K};
@@ -208,7 +208,7 @@ TYPED_TEST(Masks, NanInAValueReachesItsColumnOfTheQueriesThatSeeIt) {
 }
 
 // Row by row is for what is not finite where it may not be seen: never without need.
-TYPED_TEST(Masks, FiniteValuesAreNeverMultipliedRowByRow) {
+TYPED_TEST(MaskPairs, FiniteValuesAreNeverMultipliedRowByRow) {
   using T = TypeParam;
   for (const auto& call : calls<T>())
     for (PairMask& mask : example_masks(B, call.Q, call.K, 6))
