@@ -121,7 +121,7 @@ TYPED_TEST(Accuracy, OnAHundredThousandKeys) {
   }
 }
 
-// S3.16: equal scores over same-sign values. One sum over all of them loses 254 u here, with u half
+// Equal scores over same-sign values. One sum over all of them loses 254 u here, with u half
 // a unit in the last place; blocks of at most 256 keys, merged, may lose 2 sqrt(256 + 512) u.
 TYPED_TEST(Accuracy, LongRowsAreSummedByBlocks) {
   using T = TypeParam;

@@ -126,7 +126,7 @@ TYPED_TEST(MaskPairs, AllPartsTogether) {
     }
 }
 
-// S2.06, S2.10, S2.21: rows that allow nothing, and rows that allow one key.
+// C2, pair by pair: rows that allow nothing, and rows that allow one key.
 TYPED_TEST(MaskPairs, ARowThatAllowsNothingIsZeroAndOneKeyIsItsValue) {
   using T = TypeParam;
   for (const auto& call : calls<TypeParam>()) {

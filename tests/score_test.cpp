@@ -149,7 +149,7 @@ TYPED_TEST(Scores, ABiasOfEveryBroadcastShapeIsTheWholeBias) {
     }
 }
 
-// S2.08: -inf hides a key, as `allowed` does, a whole row of keys too.
+// -inf hides a key, as `allowed` does, a whole row of keys too.
 TYPED_TEST(Scores, MinusInfinityHidesAKey) {
   using T = TypeParam;
   for (const auto& call : calls<T>()) {
@@ -204,7 +204,7 @@ TYPED_TEST(Scores, InfinityAndNanReachTheirQueryAlone) {
   }
 }
 
-// S3.07, S2.09: biases that leave nothing of the scores, or of the other keys.
+// Biases that leave nothing of the scores, or of the other keys.
 TYPED_TEST(Scores, HugeBiases) {
   using T = TypeParam;
   for (const auto& call : calls<T>())

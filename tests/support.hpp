@@ -17,6 +17,7 @@
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <typeinfo>
 #include <utility>
 
 #include <eigenheads/tensor.hpp>
@@ -150,13 +151,15 @@ template <class X>
 
 // ---- Refusals and time limits ------------------------------------------------------------------
 
-// What the call is refused with.
+// What the call is refused with: an exception of this very type. One of a type that derives from it
+// is another refusal.
 template <class Exception = std::invalid_argument, class Call>
 [[nodiscard]] std::string refusal(const Call& call) {
   try {
     (void)call();
   } catch (const Exception& error) {
-    return error.what();
+    if (typeid(error) == typeid(Exception)) return error.what();
+    return std::string("refused with a ") + typeid(error).name() + ": " + error.what();
   }
   return "not refused";
 }
