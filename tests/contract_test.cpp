@@ -222,6 +222,9 @@ TYPED_TEST(ContractTest, C3WeightsHaveTheSameBits) {
 }
 
 TYPED_TEST(ContractTest, C8NanReachesExactlyTheQueriesThatSeeIt) {
+#if defined(__FAST_MATH__)
+  GTEST_SKIP() << "a compiler that may assume that there is no NaN need not hand it on";
+#endif
   using T = TypeParam;
   for_each_call<T>([](const Call<T>& call) {
     for (const bool in_values : {false, true}) {
