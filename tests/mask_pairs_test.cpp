@@ -210,6 +210,7 @@ TYPED_TEST(MaskPairs, NanInAValueReachesItsColumnOfTheQueriesThatSeeIt) {
 // Row by row is for what is not finite where it may not be seen: never without need.
 TYPED_TEST(MaskPairs, FiniteValuesAreNeverMultipliedRowByRow) {
   using T = TypeParam;
+  int mixed_tiles = 0;
   for (const auto& call : calls<T>())
     for (PairMask& mask : example_masks(B, call.Q, call.K, 6))
       for (const bool has_pairs : {false, true}) {
@@ -228,12 +229,42 @@ TYPED_TEST(MaskPairs, FiniteValuesAreNeverMultipliedRowByRow) {
         for (Index q = 0; q < call.Q; ++q)
           for (const Index h : {2, 3})
             (mask.visible(1, h, q, call.K - 1) ? is_seen : is_hidden) = true;
-        // Seen by some and hidden from others of a tile; a tile holds 12 rows at most.
+        // Seen by some and hidden from others of a tile, which holds 4 rows or more.
         if (call.Q * 2 <= 4 && is_hidden && is_seen) {
           EXPECT_GT(context.row_by_row_count(), 0);
+          ++mixed_tiles;
         }
         ASSERT_TRUE(same(attend(call.v), clean));
       }
+  EXPECT_GT(mixed_tiles, 0);
+}
+
+// Every other row sees a key whose value is NaN, so each tile holds a row that does not: then all
+// rows of that sequence and key/value head, and no others, are multiplied key by key, in the block
+// of that key alone.
+TYPED_TEST(MaskPairs, AHiddenNanMakesTheRowsOfItsTilesGoKeyByKeyAndNoOthers) {
+  using T = TypeParam;
+  for (const auto& call : calls<T>())
+    for (const int threads : {1, 5}) {
+      PairMask mask{.Q = call.Q, .K = call.K};
+      mask.allowed = constant_tensor<bool>(true, 1, H, call.Q, call.K);
+      for (Index h = 0; h < H; ++h)
+        for (Index q = 0; q < call.Q; ++q) mask.allowed(0, h, q, call.K - 1) = (h + q) % 2 == 0;
+      auto v = call.v;
+      v(1, 1, call.K - 1, 0) = kNan<T>;
+      Context context(threads);
+      const auto got =
+          scaled_dot_product_attention(call.q, call.k, v, mask.mask(), {.scale = 0.5}, context);
+      EXPECT_EQ(context.row_by_row_count(), H / G * call.Q) << call.Q << ' ' << call.K;
+      const auto clean = call.attend(mask.mask());
+      for (Index h = 0; h < H; ++h)
+        for (Index q = 0; q < call.Q; ++q)
+          if (h >= H / G && (h + q) % 2 == 0) {
+            EXPECT_EQ(bits(got.output(1, h, q, 0)), bits(kNan<T>));
+          } else {
+            EXPECT_TRUE(same_bits(row(got.output, 1, h, q), row(clean.output, 1, h, q)));
+          }
+    }
 }
 
 }  // namespace
