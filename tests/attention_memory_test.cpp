@@ -58,7 +58,7 @@ std::vector<PairMask> masks_with_ends(Index Q, Index K) {
 // visit(mask, the first key that any query sees, the one after the last)
 template <class Visit>
 void for_each_mask_with_ends(const Visit& visit) {
-  for (const Index Q : {1, 5, 49})
+  for (const Index Q : {1, 2, 5, 49})
     for (const Index K : {129, 300, 600})
       for (const PairMask& mask : masks_with_ends(Q, K)) {
         SCOPED_TRACE(mask.text());
