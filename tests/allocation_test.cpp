@@ -192,4 +192,46 @@ TYPED_TEST(Allocation, LongSequencesTakeLittleMoreThanTheirKeysAndValues) {
   }
 }
 
+// What a call of `train` takes with n queries and n keys, the results and scratch memory among it.
+template <class Train>
+void expect_linear(const char* what, const Train& train) {
+  const Counted of_n = counted([&] { train(1024); });
+  const Counted of_2n = counted([&] { train(2048); });
+  const Counted of_4n = counted([&] { train(4096); });
+  // Were a term n^2 in it, the second step would be four times the first.
+  EXPECT_LE(of_4n.bytes - of_2n.bytes, 21 * (of_2n.bytes - of_n.bytes) / 10) << what;
+  EXPECT_LT(of_4n.bytes, 4096L * 4096) << what;
+}
+
+// C10, in training: of attention and of the layer, with what makes others build the whole matrix. A
+// window keeps it short; memory knows nothing of it.
+TYPED_TEST(Allocation, BackwardIsLinearInQueriesAndKeys) {
+  using T = TypeParam;
+  const Mask mask{.causal = eh::Causal::bottom_right, .window = {64, -1}};
+  const eh::Softcap<T> score(T(20));
+  const auto kept = random_tensor<T>(1, 1, 4096, 16);
+  const auto first = [&](Index n) { return TensorView<T, 3>(kept.data(), {1, n, 16}); };
+  expect_linear("attention", [&](Index n) {
+    const TensorView<T, 4> x(kept.data(), {1, 2, n, 8});
+    const eh::AttentionOptions options{.dropout = 0.25, .seed = eh::DropoutSeed{3}};
+    Context context;
+    const auto result = eh::scaled_dot_product_attention(x, x, x, mask, score, options, context);
+    (void)eh::scaled_dot_product_attention_backward<T>(x, x, x, x, result, mask, score, options,
+                                                       context);
+  });
+  const eh::MultiHeadAttention<T> layer({.num_hiddens = 16,
+                                         .num_heads = 2,
+                                         .dropout = 0.25,
+                                         .query_size = 16,
+                                         .key_size = 16,
+                                         .value_size = 16});
+  expect_linear("layer", [&](Index n) {
+    Context context;
+    typename eh::MultiHeadAttention<T>::Activations saved;
+    (void)layer.forward(first(n), first(n), first(n), mask, score, saved, eh::DropoutSeed{3},
+                        context);
+    (void)layer.backward(first(n), saved, context);
+  });
+}
+
 }  // namespace
