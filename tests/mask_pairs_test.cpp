@@ -3,6 +3,7 @@
 // queries that count. Alone, together with the others, and over what may not be observed.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -265,6 +266,46 @@ TYPED_TEST(MaskPairs, AHiddenNanMakesTheRowsOfItsTilesGoKeyByKeyAndNoOthers) {
             EXPECT_TRUE(same_bits(row(got.output, 1, h, q), row(clean.output, 1, h, q)));
           }
     }
+}
+
+// ---- What a bound mask says of pairs ------------------------------------------------------------
+
+TEST(BoundMaskOfPairs, ARowIsThatOfTheSequenceTheHeadAndTheQueryOrOfAll) {
+  const Index Q = 3, K = 5;
+  for (int axes = 0; axes < 8; ++axes) {
+    const auto one_or = [axes](int axis, Index n) { return (axes >> axis & 1) != 0 ? 1 : n; };
+    PairMask pairs{.Q = Q, .K = K};
+    pairs.allowed = random_pairs(11, one_or(0, B), one_or(1, H), one_or(2, Q), K);
+    const Mask mask = pairs.mask();
+    const eh::BoundMask bound(mask, B, Q, K, H);
+    EXPECT_TRUE(bound.hides_single_keys());
+    for (Index b = 0; b < B; ++b)
+      for (Index h = 0; h < H; ++h)
+        for (Index q = 0; q < Q; ++q) {
+          const std::uint8_t* row = bound.allowed_row(b, h, q);
+          ASSERT_NE(row, nullptr);
+          for (Index k = 0; k < K; ++k) ASSERT_EQ(row[k] != 0, pairs.visible(b, h, q, k));
+        }
+  }
+}
+
+TEST(BoundMaskOfPairs, WhereARangeSaysItAllThereIsNoRow) {
+  const Index Q = 3, K = 5;
+  const Mask lengths{.valid_lens = {5, 2}, .causal = Causal::top_left};
+  EXPECT_EQ(eh::BoundMask(lengths, B, Q, K, H).allowed_row(1, 2, 1), nullptr);
+  EXPECT_FALSE(eh::BoundMask(lengths, B, Q, K, H).hides_single_keys());
+  // One for all keys: each row has them all, or none.
+  const auto heads = random_pairs(11, B, H, Q, 1);
+  const Mask mask{.allowed = heads};
+  const eh::BoundMask bound(mask, B, Q, K, H);
+  EXPECT_FALSE(bound.hides_single_keys());
+  for (Index b = 0; b < B; ++b)
+    for (Index h = 0; h < H; ++h)
+      for (Index q = 0; q < Q; ++q) {
+        EXPECT_EQ(bound.allowed_row(b, h, q), nullptr);
+        const eh::KeyRange range = bound.key_range(b, h, q);
+        EXPECT_EQ(range.end - range.begin, heads(b, h, q, 0) ? K : 0);
+      }
 }
 
 }  // namespace
