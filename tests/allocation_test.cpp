@@ -15,6 +15,7 @@
 #include <eigenheads/prune_heads.hpp>
 
 #include "counting.hpp"
+#include "layers.hpp"
 #include "support.hpp"
 
 namespace {
@@ -71,13 +72,8 @@ void expect_none(const Shape& shape, const Mask& mask, int threads, const Score&
   const auto& [B, Q, K, E, H, G] = shape;
   SCOPED_TRACE(testing::Message() << B << " x " << Q << " x " << K << ", " << threads
                                   << " threads");
-  const eh::MultiHeadAttention<T> layer({.num_hiddens = E,
-                                         .num_heads = H,
-                                         .bias = true,
-                                         .query_size = E,
-                                         .key_size = E,
-                                         .value_size = E,
-                                         .num_kv_heads = G});
+  const auto layer =
+      make_layer<T>(E, {.num_hiddens = E, .num_heads = H, .bias = true, .num_kv_heads = G});
   const auto q = random_tensor<T>(1, B, Q, E), k = random_tensor<T>(2, B, K, E);
   Tensor<T, 3> y(B, Q, E);
   Context context(threads);
@@ -132,8 +128,7 @@ TYPED_TEST(Allocation, AWarmCallDoesNoneInAnyShape) {
 
 TYPED_TEST(Allocation, ShapesThatWereSeenBeforeMayComeInAnyOrder) {
   using T = TypeParam;
-  const eh::MultiHeadAttention<T> layer(
-      {.num_hiddens = 32, .num_heads = 4, .query_size = 32, .key_size = 32, .value_size = 32});
+  const auto layer = make_layer<T>(32, {.num_hiddens = 32, .num_heads = 4});
   Context context(2);
   start_threads(context);
   for (const bool is_warm : {false, true})
@@ -148,12 +143,7 @@ TYPED_TEST(Allocation, ShapesThatWereSeenBeforeMayComeInAnyOrder) {
 
 TYPED_TEST(Allocation, AWarmCallDoesNoneWithGatesOrPruned) {
   using T = TypeParam;
-  eh::MultiHeadAttention<T> layer({.num_hiddens = 32,
-                                   .num_heads = 8,
-                                   .query_size = 32,
-                                   .key_size = 32,
-                                   .value_size = 32,
-                                   .num_kv_heads = 4});
+  auto layer = make_layer<T>(32, {.num_hiddens = 32, .num_heads = 8, .num_kv_heads = 4});
   auto gates = random_tensor<T>(5, 3, 8);
   gates(0, 1) = gates(1, 2) = gates(1, 3) = gates(2, 1) = 0;
   layer.set_gates(gates);
@@ -219,12 +209,7 @@ TYPED_TEST(Allocation, BackwardIsLinearInQueriesAndKeys) {
     (void)eh::scaled_dot_product_attention_backward<T>(x, x, x, x, result, mask, score, options,
                                                        context);
   });
-  const eh::MultiHeadAttention<T> layer({.num_hiddens = 16,
-                                         .num_heads = 2,
-                                         .dropout = 0.25,
-                                         .query_size = 16,
-                                         .key_size = 16,
-                                         .value_size = 16});
+  const auto layer = make_layer<T>(16, {.num_hiddens = 16, .num_heads = 2, .dropout = 0.25});
   expect_linear("layer", [&](Index n) {
     Context context;
     typename eh::MultiHeadAttention<T>::Activations saved;

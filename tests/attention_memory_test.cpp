@@ -10,6 +10,7 @@
 #include <eigenheads/multi_head_attention.hpp>
 
 #include "guarded.hpp"
+#include "layers.hpp"
 #include "support.hpp"
 #include "textbook.hpp"
 
@@ -92,7 +93,7 @@ TYPED_TEST(AttentionMemory, KeysThatNoQuerySeesMayLieWhereNothingMayBeRead) {
         for (Context* context : {&one, &three}) {
           const auto got =
               scaled_dot_product_attention(q, keys.view(), values.view(), mask, {}, *context);
-          ASSERT_TRUE(same_bits(got.output, expected.output) && same_bits(got.lse, expected.lse));
+          ASSERT_TRUE(same_bits(got, expected));
           const auto back = eh::scaled_dot_product_attention_backward(
               dy, q, keys.view(), values.view(), expected, mask, {}, *context);
           ASSERT_TRUE(same_bits(back.queries, slopes.queries));
@@ -108,13 +109,8 @@ TYPED_TEST(AttentionMemory, TheLayerReadsNoKeyThatNoQuerySees) {
   using T = TypeParam;
   using Edge = typename Guarded<T, 3>::Edge;
   const Index E = 9;
-  const eh::MultiHeadAttention<T> layer({.num_hiddens = 8,
-                                         .num_heads = 2,
-                                         .bias = true,
-                                         .query_size = E,
-                                         .key_size = E,
-                                         .value_size = E,
-                                         .num_kv_heads = 1});
+  const auto layer =
+      make_layer<T>(E, {.num_hiddens = 8, .num_heads = 2, .bias = true, .num_kv_heads = 1});
   Context one, three(3);
   for_each_mask_with_ends([&](const PairMask& pairs, Index begin, Index end) {
     const eh::Mask mask = pairs.mask();

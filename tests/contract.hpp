@@ -12,6 +12,7 @@
 
 #include <eigenheads/multi_head_attention.hpp>
 
+#include "layers.hpp"
 #include "support.hpp"
 #include "textbook.hpp"
 
@@ -57,18 +58,9 @@ template <class T>
 
 template <class T>
 [[nodiscard]] eh::MultiHeadAttention<T> make_layer() {
-  eh::MultiHeadAttention<T> layer({.num_hiddens = 10,
-                                   .num_heads = 4,
-                                   .bias = true,
-                                   .query_size = kFeatures,
-                                   .key_size = kFeatures,
-                                   .value_size = kFeatures,
-                                   .num_kv_heads = 2,
-                                   .head_size = 5},
-                                  11);
-  for (auto* linear : {&layer.W_q, &layer.W_k, &layer.W_v, &layer.W_o})
-    linear->set_bias(random_tensor<T>(12, linear->out_features()));
-  return layer;
+  return make_layer<T>(
+      kFeatures,
+      {.num_hiddens = 10, .num_heads = 4, .bias = true, .num_kv_heads = 2, .head_size = 5}, 11);
 }
 
 template <class T>

@@ -68,11 +68,6 @@ std::vector<Inputs<T>> calls() {
 }
 
 template <class T>
-bool same(const eh::AttentionResult<T>& a, const eh::AttentionResult<T>& b) {
-  return same_bits(a.output, b.output) && same_bits(a.lse, b.lse);
-}
-
-template <class T>
 class MaskPairs : public testing::Test {};
 TYPED_TEST_SUITE(MaskPairs, Scalars, ScalarNames);
 
@@ -85,14 +80,14 @@ TYPED_TEST(MaskPairs, EveryBroadcastShapeIsTheMaterialisedMask) {
           random_pairs(7, one_or(0, B), one_or(1, H), one_or(2, call.Q), one_or(3, call.K));
       SCOPED_TRACE(testing::PrintToString(mask.allowed.dimensions()));
       const auto got = call.attend(mask.mask()), all = call.attend({.allowed = materialised(mask)});
-      ASSERT_TRUE(same(got, all));
+      ASSERT_TRUE(same_bits(got, all));
       const auto exact = call.exact(mask);
       ASSERT_TRUE(within(got.output, exact.output, exact.output_bound));
       ASSERT_TRUE(within(got.lse, exact.lse, exact.lse_bound));
       if (mask.allowed.dimension(0) * mask.allowed.dimension(1) > 1) continue;
       Tensor<bool, 2> pairs(mask.allowed.dimension(2), mask.allowed.dimension(3));  // [Q, K]
       std::copy_n(mask.allowed.data(), pairs.size(), pairs.data());
-      ASSERT_TRUE(same(call.attend({.allowed = pairs}), got));
+      ASSERT_TRUE(same_bits(call.attend({.allowed = pairs}), got));
     }
 }
 
@@ -101,7 +96,8 @@ TYPED_TEST(MaskPairs, AllowedSaysWhatTheOtherPartsSay) {
   for (const auto& call : calls<TypeParam>())
     for (const PairMask& mask : example_masks(B, call.Q, call.K, 5)) {
       SCOPED_TRACE(mask.text());
-      ASSERT_TRUE(same(call.attend({.allowed = materialised(mask, 1)}), call.attend(mask.mask())));
+      ASSERT_TRUE(
+          same_bits(call.attend({.allowed = materialised(mask, 1)}), call.attend(mask.mask())));
     }
 }
 
@@ -123,7 +119,8 @@ TYPED_TEST(MaskPairs, AllPartsTogether) {
           eh::attention_reference<T>(call.q, call.k, call.v, mask.mask(), T(0.5));
       ASSERT_TRUE(within(reference.output, exact.output, exact.output_bound));
       ASSERT_TRUE(within(reference.weights, exact.weights, exact.weights_bound));
-      for (const int threads : {2, 3}) ASSERT_TRUE(same(call.attend(mask.mask(), threads), got));
+      for (const int threads : {2, 3})
+        ASSERT_TRUE(same_bits(call.attend(mask.mask(), threads), got));
     }
 }
 
@@ -235,7 +232,7 @@ TYPED_TEST(MaskPairs, FiniteValuesAreNeverMultipliedRowByRow) {
           EXPECT_GT(context.row_by_row_count(), 0);
           ++mixed_tiles;
         }
-        ASSERT_TRUE(same(attend(call.v), clean));
+        ASSERT_TRUE(same_bits(attend(call.v), clean));
       }
   EXPECT_GT(mixed_tiles, 0);
 }

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdint>
 #include <gtest/gtest.h>
 #include <limits>
 #include <stdexcept>
@@ -15,6 +14,7 @@
 
 #include <eigenheads/multi_head_attention.hpp>
 
+#include "layers.hpp"
 #include "support.hpp"
 
 namespace {
@@ -85,11 +85,7 @@ class Backward : public testing::TestWithParam<Case> {
         keys(random_tensor<double>(2, GetParam().B, GetParam().K, layer.W_k.in_features())),
         values(random_tensor<double>(3, GetParam().B, GetParam().K, layer.W_v.in_features())),
         grad_output(random_tensor<double>(4, GetParam().B, GetParam().Q, layer.num_hiddens())) {
-    int seed = 10;
-    for (auto* linear : {&layer.W_q, &layer.W_k, &layer.W_v, &layer.W_o})
-      if (linear->has_bias())
-        linear->set_bias(
-            random_tensor<double>(static_cast<std::uint64_t>(++seed), linear->out_features()));
+    set_random_biases(layer, 11);
   }
 
   // sum(output * grad_output): its gradients are what backward gives.

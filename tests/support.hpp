@@ -139,6 +139,15 @@ template <class A, class B>
   return testing::AssertionSuccess();
 }
 
+// Of what attention gives: the output and the log-sum-exp.
+template <class Result>
+requires requires(const Result& result) { result.output, result.lse; }
+[[nodiscard]] testing::AssertionResult same_bits(const Result& a, const Result& b) {
+  if (auto same = same_bits(a.output, b.output); !same) return same << ", of the output";
+  if (auto same = same_bits(a.lse, b.lse); !same) return same << ", of the lse";
+  return testing::AssertionSuccess();
+}
+
 template <class X>
 [[nodiscard]] testing::AssertionResult all_are(const X& x, eh::element_of<X> value) {
   const TensorView view(x);
