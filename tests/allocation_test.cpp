@@ -15,6 +15,7 @@
 #include <eigenheads/prune_heads.hpp>
 
 #include "counting.hpp"
+#include "layers.hpp"
 #include "support.hpp"
 
 namespace {
@@ -71,13 +72,8 @@ void expect_none(const Shape& shape, const Mask& mask, int threads, const Score&
   const auto& [B, Q, K, E, H, G] = shape;
   SCOPED_TRACE(testing::Message() << B << " x " << Q << " x " << K << ", " << threads
                                   << " threads");
-  const eh::MultiHeadAttention<T> layer({.num_hiddens = E,
-                                         .num_heads = H,
-                                         .bias = true,
-                                         .query_size = E,
-                                         .key_size = E,
-                                         .value_size = E,
-                                         .num_kv_heads = G});
+  const auto layer =
+      make_layer<T>(E, {.num_hiddens = E, .num_heads = H, .bias = true, .num_kv_heads = G});
   const auto q = random_tensor<T>(1, B, Q, E), k = random_tensor<T>(2, B, K, E);
   Tensor<T, 3> y(B, Q, E);
   Context context(threads);
@@ -132,8 +128,7 @@ TYPED_TEST(Allocation, AWarmCallDoesNoneInAnyShape) {
 
 TYPED_TEST(Allocation, ShapesThatWereSeenBeforeMayComeInAnyOrder) {
   using T = TypeParam;
-  const eh::MultiHeadAttention<T> layer(
-      {.num_hiddens = 32, .num_heads = 4, .query_size = 32, .key_size = 32, .value_size = 32});
+  const auto layer = make_layer<T>(32, {.num_hiddens = 32, .num_heads = 4});
   Context context(2);
   start_threads(context);
   for (const bool is_warm : {false, true})
@@ -148,12 +143,7 @@ TYPED_TEST(Allocation, ShapesThatWereSeenBeforeMayComeInAnyOrder) {
 
 TYPED_TEST(Allocation, AWarmCallDoesNoneWithGatesOrPruned) {
   using T = TypeParam;
-  eh::MultiHeadAttention<T> layer({.num_hiddens = 32,
-                                   .num_heads = 8,
-                                   .query_size = 32,
-                                   .key_size = 32,
-                                   .value_size = 32,
-                                   .num_kv_heads = 4});
+  auto layer = make_layer<T>(32, {.num_hiddens = 32, .num_heads = 8, .num_kv_heads = 4});
   auto gates = random_tensor<T>(5, 3, 8);
   gates(0, 1) = gates(1, 2) = gates(1, 3) = gates(2, 1) = 0;
   layer.set_gates(gates);
@@ -190,6 +180,43 @@ TYPED_TEST(Allocation, LongSequencesTakeLittleMoreThanTheirKeysAndValues) {
       EXPECT_LE(seen.bytes, most + result + 4096) << Q << " x " << K;
     }
   }
+}
+
+// What a call of `train` takes with n queries and n keys, the results and scratch memory among it.
+template <class Train>
+void expect_linear(const char* what, const Train& train) {
+  const Counted of_n = counted([&] { train(1024); });
+  const Counted of_2n = counted([&] { train(2048); });
+  const Counted of_4n = counted([&] { train(4096); });
+  // Were a term n^2 in it, the second step would be four times the first.
+  EXPECT_LE(of_4n.bytes - of_2n.bytes, 21 * (of_2n.bytes - of_n.bytes) / 10) << what;
+  EXPECT_LT(of_4n.bytes, 4096L * 4096) << what;
+}
+
+// C10, in training: of attention and of the layer, with what makes others build the whole matrix. A
+// window keeps it short; memory knows nothing of it.
+TYPED_TEST(Allocation, BackwardIsLinearInQueriesAndKeys) {
+  using T = TypeParam;
+  const Mask mask{.causal = eh::Causal::bottom_right, .window = {64, -1}};
+  const eh::Softcap<T> score(T(20));
+  const auto kept = random_tensor<T>(1, 1, 4096, 16);
+  const auto first = [&](Index n) { return TensorView<T, 3>(kept.data(), {1, n, 16}); };
+  expect_linear("attention", [&](Index n) {
+    const TensorView<T, 4> x(kept.data(), {1, 2, n, 8});
+    const eh::AttentionOptions options{.dropout = 0.25, .seed = eh::DropoutSeed{3}};
+    Context context;
+    const auto result = eh::scaled_dot_product_attention(x, x, x, mask, score, options, context);
+    (void)eh::scaled_dot_product_attention_backward<T>(x, x, x, x, result, mask, score, options,
+                                                       context);
+  });
+  const auto layer = make_layer<T>(16, {.num_hiddens = 16, .num_heads = 2, .dropout = 0.25});
+  expect_linear("layer", [&](Index n) {
+    Context context;
+    typename eh::MultiHeadAttention<T>::Activations saved;
+    (void)layer.forward(first(n), first(n), first(n), mask, score, saved, eh::DropoutSeed{3},
+                        context);
+    (void)layer.backward(first(n), saved, context);
+  });
 }
 
 }  // namespace

@@ -157,8 +157,9 @@ TYPED_TEST(AttentionBackward, DropsNothingAtZero) {
   EXPECT_TRUE(same_bits(a.values, b.values));
 }
 
-// C1: NaN that a query may not see reaches neither its gradient nor that of other keys; and a bias
-// of -inf hides as a mask does.
+// C1: NaN that a query may not see does not reach its gradient; and a bias of -inf hides as a mask
+// does. All keys are seen by the query that sees the NaN, so theirs are NaN by C8: the next test is
+// about those.
 TYPED_TEST(AttentionBackward, WhatIsHiddenIsAbsent) {
   using T = TypeParam;
   const T nan = Limits<T>::quiet_NaN();
@@ -189,6 +190,51 @@ TYPED_TEST(AttentionBackward, WhatIsHiddenIsAbsent) {
   expect_clean(gradients({}, eh::ScoreBias<T>(bias)));
   for (Index d = 0; d < 3; ++d) x.keys(0, 0, 5, d) = nan;
   expect_clean(gradients({.allowed = allowed}, eh::PlainScore{}));
+}
+
+// C1 and C8: two sets of queries and keys see nothing of each other, in blocks that they share.
+// Where one is NaN or infinite, in any of the inputs, the gradients of the other keep their bits. Its
+// own are NaN; infinite ones may be scores of -inf, which hide.
+TYPED_TEST(AttentionBackward, WhatIsNotFiniteStaysAmongThoseThatSeeIt) {
+  using T = TypeParam;
+  const Index H = 2, Q = 140, K = 200, D = 5, V = 6;
+  const auto clean = inputs<T>(1, H, 1, Q, K, D, V);
+  const auto is_bad = [](Index i) { return i % 3 == 1; };
+  eh::Tensor<bool, 4> allowed(1, 1, Q, K);
+  for (Index q = 0; q < Q; ++q)
+    for (Index k = 0; k < K; ++k) allowed(0, 0, q, k) = is_bad(q) == is_bad(k);
+  const Mask mask{.allowed = allowed};
+  const auto gradients = [&](const Inputs<T>& x) {
+    const auto result = eh::scaled_dot_product_attention(x.queries, x.keys, x.values, mask);
+    return eh::scaled_dot_product_attention_backward(x.grad_output, x.queries, x.keys, x.values,
+                                                     result, mask);
+  };
+  const auto expected = gradients(clean);
+  using Member = eh::Tensor<T, 4> Inputs<T>::*;
+  for (const Member member :
+       {&Inputs<T>::queries, &Inputs<T>::keys, &Inputs<T>::values, &Inputs<T>::grad_output})
+    for (const T value : {kNan<T>, kInf<T>}) {
+      auto x = clean;
+      eh::Tensor<T, 4>& bad = x.*member;
+      const Index rows = bad.dimension(2), columns = bad.dimension(3);
+      for (Index i = 0; i < bad.size(); ++i)
+        if (is_bad(i / columns % rows)) bad.data()[i] = value;
+      const auto got = gradients(x);
+      for (Index h = 0; h < H; ++h)
+        for (Index q = 0; q < Q; ++q)
+          if (is_bad(q)) {
+            ASSERT_TRUE(value == kInf<T> || all_are(row(got.queries, 0, h, q), kNan<T>)) << q;
+          } else {
+            ASSERT_TRUE(same_bits(row(got.queries, 0, h, q), row(expected.queries, 0, h, q))) << q;
+          }
+      for (Index k = 0; k < K; ++k)
+        if (is_bad(k)) {
+          ASSERT_TRUE(value == kInf<T> || all_are(row(got.keys, 0, 0, k), kNan<T>)) << k;
+        } else {
+          ASSERT_TRUE(same_bits(row(got.keys, 0, 0, k), row(expected.keys, 0, 0, k))) << k;
+          ASSERT_TRUE(same_bits(row(got.values, 0, 0, k), row(expected.values, 0, 0, k))) << k;
+        }
+    }
 }
 
 TEST(DotProductAttentionBackward, IsThatOfOneHead) {

@@ -1,59 +1,34 @@
 // SPDX-License-Identifier: MIT
 // Attention reads its inputs where they are: up to their last byte, however far, and nothing else.
 #include <algorithm>
-#include <array>
+#include <cstddef>
 #include <sys/mman.h>
-#include <unistd.h>
+#include <utility>
+#include <vector>
 
 #include <eigenheads/attention.hpp>
+#include <eigenheads/multi_head_attention.hpp>
 
+#include "guarded.hpp"
+#include "layers.hpp"
 #include "support.hpp"
 #include "textbook.hpp"
 
 namespace {
 
 using namespace support;
-using eh::scaled_dot_product_attention;
+using eh::Causal, eh::Context, eh::scaled_dot_product_attention;
 
 template <class T>
 class AttentionMemory : public testing::Test {};
 TYPED_TEST_SUITE(AttentionMemory, Scalars, ScalarNames);
-
-// A copy of a tensor that may only be read, and that ends where memory does.
-template <class T>
-class AtTheEndOfMemory {
- public:
-  explicit AtTheEndOfMemory(const Tensor<T, 4>& x) : shape_(TensorView(x).dimensions()) {
-    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    const auto bytes = static_cast<std::size_t>(x.size()) * sizeof(T);
-    readable_ = (bytes + page - 1) / page * page;
-    size_ = readable_ + page;
-    start_ = static_cast<char*>(
-        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    data_ = reinterpret_cast<T*>(start_ + readable_ - bytes);
-    std::copy_n(x.data(), x.size(), data_);
-    mprotect(start_, readable_, PROT_READ);
-    mprotect(start_ + readable_, page, PROT_NONE);
-  }
-  AtTheEndOfMemory(const AtTheEndOfMemory&) = delete;
-  AtTheEndOfMemory& operator=(const AtTheEndOfMemory&) = delete;
-  ~AtTheEndOfMemory() { munmap(start_, size_); }
-
-  [[nodiscard]] TensorView<T, 4> view() const { return {data_, shape_}; }
-
- private:
-  std::array<Index, 4> shape_;
-  std::size_t readable_, size_;
-  char* start_;
-  T* data_;
-};
 
 TYPED_TEST(AttentionMemory, NothingIsReadBeyondTheInputs) {
   using T = TypeParam;
   const auto expect = [](Index Q, Index K, Index D, Index V) {
     const auto q = random_tensor<T>(1, 1, 2, Q, D), k = random_tensor<T>(2, 1, 1, K, D),
                v = random_tensor<T>(3, 1, 1, K, V);
-    const AtTheEndOfMemory<T> q_end(q), k_end(k), v_end(v);
+    const Guarded<T, 4> q_end(q), k_end(k), v_end(v);
     const auto got =
         scaled_dot_product_attention(q_end.view(), k_end.view(), v_end.view(), {}, {.scale = 0.25});
     const auto exact = textbook<T>(q, k, v, {.Q = Q, .K = K}, Wide<T>(0.25));
@@ -61,6 +36,118 @@ TYPED_TEST(AttentionMemory, NothingIsReadBeyondTheInputs) {
   };
   for (Index D = 1; D <= 67; ++D) expect(3, 5, D, D);
   for (Index K = 1; K <= 129; ++K) expect(1 + K % 9, K, 3, 2);
+}
+
+// ---- Keys that no query sees -------------------------------------------------------------------
+
+// Masks that hide the first keys from all queries, the last ones, or both, at places inside of a
+// block and of a panel.
+std::vector<PairMask> masks_with_ends(Index Q, Index K) {
+  const auto length = [](Index n) { return constant_tensor<Index>(n, 1, 1); };
+  return {{.Q = Q, .K = K, .lens_rank = 1, .lens = length(K - 37)},
+          {.Q = Q, .K = K, .lens_rank = 1, .lens = length(K / 3)},
+          {.Q = Q, .K = K, .causal = Causal::bottom_right, .window = {K / 3, -1}},
+          {.Q = Q, .K = K, .causal = Causal::bottom_right, .window = {K - 85, -1}},
+          {.Q = Q,
+           .K = K,
+           .lens_rank = 1,
+           .lens = length(K - 5),
+           .causal = Causal::bottom_right,
+           .window = {K / 2 + 7, -1}}};
+}
+
+// visit(mask, the first key that any query sees, the one after the last)
+template <class Visit>
+void for_each_mask_with_ends(const Visit& visit) {
+  for (const Index Q : {1, 2, 5, 49})
+    for (const Index K : {129, 300, 600})
+      for (const PairMask& mask : masks_with_ends(Q, K)) {
+        SCOPED_TRACE(mask.text());
+        Index begin = K, end = 0;
+        for (Index q = 0; q < Q; ++q)
+          for (Index k = 0; k < K; ++k)
+            if (mask.visible(0, q, k)) begin = std::min(begin, k), end = std::max(end, k + 1);
+        visit(mask, begin, end);
+        if (testing::Test::HasFailure()) return;
+      }
+}
+
+// What is read is read of the keys that are seen: in one task and in several, by blocks of keys on
+// several threads, values as they are (a multiple of a register wide) and packed; and backward.
+TYPED_TEST(AttentionMemory, KeysThatNoQuerySeesMayLieWhereNothingMayBeRead) {
+  using T = TypeParam;
+  using Edge = typename Guarded<T, 4>::Edge;
+  Context one, three(3);
+  for_each_mask_with_ends([&](const PairMask& pairs, Index begin, Index end) {
+    const eh::Mask mask = pairs.mask();
+    for (const auto& [D, V] : {std::pair<Index, Index>{5, 3}, {8, 32}}) {
+      const auto q = random_tensor<T>(1, 1, 2, pairs.Q, D),
+                 k = random_tensor<T>(2, 1, 1, pairs.K, D),
+                 v = random_tensor<T>(3, 1, 1, pairs.K, V),
+                 dy = random_tensor<T>(4, 1, 2, pairs.Q, V);
+      const auto expected = scaled_dot_product_attention(q, k, v, mask);
+      const auto slopes = eh::scaled_dot_product_attention_backward(dy, q, k, v, expected, mask);
+      for (const Edge edge : {Edge::begin, Edge::end}) {
+        const PartlyReadable<T, 4> keys(k, begin * D, end * D, edge),
+            values(v, begin * V, end * V, edge);
+        for (Context* context : {&one, &three}) {
+          const auto got =
+              scaled_dot_product_attention(q, keys.view(), values.view(), mask, {}, *context);
+          ASSERT_TRUE(same_bits(got, expected));
+          const auto back = eh::scaled_dot_product_attention_backward(
+              dy, q, keys.view(), values.view(), expected, mask, {}, *context);
+          ASSERT_TRUE(same_bits(back.queries, slopes.queries));
+          ASSERT_TRUE(same_bits(back.keys, slopes.keys) && same_bits(back.values, slopes.values));
+        }
+      }
+    }
+  });
+}
+
+// Nor are they projected.
+TYPED_TEST(AttentionMemory, TheLayerReadsNoKeyThatNoQuerySees) {
+  using T = TypeParam;
+  using Edge = typename Guarded<T, 3>::Edge;
+  const Index E = 9;
+  const auto layer =
+      make_layer<T>(E, {.num_hiddens = 8, .num_heads = 2, .bias = true, .num_kv_heads = 1});
+  Context one, three(3);
+  for_each_mask_with_ends([&](const PairMask& pairs, Index begin, Index end) {
+    const eh::Mask mask = pairs.mask();
+    const auto q = random_tensor<T>(1, 1, pairs.Q, E), k = random_tensor<T>(2, 1, pairs.K, E),
+               v = random_tensor<T>(3, 1, pairs.K, E);
+    const auto [output, weights] = layer.with_weights(q, k, v, mask);
+    for (const Edge edge : {Edge::begin, Edge::end}) {
+      const PartlyReadable<T, 3> keys(k, begin * E, end * E, edge),
+          values(v, begin * E, end * E, edge);
+      for (Context* context : {&one, &three}) {
+        ASSERT_TRUE(same_bits(layer(q, keys.view(), values.view(), mask, *context), output));
+        const auto got = layer.with_weights(q, keys.view(), values.view(), mask, *context);
+        ASSERT_TRUE(same_bits(got.output, output) && same_bits(got.weights, weights));
+      }
+    }
+  });
+}
+
+// What is not finite there costs nothing: no row is multiplied key by key.
+TYPED_TEST(AttentionMemory, NanAtKeysThatNoQuerySeesMakesNothingSlow) {
+  using T = TypeParam;
+  Context one, three(3);
+  for_each_mask_with_ends([&](const PairMask& pairs, Index begin, Index end) {
+    for (const Index V : {3, 32}) {
+      const auto q = random_tensor<T>(1, 1, 2, pairs.Q, 5),
+                 k = random_tensor<T>(2, 1, 1, pairs.K, 5);
+      auto v = random_tensor<T>(3, 1, 1, pairs.K, V);
+      const auto expected = scaled_dot_product_attention(q, k, v, pairs.mask()).output;
+      for (Index key = 0; key < pairs.K; ++key)
+        if (key < begin || key >= end) std::fill_n(&v(0, 0, key, 0), V, kNan<T>);
+      for (Context* context : {&one, &three}) {
+        const auto got = scaled_dot_product_attention(q, k, v, pairs.mask(), {}, *context).output;
+        ASSERT_TRUE(same_bits(got, expected));
+        ASSERT_EQ(context->row_by_row_count(), 0);
+      }
+    }
+  });
 }
 
 // Element numbers beyond 2^31; only the pages of four keys are ever touched.
@@ -83,7 +170,7 @@ TEST(AttentionFarAway, KeysFarAwayInMemory) {
       scaled_dot_product_attention(random_tensor<float>(1, 1, 1, 1, D),
                                    TensorView<float, 4>(keys, {1, 1, K, D}),
                                    TensorView<float, 4>(values, {1, 1, K, D}),
-                                   {.causal = eh::Causal::bottom_right, .window = {3, -1}})
+                                   {.causal = Causal::bottom_right, .window = {3, -1}})
           .output;
   EXPECT_EQ(output(0, 0, 0, 0), 1.5f);
   EXPECT_EQ(output(0, 0, 0, 1), 0);

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// The grid that the contract is tested on: attention itself and the whole layer, under every kind
-// of mask, in sizes around those of a register and of a block.
+// The grid that the contract is tested on: attention itself, the whole layer, and the layer asked for
+// its weights, under every kind of mask. Sizes are around those of a register and of a tile; and
+// beyond one block of keys, on one thread and on more threads than there are heads, which then share
+// out the blocks of keys of a few queries.
 #include <algorithm>
+#include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include <eigenheads/multi_head_attention.hpp>
 
+#include "layers.hpp"
 #include "support.hpp"
 #include "textbook.hpp"
 
@@ -53,18 +58,19 @@ template <class T>
 
 template <class T>
 [[nodiscard]] eh::MultiHeadAttention<T> make_layer() {
-  eh::MultiHeadAttention<T> layer({.num_hiddens = 10,
-                                   .num_heads = 4,
-                                   .bias = true,
-                                   .query_size = kFeatures,
-                                   .key_size = kFeatures,
-                                   .value_size = kFeatures,
-                                   .num_kv_heads = 2,
-                                   .head_size = 5},
-                                  11);
-  for (auto* linear : {&layer.W_q, &layer.W_k, &layer.W_v, &layer.W_o})
-    linear->set_bias(random_tensor<T>(12, linear->out_features()));
-  return layer;
+  return make_layer<T>(
+      kFeatures,
+      {.num_hiddens = 10, .num_heads = 4, .bias = true, .num_kv_heads = 2, .head_size = 5}, 11);
+}
+
+template <class T>
+[[nodiscard]] Subject<T> layer_with_weights() {
+  const auto layer = make_layer<T>();
+  return {
+      "layer with weights",
+      [layer](TensorView<T, 3> q, TensorView<T, 3> k, TensorView<T, 3> v, const eh::Mask& mask,
+              eh::Context& context) { return layer.with_weights(q, k, v, mask, context).output; },
+      layer.W_o.bias()};
 }
 
 template <class T>
@@ -76,16 +82,22 @@ template <class T>
           layer.W_o.bias()};
 }
 
-// A call of three sequences, and its result.
+// A call of three sequences, its result on one thread, and where others are made to be compared.
 template <class T>
 struct Call {
   static constexpr Index B = 3;
   const Subject<T>& subject;
   PairMask mask;
+  eh::Context& context;
   Tensor<T, 3> q = random_tensor<T>(1, B, mask.Q, kFeatures);
   Tensor<T, 3> k = random_tensor<T>(2, B, mask.K, kFeatures);
   Tensor<T, 3> v = random_tensor<T>(3, B, mask.K, kFeatures);
   Tensor<T, 3> y = subject(q, k, v, mask.mask());
+
+  [[nodiscard]] Tensor<T, 3> again(TensorView<T, 3> queries, TensorView<T, 3> keys,
+                                   TensorView<T, 3> values, const eh::Mask& other) const {
+    return subject.attend(queries, keys, values, other, context);
+  }
 
   // The keys that a query may see are those from `begin` to before `end`.
   [[nodiscard]] Index begin(Index b, Index i) const {
@@ -100,19 +112,36 @@ struct Call {
   }
 };
 
+// With ranges that begin inside of the first block of keys, and after it.
+[[nodiscard]] inline std::vector<PairMask> masks_over_blocks(Index B, Index Q, Index K) {
+  auto masks = example_masks(B, Q, K, static_cast<std::uint64_t>(100 * Q + K));
+  for (const Index left : {K / 3, K - K / 4})
+    masks.push_back({.Q = Q, .K = K, .causal = eh::Causal::bottom_right, .window = {left, -1}});
+  return masks;
+}
+
 // Stops at the first call that fails.
 template <class T>
 void for_each_call(const std::function<void(const Call<T>&)>& expect) {
-  static constexpr Index sizes[] = {1, 2, 3, 15, 16, 17, 63, 64, 65};
+  constexpr Index B = Call<T>::B, sizes[] = {1, 2, 3, 15, 16, 17, 63, 64, 65};
+  eh::Context one, many(7);  // of 3 sequences, and 2 heads of keys and values
+  const auto visit = [&](const Subject<T>& subject, const PairMask& mask, eh::Context& context) {
+    if (testing::Test::HasFailure()) return;
+    SCOPED_TRACE(subject.name + ": " + mask.text() + ", " + std::to_string(context.threads()) +
+                 " threads");
+    expect(Call<T>{subject, mask, context});
+  };
   for (const Subject<T>& subject : {core<T>(), whole_layer<T>()})
     for (const Index Q : sizes)
       for (const Index K : sizes)
-        for (const PairMask& mask :
-             example_masks(Call<T>::B, Q, K, static_cast<std::uint64_t>(100 * Q + K))) {
-          SCOPED_TRACE(subject.name + ": " + mask.text());
-          expect(Call<T>{subject, mask});
-          if (testing::Test::HasFailure()) return;
-        }
+        for (const PairMask& mask : example_masks(B, Q, K, static_cast<std::uint64_t>(100 * Q + K)))
+          visit(subject, mask, one);
+  // A block is 256 keys of float, and 128 of double; 48 rows of queries are one task.
+  for (const Subject<T>& subject : {core<T>(), whole_layer<T>(), layer_with_weights<T>()})
+    for (const Index Q : {1, 5, 49})
+      for (const Index K : {129, 257, 300, 600})
+        for (const PairMask& mask : masks_over_blocks(B, Q, K))
+          for (eh::Context* context : {&one, &many}) visit(subject, mask, *context);
 }
 
 }  // namespace support

@@ -70,4 +70,42 @@ class Guarded {
   T* data_ = nullptr;
 };
 
+// A copy of x of which only the elements [begin, end) may be read: the others lie on pages that may
+// not be touched. To the element at one edge; at the other to the page, whose rest is NaN.
+template <class T, int Rank>
+class PartlyReadable {
+ public:
+  using Edge = typename Guarded<T, Rank>::Edge;
+
+  PartlyReadable(const Tensor<T, Rank>& x, Index begin, Index end, Edge edge)
+      : shape_(TensorView<T, Rank>(x).dimensions()) {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const auto bytes = [](Index count) { return static_cast<std::size_t>(count) * sizeof(T); };
+    const auto up = [page](std::size_t size) { return (size + page - 1) / page * page; };
+    // The edge at a page, with pages before it and after it for all of x and one more.
+    const std::size_t at = up(bytes(x.size())) + page, from = bytes(end - begin);
+    size_ = 2 * at;
+    start_ = static_cast<std::byte*>(
+        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    std::fill_n(reinterpret_cast<T*>(start_), size_ / sizeof(T), kNan<T>);
+    const bool at_end = edge == Edge::end;
+    data_ = reinterpret_cast<T*>(start_ + at) - (at_end ? end : begin);
+    std::copy(x.data() + begin, x.data() + end, data_ + begin);
+    const std::size_t first = at_end ? at - up(from) : at, last = at_end ? at : at + up(from);
+    mprotect(start_, first, PROT_NONE);
+    mprotect(start_ + last, size_ - last, PROT_NONE);
+  }
+  PartlyReadable(const PartlyReadable&) = delete;
+  PartlyReadable& operator=(const PartlyReadable&) = delete;
+  ~PartlyReadable() { munmap(start_, size_); }
+
+  [[nodiscard]] TensorView<T, Rank> view() const { return {data_, shape_}; }
+
+ private:
+  typename Guarded<T, Rank>::Dimensions shape_;
+  std::size_t size_ = 0;
+  std::byte* start_ = nullptr;
+  T* data_ = nullptr;
+};
+
 }  // namespace support

@@ -5,6 +5,7 @@
 
 #include <eigenheads/eigenheads.hpp>
 
+#include "layers.hpp"
 #include "support.hpp"
 
 namespace {
@@ -19,18 +20,9 @@ template <class T>
 class HeadGates : public testing::Test {
  protected:
   HeadGates()
-      : layer_({.num_hiddens = E,
-                .num_heads = H,
-                .bias = true,
-                .query_size = E,
-                .key_size = E,
-                .value_size = E,
-                .num_kv_heads = G,
-                .head_size = D},
-               3) {
-    layer_.W_v.set_bias(random_tensor<T>(1, G * D));
-    layer_.W_o.set_bias(random_tensor<T>(2, E));
-  }
+      : layer_(support::make_layer<T>(
+            E, {.num_hiddens = E, .num_heads = H, .bias = true, .num_kv_heads = G, .head_size = D},
+            3)) {}
 
   MultiHeadAttention<T> layer_;
   const Tensor<T, 3> x_ = random_tensor<T>(11, B, Q, E), m_ = random_tensor<T>(12, B, K, E),

@@ -139,14 +139,18 @@ TYPED_TEST(ImportanceBits, IsNanOnlyOfTheHeadsWithANanAmongTheirScores) {
 
 TEST(ImportanceMemory, IsLinearInQueriesAndKeys) {
   const auto layer = make_layer<float>(2, 1, 4, false);
-  const Index Q = 3000;
-  const auto batch = make_batch<float>(1, {.Q = Q, .K = Q}, 3);
-  eh::MultiHeadAttention<float>::Activations saved;
-  layer.forward(batch.queries, batch.keys, batch.values, {}, saved);
-  HeadImportance<float> importance(layer);
-  Context context;
-  importance.add(layer, saved, context);
-  EXPECT_LT(context.scratch_bytes(), 200 * 2 * Q);
+  const auto bytes = [&](Index n) {
+    const auto batch = make_batch<float>(1, {.Q = n, .K = n}, 3);
+    eh::MultiHeadAttention<float>::Activations saved;
+    layer.forward(batch.queries, batch.keys, batch.values, {}, saved);
+    HeadImportance<float> importance(layer);
+    Context context;
+    importance.add(layer, saved, context);
+    return context.scratch_bytes();
+  };
+  EXPECT_LT(bytes(3000), 200 * 2 * 3000);
+  // Were there a term n^2, the second step would be four times the first.
+  EXPECT_LE(bytes(3000) - bytes(1500), 21 * (bytes(1500) - bytes(750)) / 10);
 }
 
 TYPED_TEST(ImportanceBits, IsThatOfTheGatedLayerAfterPruning) {

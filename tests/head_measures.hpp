@@ -7,6 +7,7 @@
 
 #include <eigenheads/head_importance.hpp>
 
+#include "layers.hpp"
 #include "support.hpp"
 #include "textbook.hpp"
 
@@ -17,22 +18,13 @@ inline constexpr Index kInputSize = 6;
 template <class T>
 [[nodiscard]] eh::MultiHeadAttention<T> make_layer(Index H, Index G, Index D, bool bias,
                                                    Index E = 10) {
-  eh::MultiHeadAttention<T> layer({.num_hiddens = E,
-                                   .num_heads = H,
-                                   .bias = bias,
-                                   .query_size = kInputSize,
-                                   .key_size = kInputSize,
-                                   .value_size = kInputSize,
-                                   .num_kv_heads = G,
-                                   .head_size = D},
-                                  7);
+  auto layer = make_layer<T>(
+      kInputSize,
+      {.num_hiddens = E, .num_heads = H, .bias = bias, .num_kv_heads = G, .head_size = D}, 7);
   // Sharper than a fresh layer's, or all rows would look alike.
   auto weight = layer.W_q.weight();
   for (Index i = 0; i < weight.size(); ++i) weight.data()[i] *= 4;
   layer.W_q.set_weight(weight);
-  std::uint64_t seed = 20;
-  for (auto* linear : {&layer.W_q, &layer.W_k, &layer.W_v, &layer.W_o})
-    if (bias) linear->set_bias(random_tensor<T>(++seed, linear->out_features()));
   return layer;
 }
 

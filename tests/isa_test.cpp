@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Which kernels run: the best that the CPU has, or those that EIGENHEADS_ISA asks for. ctest runs
-// the contract and the golden data once on each (tests/CMakeLists.txt).
+// Which kernels run: the best that the CPU has, or those that EIGENHEADS_ISA asks for: CI
+// runs the contract, the golden data and the kernels again with each that the CPU has.
 #include <algorithm>
 #include <cstdlib>
 #include <optional>

@@ -44,7 +44,7 @@ class MergeAttention : public testing::Test {
 };
 TYPED_TEST_SUITE(MergeAttention, Scalars, ScalarNames);
 
-// S5.08: 2 to 8 parts, some of them empty, from left to right and two by two.
+// 2 to 8 parts, some of them empty, from left to right and two by two.
 TYPED_TEST(MergeAttention, OfPartsIsTheWhole) {
   Numbers numbers(1);
   for (int repeat = 0; repeat < 30; ++repeat) {

@@ -2,16 +2,19 @@
 // Training: gradients against finite differences, their bits on any number of threads, and what a
 // mask hides is not observable in them.
 #include <algorithm>
-#include <cstdint>
+#include <array>
+#include <cmath>
 #include <gtest/gtest.h>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <eigenheads/multi_head_attention.hpp>
 
+#include "layers.hpp"
 #include "support.hpp"
 
 namespace {
@@ -82,11 +85,7 @@ class Backward : public testing::TestWithParam<Case> {
         keys(random_tensor<double>(2, GetParam().B, GetParam().K, layer.W_k.in_features())),
         values(random_tensor<double>(3, GetParam().B, GetParam().K, layer.W_v.in_features())),
         grad_output(random_tensor<double>(4, GetParam().B, GetParam().Q, layer.num_hiddens())) {
-    int seed = 10;
-    for (auto* linear : {&layer.W_q, &layer.W_k, &layer.W_v, &layer.W_o})
-      if (linear->has_bias())
-        linear->set_bias(
-            random_tensor<double>(static_cast<std::uint64_t>(++seed), linear->out_features()));
+    set_random_biases(layer, 11);
   }
 
   // sum(output * grad_output): its gradients are what backward gives.
@@ -164,6 +163,93 @@ TEST_P(Backward, GivesTheSlopesOfTheLoss) {
   expect_slopes(layer.W_k, gradients.W_k, "W_k");
   expect_slopes(layer.W_v, gradients.W_v, "W_v");
   expect_slopes(layer.W_o, gradients.W_o, "W_o");
+}
+
+TEST_P(Backward, GivesTheSlopesOfGatesAndThroughThem) {
+  const Index B = GetParam().B, H = layer.num_heads();
+  auto gates = random_tensor<double>(21, B, H);
+  gates(0, 0) = 0;
+  layer.set_gates(gates);
+  Layer::Activations saved;
+  layer.forward(queries, keys, values, GetParam().mask, saved, kSeed);
+  const auto gradients = layer.backward(grad_output, saved);
+  expect_slopes(queries, gradients.queries, "queries");
+  expect_slopes(values, gradients.values, "values");
+  expect_slopes(layer.W_k, gradients.W_k, "W_k");
+  expect_slopes(layer.W_o, gradients.W_o, "W_o");
+  ASSERT_EQ(gradients.gates.dimensions(), gates.dimensions());
+  for (Index i = 0; i < gates.size(); ++i) {
+    const double gate = gates.data()[i];
+    EXPECT_NEAR(slope(gate,
+                      [&](double to) {
+                        gates.data()[i] = to;
+                        layer.set_gates(gates);
+                      }),
+                gradients.gates.data()[i], kBound)
+        << "gate " << i;
+  }
+}
+
+// The same layer and inputs, all rounded to float, in float and in double, whose gradients are the
+// slopes of the loss. Terms are off by a few roundings each, and so are their sums, measured by the
+// largest gradient of the tensor; that of a bias by its weight's too, as terms of that size cancel in
+// the gradient of a key's bias, which is 0.
+TEST_P(Backward, OfFloatIsThatOfDouble) {
+  const auto narrow = [](const auto& x) {
+    Tensor<float, eh::rank_of<std::remove_cvref_t<decltype(x)>>> to(x.dimensions());
+    for (Index i = 0; i < x.size(); ++i) to.data()[i] = static_cast<float>(x.data()[i]);
+    return to;
+  };
+  const auto rounded = [&](const auto& x) {
+    auto to = x;
+    for (Index i = 0; i < x.size(); ++i)
+      to.data()[i] = static_cast<double>(static_cast<float>(x.data()[i]));
+    return to;
+  };
+  eh::MultiHeadAttention<float> in_float(GetParam().options);
+  for (const auto& [to, from] : {std::pair{&in_float.W_q, &layer.W_q},
+                                 {&in_float.W_k, &layer.W_k},
+                                 {&in_float.W_v, &layer.W_v},
+                                 {&in_float.W_o, &layer.W_o}}) {
+    from->set_weight(rounded(from->weight()));
+    to->set_weight(narrow(from->weight()));
+    if (!from->has_bias()) continue;
+    from->set_bias(rounded(from->bias()));
+    to->set_bias(narrow(from->bias()));
+  }
+  for (auto* x : {&queries, &keys, &values, &grad_output}) *x = rounded(*x);
+  const Mask& mask = GetParam().mask;
+  Layer::Activations saved;
+  layer.forward(queries, keys, values, mask, saved, kSeed);
+  const auto exact = layer.backward(grad_output, saved);
+  eh::MultiHeadAttention<float>::Activations saved_float;
+  in_float.forward(narrow(queries), narrow(keys), narrow(values), mask, saved_float, kSeed);
+  const auto got = in_float.backward(narrow(grad_output), saved_float);
+
+  const auto largest = [](const auto& x) {
+    double most = 0;
+    for (Index i = 0; i < x.size(); ++i) most = std::max(most, std::abs(x.data()[i]));
+    return most;
+  };
+  const auto expect_near = [&](const auto& x, const auto& y, const char* name, double size = 0) {
+    ASSERT_EQ(x.size(), y.size()) << name;
+    const double bound =
+        16 * static_cast<double>(Limits<float>::epsilon()) * std::max(size, largest(y));
+    for (Index i = 0; i < x.size(); ++i)
+      ASSERT_NEAR(static_cast<double>(x.data()[i]), y.data()[i], bound) << name << '[' << i << ']';
+  };
+  expect_near(got.queries, exact.queries, "queries");
+  expect_near(got.keys, exact.keys, "keys");
+  expect_near(got.values, exact.values, "values");
+  expect_near(got.gates, exact.gates, "gates");
+  const auto expect_linear = [&](const auto& x, const auto& y, const char* name) {
+    expect_near(x.weight, y.weight, name);
+    expect_near(x.bias, y.bias, name, largest(y.weight));
+  };
+  expect_linear(got.W_q, exact.W_q, "W_q");
+  expect_linear(got.W_k, exact.W_k, "W_k");
+  expect_linear(got.W_v, exact.W_v, "W_v");
+  expect_linear(got.W_o, exact.W_o, "W_o");
 }
 
 [[nodiscard]] testing::AssertionResult same_gradients(const Layer::Gradients& a,
@@ -302,9 +388,11 @@ TEST(BackwardCalls, RefusesWhatDoesNotFit) {
       {.num_hiddens = 8, .num_heads = 2, .query_size = 8, .key_size = 8, .value_size = 8});
   const auto x = random_tensor<double>(1, 2, 3, 8);
   Layer::Activations saved;
+  EXPECT_FALSE(saved.is_saved());
   EXPECT_EQ(refusal<std::logic_error>([&] { return layer.backward(x, saved); }),
             "eigenheads: MultiHeadAttention: backward needs the activations of a forward call");
   layer.forward(x, x, x, {}, saved);
+  EXPECT_TRUE(saved.is_saved());
   EXPECT_EQ(
       refusal<std::invalid_argument>(
           [&] { return layer.backward(random_tensor<double>(1, 2, 4, 8), saved); }),
@@ -321,6 +409,21 @@ TEST(BackwardCalls, RefusesWhatDoesNotFit) {
         return 0;
       }),
       "eigenheads: gradients.queries has shape [0, 0, 0]; expected [B, Q, query_size] = [2, 3, 8]");
+}
+
+// Nothing to learn from is not nothing saved.
+TEST(BackwardCalls, ACallWithoutSequencesOrQueriesIsSavedToo) {
+  const Layer layer(
+      {.num_hiddens = 8, .num_heads = 2, .query_size = 8, .key_size = 8, .value_size = 8});
+  for (const auto& [B, Q, K] : {std::array<Index, 3>{0, 3, 3}, {2, 0, 3}, {2, 3, 0}}) {
+    Layer::Activations saved;
+    const auto x = random_tensor<double>(1, B, Q, 8), y = random_tensor<double>(2, B, K, 8);
+    layer.forward(x, y, y, {}, saved);
+    EXPECT_TRUE(saved.is_saved());
+    const auto gradients = layer.backward(x, saved);
+    EXPECT_TRUE(all_are(gradients.queries, 0.0) && all_are(gradients.keys, 0.0));
+    EXPECT_TRUE(all_are(gradients.W_q.weight, 0.0) && all_are(gradients.W_v.weight, 0.0));
+  }
 }
 
 TEST(BackwardCalls, ALazyLayerTakesItsSizesFromForward) {

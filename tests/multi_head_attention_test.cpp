@@ -9,6 +9,7 @@
 #include <eigenheads/multi_head_attention.hpp>
 #include <eigenheads/transpose.hpp>
 
+#include "layers.hpp"
 #include "support.hpp"
 
 namespace {
@@ -76,8 +77,7 @@ TYPED_TEST(MultiHeadAttentionTest, ItIsProjectionHeadsAttentionHeadsProjection) 
     auto opts = this->options;
     opts.num_heads = H, opts.num_kv_heads = G, opts.head_size = D;
     MultiHeadAttention<T> layer(opts, 5);
-    for (auto* linear : {&layer.W_q, &layer.W_k, &layer.W_v, &layer.W_o})
-      linear->set_bias(random_tensor<T>(4, linear->out_features()));
+    set_random_biases(layer, 4);
     for (const Mask& mask :
          {Mask{}, Mask{.valid_lens = {0, 5}}, Mask{.causal = Causal::top_left}}) {
       const auto q = eh::transpose_qkv(layer.W_q(this->q_), H),

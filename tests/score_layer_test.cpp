@@ -137,7 +137,7 @@ TYPED_TEST(LayerScores, AFunctionSeesWhatTheMaskLeaves) {
       }
 }
 
-// S2.19, R3: a bias, a position or a value that the mask hides changes no bit.
+// C1: a bias, a position or a value that the mask hides changes no bit.
 TYPED_TEST(LayerScores, WhatTheMaskHidesStaysHidden) {
   using T = TypeParam;
   for (PairMask& pairs : example_masks(B, Q, K, 3)) {

@@ -17,6 +17,7 @@
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <typeinfo>
 #include <utility>
 
 #include <eigenheads/tensor.hpp>
@@ -138,6 +139,15 @@ template <class A, class B>
   return testing::AssertionSuccess();
 }
 
+// Of what attention gives: the output and the log-sum-exp.
+template <class Result>
+requires requires(const Result& result) { result.output, result.lse; }
+[[nodiscard]] testing::AssertionResult same_bits(const Result& a, const Result& b) {
+  if (auto same = same_bits(a.output, b.output); !same) return same << ", of the output";
+  if (auto same = same_bits(a.lse, b.lse); !same) return same << ", of the lse";
+  return testing::AssertionSuccess();
+}
+
 template <class X>
 [[nodiscard]] testing::AssertionResult all_are(const X& x, eh::element_of<X> value) {
   const TensorView view(x);
@@ -150,13 +160,15 @@ template <class X>
 
 // ---- Refusals and time limits ------------------------------------------------------------------
 
-// What the call is refused with.
+// What the call is refused with: an exception of this very type. One of a type that derives from it
+// is another refusal.
 template <class Exception = std::invalid_argument, class Call>
 [[nodiscard]] std::string refusal(const Call& call) {
   try {
     (void)call();
   } catch (const Exception& error) {
-    return error.what();
+    if (typeid(error) == typeid(Exception)) return error.what();
+    return std::string("refused with a ") + typeid(error).name() + ": " + error.what();
   }
   return "not refused";
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// exp, log and tanh of every instruction set, over all floats and many doubles, against functions
+// exp, log and tanh of every instruction set, over a twentieth of all floats and many doubles, against functions
 // of twice the precision: 2 units in the last place, exact zeros, NaN, and the same bits
 // everywhere.
 #include <algorithm>

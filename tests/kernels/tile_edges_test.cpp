@@ -11,6 +11,7 @@
 #include <eigenheads/transpose.hpp>
 
 #include "guarded.hpp"
+#include "layers.hpp"
 #include "support.hpp"
 #include "textbook.hpp"
 
@@ -103,7 +104,7 @@ void expect_attention(const Sizes& sizes) {
     ASSERT_TRUE(within(got.lse, exact.lse, exact.lse_bound));
     const auto begin =
         scaled_dot_product_attention(q_begin.view(), k_begin.view(), v_begin.view(), mask, options);
-    ASSERT_TRUE(same_bits(begin.output, got.output) && same_bits(begin.lse, got.lse));
+    ASSERT_TRUE(same_bits(begin, got));
   }
 }
 
@@ -166,8 +167,7 @@ TYPED_TEST(TileEdges, FewQueriesOverManyKeysOnAnyNumberOfThreads) {
           const auto one = scaled_dot_product_attention(q, k, v, mask);
           for (Context* context : {&two, &three, &five}) {
             const auto got = scaled_dot_product_attention(q, k, v, mask, {}, *context);
-            ASSERT_TRUE(same_bits(got.output, one.output) && same_bits(got.lse, one.lse))
-                << context->threads() << " threads";
+            ASSERT_TRUE(same_bits(got, one)) << context->threads() << " threads";
           }
         }
 }
@@ -178,16 +178,8 @@ TYPED_TEST(TileEdges, TheLayerIsItsPartsForAnyHeadSize) {
   const auto expect = [](Index B, Index Q, Index K, Index H, Index G, Index D) {
     SCOPED_TRACE(testing::Message() << B << ' ' << Q << ' ' << K << ' ' << H << ' ' << D);
     const Index E = 9;
-    eh::MultiHeadAttention<T> layer({.num_hiddens = E,
-                                     .num_heads = H,
-                                     .bias = true,
-                                     .query_size = E,
-                                     .key_size = E,
-                                     .value_size = E,
-                                     .num_kv_heads = G,
-                                     .head_size = D});
-    for (auto* linear : {&layer.W_q, &layer.W_k, &layer.W_v, &layer.W_o})
-      linear->set_bias(random_tensor<T>(4, linear->out_features()));
+    const auto layer = make_layer<T>(
+        E, {.num_hiddens = E, .num_heads = H, .bias = true, .num_kv_heads = G, .head_size = D});
     const auto x = random_tensor<T>(1, B, Q, E), k = random_tensor<T>(2, B, K, E),
                v = random_tensor<T>(3, B, K, E);
     auto y = Guarded<T, 3>::result({B, Q, E});

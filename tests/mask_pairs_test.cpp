@@ -3,6 +3,7 @@
 // queries that count. Alone, together with the others, and over what may not be observed.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -67,15 +68,10 @@ std::vector<Inputs<T>> calls() {
 }
 
 template <class T>
-bool same(const eh::AttentionResult<T>& a, const eh::AttentionResult<T>& b) {
-  return same_bits(a.output, b.output) && same_bits(a.lse, b.lse);
-}
+class MaskPairs : public testing::Test {};
+TYPED_TEST_SUITE(MaskPairs, Scalars, ScalarNames);
 
-template <class T>
-class Masks : public testing::Test {};
-TYPED_TEST_SUITE(Masks, Scalars, ScalarNames);
-
-TYPED_TEST(Masks, EveryBroadcastShapeIsTheMaterialisedMask) {
+TYPED_TEST(MaskPairs, EveryBroadcastShapeIsTheMaterialisedMask) {
   for (const auto& call : calls<TypeParam>())
     for (int axes = 0; axes < 16; ++axes) {
       const auto one_or = [axes](int axis, Index n) { return (axes >> axis & 1) != 0 ? 1 : n; };
@@ -84,28 +80,29 @@ TYPED_TEST(Masks, EveryBroadcastShapeIsTheMaterialisedMask) {
           random_pairs(7, one_or(0, B), one_or(1, H), one_or(2, call.Q), one_or(3, call.K));
       SCOPED_TRACE(testing::PrintToString(mask.allowed.dimensions()));
       const auto got = call.attend(mask.mask()), all = call.attend({.allowed = materialised(mask)});
-      ASSERT_TRUE(same(got, all));
+      ASSERT_TRUE(same_bits(got, all));
       const auto exact = call.exact(mask);
       ASSERT_TRUE(within(got.output, exact.output, exact.output_bound));
       ASSERT_TRUE(within(got.lse, exact.lse, exact.lse_bound));
       if (mask.allowed.dimension(0) * mask.allowed.dimension(1) > 1) continue;
       Tensor<bool, 2> pairs(mask.allowed.dimension(2), mask.allowed.dimension(3));  // [Q, K]
       std::copy_n(mask.allowed.data(), pairs.size(), pairs.data());
-      ASSERT_TRUE(same(call.attend({.allowed = pairs}), got));
+      ASSERT_TRUE(same_bits(call.attend({.allowed = pairs}), got));
     }
 }
 
 // Lengths, causality and windows said pair by pair: key blocks stand where they stood.
-TYPED_TEST(Masks, AllowedSaysWhatTheOtherPartsSay) {
+TYPED_TEST(MaskPairs, AllowedSaysWhatTheOtherPartsSay) {
   for (const auto& call : calls<TypeParam>())
     for (const PairMask& mask : example_masks(B, call.Q, call.K, 5)) {
       SCOPED_TRACE(mask.text());
-      ASSERT_TRUE(same(call.attend({.allowed = materialised(mask, 1)}), call.attend(mask.mask())));
+      ASSERT_TRUE(
+          same_bits(call.attend({.allowed = materialised(mask, 1)}), call.attend(mask.mask())));
     }
 }
 
 // All parts at once, against the textbook and the library's own reference.
-TYPED_TEST(Masks, AllPartsTogether) {
+TYPED_TEST(MaskPairs, AllPartsTogether) {
   using T = TypeParam;
   Numbers numbers(1);
   for (const auto& call : calls<TypeParam>())
@@ -122,12 +119,13 @@ TYPED_TEST(Masks, AllPartsTogether) {
           eh::attention_reference<T>(call.q, call.k, call.v, mask.mask(), T(0.5));
       ASSERT_TRUE(within(reference.output, exact.output, exact.output_bound));
       ASSERT_TRUE(within(reference.weights, exact.weights, exact.weights_bound));
-      for (const int threads : {2, 3}) ASSERT_TRUE(same(call.attend(mask.mask(), threads), got));
+      for (const int threads : {2, 3})
+        ASSERT_TRUE(same_bits(call.attend(mask.mask(), threads), got));
     }
 }
 
-// S2.06, S2.10, S2.21: rows that allow nothing, and rows that allow one key.
-TYPED_TEST(Masks, ARowThatAllowsNothingIsZeroAndOneKeyIsItsValue) {
+// C2, pair by pair: rows that allow nothing, and rows that allow one key.
+TYPED_TEST(MaskPairs, ARowThatAllowsNothingIsZeroAndOneKeyIsItsValue) {
   using T = TypeParam;
   for (const auto& call : calls<TypeParam>()) {
     PairMask mask{.Q = call.Q, .K = call.K};
@@ -156,7 +154,7 @@ TYPED_TEST(Masks, ARowThatAllowsNothingIsZeroAndOneKeyIsItsValue) {
 }
 
 // Each query's holes are poisoned in turn: what lies there is not observed there.
-TYPED_TEST(Masks, WhatLiesInAHoleIsNotObservable) {
+TYPED_TEST(MaskPairs, WhatLiesInAHoleIsNotObservable) {
   using T = TypeParam;
   static constexpr T poison[] = {kNan<T>, kInf<T>, -kInf<T>, Limits<T>::max(), -kNan<T>};
   for (auto& call : calls<TypeParam>())
@@ -183,7 +181,7 @@ TYPED_TEST(Masks, WhatLiesInAHoleIsNotObservable) {
     }
 }
 
-TYPED_TEST(Masks, NanInAValueReachesItsColumnOfTheQueriesThatSeeIt) {
+TYPED_TEST(MaskPairs, NanInAValueReachesItsColumnOfTheQueriesThatSeeIt) {
   using T = TypeParam;
   for (auto& call : calls<TypeParam>()) {
     PairMask mask{.Q = call.Q, .K = call.K};
@@ -208,8 +206,9 @@ TYPED_TEST(Masks, NanInAValueReachesItsColumnOfTheQueriesThatSeeIt) {
 }
 
 // Row by row is for what is not finite where it may not be seen: never without need.
-TYPED_TEST(Masks, FiniteValuesAreNeverMultipliedRowByRow) {
+TYPED_TEST(MaskPairs, FiniteValuesAreNeverMultipliedRowByRow) {
   using T = TypeParam;
+  int mixed_tiles = 0;
   for (const auto& call : calls<T>())
     for (PairMask& mask : example_masks(B, call.Q, call.K, 6))
       for (const bool has_pairs : {false, true}) {
@@ -228,11 +227,81 @@ TYPED_TEST(Masks, FiniteValuesAreNeverMultipliedRowByRow) {
         for (Index q = 0; q < call.Q; ++q)
           for (const Index h : {2, 3})
             (mask.visible(1, h, q, call.K - 1) ? is_seen : is_hidden) = true;
-        // Seen by some and hidden from others of a tile; a tile holds 12 rows at most.
+        // Seen by some and hidden from others of a tile, which holds 4 rows or more.
         if (call.Q * 2 <= 4 && is_hidden && is_seen) {
           EXPECT_GT(context.row_by_row_count(), 0);
+          ++mixed_tiles;
         }
-        ASSERT_TRUE(same(attend(call.v), clean));
+        ASSERT_TRUE(same_bits(attend(call.v), clean));
+      }
+  EXPECT_GT(mixed_tiles, 0);
+}
+
+// Every other row sees a key whose value is NaN, so each tile holds a row that does not: then all
+// rows of that sequence and key/value head, and no others, are multiplied key by key, in the block
+// of that key alone.
+TYPED_TEST(MaskPairs, AHiddenNanMakesTheRowsOfItsTilesGoKeyByKeyAndNoOthers) {
+  using T = TypeParam;
+  for (const auto& call : calls<T>())
+    for (const int threads : {1, 5}) {
+      PairMask mask{.Q = call.Q, .K = call.K};
+      mask.allowed = constant_tensor<bool>(true, 1, H, call.Q, call.K);
+      for (Index h = 0; h < H; ++h)
+        for (Index q = 0; q < call.Q; ++q) mask.allowed(0, h, q, call.K - 1) = (h + q) % 2 == 0;
+      auto v = call.v;
+      v(1, 1, call.K - 1, 0) = kNan<T>;
+      Context context(threads);
+      const auto got =
+          scaled_dot_product_attention(call.q, call.k, v, mask.mask(), {.scale = 0.5}, context);
+      EXPECT_EQ(context.row_by_row_count(), H / G * call.Q) << call.Q << ' ' << call.K;
+      const auto clean = call.attend(mask.mask());
+      for (Index h = 0; h < H; ++h)
+        for (Index q = 0; q < call.Q; ++q)
+          if (h >= H / G && (h + q) % 2 == 0) {
+            EXPECT_EQ(bits(got.output(1, h, q, 0)), bits(kNan<T>));
+          } else {
+            EXPECT_TRUE(same_bits(row(got.output, 1, h, q), row(clean.output, 1, h, q)));
+          }
+    }
+}
+
+// ---- What a bound mask says of pairs ------------------------------------------------------------
+
+TEST(BoundMaskOfPairs, ARowIsThatOfTheSequenceTheHeadAndTheQueryOrOfAll) {
+  const Index Q = 3, K = 5;
+  for (int axes = 0; axes < 8; ++axes) {
+    const auto one_or = [axes](int axis, Index n) { return (axes >> axis & 1) != 0 ? 1 : n; };
+    PairMask pairs{.Q = Q, .K = K};
+    pairs.allowed = random_pairs(11, one_or(0, B), one_or(1, H), one_or(2, Q), K);
+    const Mask mask = pairs.mask();
+    const eh::BoundMask bound(mask, B, Q, K, H);
+    EXPECT_TRUE(bound.hides_single_keys());
+    for (Index b = 0; b < B; ++b)
+      for (Index h = 0; h < H; ++h)
+        for (Index q = 0; q < Q; ++q) {
+          const std::uint8_t* row = bound.allowed_row(b, h, q);
+          ASSERT_NE(row, nullptr);
+          for (Index k = 0; k < K; ++k) ASSERT_EQ(row[k] != 0, pairs.visible(b, h, q, k));
+        }
+  }
+}
+
+TEST(BoundMaskOfPairs, WhereARangeSaysItAllThereIsNoRow) {
+  const Index Q = 3, K = 5;
+  const Mask lengths{.valid_lens = {5, 2}, .causal = Causal::top_left};
+  EXPECT_EQ(eh::BoundMask(lengths, B, Q, K, H).allowed_row(1, 2, 1), nullptr);
+  EXPECT_FALSE(eh::BoundMask(lengths, B, Q, K, H).hides_single_keys());
+  // One for all keys: each row has them all, or none.
+  const auto heads = random_pairs(11, B, H, Q, 1);
+  const Mask mask{.allowed = heads};
+  const eh::BoundMask bound(mask, B, Q, K, H);
+  EXPECT_FALSE(bound.hides_single_keys());
+  for (Index b = 0; b < B; ++b)
+    for (Index h = 0; h < H; ++h)
+      for (Index q = 0; q < Q; ++q) {
+        EXPECT_EQ(bound.allowed_row(b, h, q), nullptr);
+        const eh::KeyRange range = bound.key_range(b, h, q);
+        EXPECT_EQ(range.end - range.begin, heads(b, h, q, 0) ? K : 0);
       }
 }
 
