@@ -46,12 +46,12 @@ template <Scalar T>
 [[nodiscard]] AttentionShape require_attention_shape(TensorView<T, 4> queries,
                                                      TensorView<T, 4> keys,
                                                      TensorView<T, 4> values) {
-  require_shape("queries", queries, "[B, H, Q, D]", {any, any, any, any});
+  require_shape("queries", queries, "[B, H, Q, D]", {any_size, any_size, any_size, any_size});
   const AttentionShape shape{queries.dimension(0), queries.dimension(1), keys.dimension(1),
                              queries.dimension(2), keys.dimension(2),    queries.dimension(3),
                              values.dimension(3)};
-  require_shape("keys", keys, "[B, G, K, D]", {shape.B, any, any, shape.D});
-  require_shape("values", values, "[B, G, K, V]", {shape.B, shape.G, shape.K, any});
+  require_shape("keys", keys, "[B, G, K, D]", {shape.B, any_size, any_size, shape.D});
+  require_shape("values", values, "[B, G, K, V]", {shape.B, shape.G, shape.K, any_size});
   if (shape.D == 0) refuse({"queries has a head size of 0; expected 1 or more"});
   if (shape.H > 0 && (shape.G == 0 || shape.H % shape.G != 0))
     refuse({"keys has ", shape.G, " heads; expected a divisor of the queries' ", shape.H});
@@ -185,10 +185,10 @@ class DotProductAttention {
 
   static void require_fit(TensorView<T, 3> queries, TensorView<T, 3> keys,
                           TensorView<T, 3> values) {
-    require_shape("queries", queries, "[B, Q, D]", {any, any, any});
+    require_shape("queries", queries, "[B, Q, D]", {any_size, any_size, any_size});
     const Index B = queries.dimension(0), D = queries.dimension(2);
-    require_shape("keys", keys, "[B, K, D]", {B, any, D});
-    require_shape("values", values, "[B, K, V]", {B, keys.dimension(1), any});
+    require_shape("keys", keys, "[B, K, D]", {B, any_size, D});
+    require_shape("values", values, "[B, K, V]", {B, keys.dimension(1), any_size});
   }
 
   static Tensor<T, 3> attend(TensorView<T, 3> queries, TensorView<T, 3> keys,

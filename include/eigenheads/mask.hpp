@@ -59,9 +59,9 @@ class ValidLens {
   ValidLens(const Lens& lens) : rank_(rank_of<Lens>) {  // NOLINT
     const TensorView view(lens);
     if constexpr (rank_of<Lens> == 1)
-      require_shape("valid_lens", view, "[B]", {any});
+      require_shape("valid_lens", view, "[B]", {any_size});
     else
-      require_shape("valid_lens", view, "[B, Q]", {any, any});
+      require_shape("valid_lens", view, "[B, Q]", {any_size, any_size});
     lens_.assign(view.data(), view.data() + view.size());
     sequences_ = view.dimension(0);
     if constexpr (rank_of<Lens> == 2) queries_ = view.dimension(1);
@@ -152,9 +152,9 @@ class Allowed {
   Allowed(const Pairs& pairs) {  // NOLINT: implicit, for {.allowed = pairs}
     const TensorView view(pairs);
     if constexpr (rank_of<Pairs> == 2)
-      require_shape("allowed", view, "[Q, K]", {any, any});
+      require_shape("allowed", view, "[Q, K]", {any_size, any_size});
     else
-      require_shape("allowed", view, "[B, H, Q, K]", {any, any, any, any});
+      require_shape("allowed", view, "[B, H, Q, K]", {any_size, any_size, any_size, any_size});
     std::copy(view.dimensions().begin(), view.dimensions().end(), shape_.end() - rank_of<Pairs>);
     bytes_.assign(view.data(), view.data() + view.size());
     is_given_ = true;

@@ -62,11 +62,11 @@ typename MultiHeadAttention<T>::Call MultiHeadAttention<T>::checked(TensorView<T
   const Index H = num_heads(), G = num_kv_heads(), D = head_size();
   require_projections();
   const auto size_of = [](const Linear<T>& linear) {
-    return linear.is_lazy() ? any : linear.in_features();
+    return linear.is_lazy() ? any_size : linear.in_features();
   };
-  require_shape("queries", queries, "[B, Q, query_size]", {any, any, size_of(W_q)});
+  require_shape("queries", queries, "[B, Q, query_size]", {any_size, any_size, size_of(W_q)});
   const Index B = queries.dimension(0), Q = queries.dimension(1), K = keys.dimension(1);
-  require_shape("keys", keys, "[B, K, key_size]", {B, any, size_of(W_k)});
+  require_shape("keys", keys, "[B, K, key_size]", {B, any_size, size_of(W_k)});
   require_shape("values", values, "[B, K, value_size]", {B, K, size_of(W_v)});
   gates_.require_fits(B, H);
   return {queries,

@@ -176,7 +176,7 @@ class Alibi {
       : slopes_(slopes.data()),
         heads_(slopes.dimension(0)),
         first_query_(static_cast<std::int32_t>(first_query)) {
-    require_shape("Alibi: slopes", slopes, "[H]", {any});
+    require_shape("Alibi: slopes", slopes, "[H]", {any_size});
   }
 
   // Throws std::invalid_argument unless there is a slope a head.
@@ -203,7 +203,7 @@ class ScoreBias {
   static constexpr bool adds = true;
 
   explicit ScoreBias(TensorView<T, 4> bias) : bias_(bias) {
-    require_shape("score bias", bias, "[B, H, Q, K]", {any, any, any, any});
+    require_shape("score bias", bias, "[B, H, Q, K]", {any_size, any_size, any_size, any_size});
     Index stride = 1;
     for (std::size_t axis = 4; axis-- > 0; stride *= bias.dimension(axis))
       strides_[axis] = bias.dimension(axis) == 1 ? 0 : stride;
