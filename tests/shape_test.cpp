@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What is refused at every door, and the sentence it is refused with.
+#include <any>
 #include <array>
 #include <stdexcept>
 
@@ -126,6 +127,15 @@ TEST(Shape, OtherExceptionsKeepTheirSentence) {
               return 0;
             }),
             "eigenheads: not ready");
+}
+
+// With std::any, which is not one of the library's names.
+TEST(AnySize, IsFoundUnderTwoUsingDirectives) {
+  using namespace std;         // NOLINT
+  using namespace eigenheads;  // NOLINT
+  const any nothing;
+  EXPECT_FALSE(nothing.has_value());
+  EXPECT_EQ(any_size, -1);
 }
 
 }  // namespace
