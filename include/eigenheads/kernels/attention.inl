@@ -75,7 +75,7 @@ template <class T>
   const Index h = call.heads.number(which.head(call, i)), q = which.query(call.shape, i);
   if (call.score.apply != nullptr)
     call.score.apply(call.score.score, rows.scores + i * key_block<T>, range.begin, range.end,
-                     score_position(which.b, h, q, block.begin));
+                     score_position(which.b, h, q, block.begin, call.mask->aligned(which.b, q)));
   const std::uint8_t* allowed = call.mask->allowed_row(which.b, h, q);
   if (allowed == nullptr) return {range.begin, range.end, nullptr};
   std::uint8_t* seen = rows.seen + i * key_block<T>;

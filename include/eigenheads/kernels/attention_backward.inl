@@ -192,8 +192,9 @@ void differentiate_block(const AttentionBackwardCall<T>& call, const BackwardScr
     T* weights = s.weights + (k - block.begin) * stride;
     T* scores = s.scores + (k - block.begin) * stride;
     if (call.score.apply != nullptr)
-      call.score.apply(call.score.score, weights, slopes, from, count,
-                       detail::score_position(block.b, block.h, q0, k));
+      call.score.apply(
+          call.score.score, weights, slopes, from, count,
+          detail::score_position(block.b, block.h, q0, k, call.mask->aligned(block.b, q0)));
     if (!block.is_all_seen) {
       std::fill_n(s.seen, backward_queries, std::uint8_t{0});
       for (Index q = block.first; q < block.last; ++q)

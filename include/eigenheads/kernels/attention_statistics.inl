@@ -99,8 +99,8 @@ void add_block(const AttentionStatisticsCall<T>& call, const RowsOf& which, cons
     if (range.begin == range.end) continue;
     const Index h = which.head(attention, i), q = which.query(attention.shape, i);
     add_scores(rows.scores + i * key_block<T>, see_keys(attention, which, rows, block, i, range),
-               call.lse[attention.row(which.b, h, q)], attention.mask->aligned(q) - block.begin,
-               sums[i]);
+               call.lse[attention.row(which.b, h, q)],
+               attention.mask->aligned(which.b, q) - block.begin, sums[i]);
   }
 }
 
