@@ -220,10 +220,9 @@ TYPED_TEST(AttentionTest, WhatDoesNotFitIsRefused) {
             "output would have shape [1, 1, 8, 576460752303423488], more than memory can hold");
   EXPECT_EQ(refused({2, 1, 3, 4}, {2, 1, 5, 4}, {2, 1, 5, 4}, {.valid_lens = {3, 6}}),
             "valid_lens[1] is 6; expected 0 to the number of keys, 5");
-  EXPECT_EQ(
-      refused({2, 1, 3, 4}, {2, 1, 5, 4}, {2, 1, 5, 4}, {.window = {1, -1}}),
-      "a window over 3 queries and 5 keys needs causal top_left or bottom_right, to say which "
-      "key stands beside which query");
+  EXPECT_EQ(refused({2, 1, 3, 4}, {2, 1, 5, 4}, {2, 1, 5, 4}, {.window = {1, -1}}),
+            "a window over 3 queries and 5 keys needs causal top_left or bottom_right, or "
+            "first_positions, to say which key stands beside which query");
 }
 
 TYPED_TEST(AttentionTest, ANullPointerIsRefusedUnlessThereIsNothing) {

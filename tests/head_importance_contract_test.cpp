@@ -163,7 +163,7 @@ TYPED_TEST(ImportanceBits, IsThatOfTheGatedLayerAfterPruning) {
   for (Index i = 0; i < pairs.allowed.size(); ++i) pairs.allowed.data()[i] = i * 31 % 17 < 12;
   const auto batch = make_batch<T>(2, pairs, 6);
   const auto slopes = random_tensor<T>(9, H);
-  const eh::Alibi<T> alibi(slopes, K - Q);
+  const eh::Alibi alibi(slopes);
   const auto pruned = eh::prune_heads(layer, {0, 2, 3});
   layer.set_gates(std::vector<T>{0, 1, 0, 0, 1, 1});
   for (const int threads : {1, 2}) {

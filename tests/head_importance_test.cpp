@@ -73,7 +73,7 @@ void expect_definitions(const eh::MultiHeadAttention<T>& layer,
       for (Index h = 0; h < H; ++h)
         for (Index i = 0; i < Q; ++i) {
           Expected& of = expected[static_cast<std::size_t>(h)];
-          const Index beside = batch.pairs.causal == Causal::bottom_right ? i + K - Q : i;
+          const Index beside = batch.pairs.aligned(b, i);
           if (book.lse(b, h, i) != -kInf<Wide<T>>) {
             W n = 0, l1 = 0, squares = 0, entropy = 0, top = -1, second = -1;
             Index at = -1;
@@ -242,10 +242,10 @@ TYPED_TEST(Importance, TakesScoresThroughTheScoreFunction) {
     PairMask pairs{.Q = Q, .K = K, .causal = causal};
     const auto batch = make_batch<T>(2, pairs, 5);
     const auto far = [&](Wide<T> score, eh::ScorePosition at) {
-      return score - Wide<T>(slopes(at.h)) * Wide<T>(std::abs(at.q + 90 - at.k));
+      return score - Wide<T>(slopes(at.h)) * Wide<T>(std::abs(at.aligned - at.k));
     };
     expect_definitions<T>(layer, {batch},
-                          Functions<eh::Alibi<T>, decltype(far)>{eh::Alibi<T>(slopes, 90), far});
+                          Functions<eh::Alibi<T>, decltype(far)>{eh::Alibi(slopes), far});
 
     // Some keys hidden, and all of query 7.
     auto bias = random_tensor<T>(10, 1, H, Q, K);

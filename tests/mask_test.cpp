@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which keys a query may see: every way to say it, and every small case of it.
+// Which keys a query may see: every small case of it, and what no call can mean.
 #include <cstdint>
 #include <string>
 #include <type_traits>
@@ -14,112 +14,6 @@ namespace {
 
 using namespace support;
 using eh::Causal, eh::Mask, eh::ValidLens, eh::Window;
-using Rows = std::vector<std::vector<Index>>;
-
-// Lengths [B, 1] of rank 1, or [B, Q] of rank 2.
-void expect_lens(const ValidLens& lens, int rank, const Rows& rows) {
-  ASSERT_EQ(lens.rank(), rank);
-  ASSERT_EQ(lens.sequences(), static_cast<Index>(rows.size()));
-  for (std::size_t b = 0; b < rows.size(); ++b) {
-    if (rank == 2) {
-      ASSERT_EQ(lens.queries(), static_cast<Index>(rows[b].size()));
-    }
-    for (std::size_t q = 0; q < rows[b].size(); ++q)
-      EXPECT_EQ(lens.length(static_cast<Index>(b), static_cast<Index>(q)), rows[b][q]);
-  }
-}
-
-TEST(ValidLens, OneLengthForEachSequence) {
-  const int three = 3;
-  expect_lens({3, 2}, 1, {{3}, {2}});
-  expect_lens({3}, 1, {{3}});
-  expect_lens({three, 2u, std::int64_t{0}}, 1, {{3}, {2}, {0}});
-  expect_lens(Mask{.valid_lens = {3, 2}}.valid_lens, 1, {{3}, {2}});
-  expect_lens(Mask{.valid_lens = {3}}.valid_lens, 1, {{3}});
-}
-
-TEST(ValidLens, OneLengthForEachQuery) {
-  const int three = 3;
-  expect_lens({{1, 4}, {2, 2}}, 2, {{1, 4}, {2, 2}});
-  expect_lens({{1}, {2}}, 2, {{1}, {2}});
-  expect_lens({{three}}, 2, {{3}});
-  expect_lens({{1, 2, 3}}, 2, {{1, 2, 3}});
-  expect_lens(ValidLens{{1}, {2}}, 2, {{1}, {2}});
-  expect_lens(ValidLens{{3}}, 2, {{3}});
-  expect_lens(Mask{.valid_lens = {{1, 4}, {2, 2}}}.valid_lens, 2, {{1, 4}, {2, 2}});
-  expect_lens(Mask{.valid_lens = {{1}, {2}}}.valid_lens, 2, {{1}, {2}});
-  expect_lens(Mask{.valid_lens = {{3}}}.valid_lens, 2, {{3}});
-}
-
-template <class Length>
-class ValidLensOf : public testing::Test {};
-using Integers = testing::Types<std::int32_t, Index, unsigned, std::uint8_t, std::uint64_t>;
-struct IntegerNames {
-  template <class T>
-  static std::string GetName(int) {
-    return (std::is_signed_v<T> ? "Int" : "Unsigned") + std::to_string(8 * sizeof(T));
-  }
-};
-TYPED_TEST_SUITE(ValidLensOf, Integers, IntegerNames);
-
-TYPED_TEST(ValidLensOf, Vectors) {
-  using Length = TypeParam;
-  const std::vector<Length> lens{3, 2}, none;
-  const std::vector<std::vector<Length>> rows{{1, 4}, {2, 2}}, no_queries{{}, {}};
-  expect_lens(lens, 1, {{3}, {2}});
-  expect_lens(rows, 2, {{1, 4}, {2, 2}});
-  expect_lens(no_queries, 2, {{}, {}});
-  expect_lens(none, 1, {});  // no sequences, which is not "no lengths"
-  expect_lens(Mask{.valid_lens = lens}.valid_lens, 1, {{3}, {2}});
-  expect_lens(Mask{.valid_lens = rows}.valid_lens, 2, {{1, 4}, {2, 2}});
-  expect_lens(Mask{.valid_lens = none}.valid_lens, 1, {});
-}
-
-TYPED_TEST(ValidLensOf, Tensors) {
-  using Length = TypeParam;
-  Tensor<Length, 1> lens(2);
-  lens.setValues({3, 2});
-  Tensor<Length, 2> rows(2, 3);
-  rows.setValues({{1, 4, 2}, {2, 0, 5}});
-  expect_lens(lens, 1, {{3}, {2}});
-  expect_lens(rows, 2, {{1, 4, 2}, {2, 0, 5}});
-  expect_lens(Eigen::TensorMap<const Tensor<Length, 1>>(lens.data(), 2), 1, {{3}, {2}});
-  expect_lens(TensorView(rows), 2, {{1, 4, 2}, {2, 0, 5}});
-  expect_lens(Tensor<Length, 1>(0), 1, {});
-  expect_lens(Tensor<Length, 2>(2, 0), 2, {{}, {}});
-  expect_lens(Mask{.valid_lens = rows}.valid_lens, 2, {{1, 4, 2}, {2, 0, 5}});
-}
-
-TEST(ValidLens, NoneIsNoRestriction) {
-  EXPECT_EQ(ValidLens().rank(), 0);
-  EXPECT_EQ(ValidLens{}.rank(), 0);
-  EXPECT_EQ(Mask{}.valid_lens.rank(), 0);
-  EXPECT_EQ(Mask{.valid_lens = {}}.valid_lens.rank(), 0);
-  EXPECT_NO_THROW(ValidLens().require_fits(2, 3, 4));
-}
-
-TEST(ValidLens, RepeatInterleaveRepeatsEverySequence) {
-  expect_lens(ValidLens{3, 2}.repeat_interleave(3), 1, {{3}, {3}, {3}, {2}, {2}, {2}});
-  expect_lens(ValidLens{{1, 4}, {2, 2}}.repeat_interleave(2), 2, {{1, 4}, {1, 4}, {2, 2}, {2, 2}});
-  expect_lens(ValidLens{{1}, {2}}.repeat_interleave(1), 2, {{1}, {2}});
-  EXPECT_EQ(ValidLens().repeat_interleave(3).rank(), 0);
-  expect_lens(ValidLens{3, 2}.repeat_interleave(0), 1, {});
-  const ValidLens none = ValidLens{{1, 4}, {2, 2}}.repeat_interleave(0);
-  expect_lens(none, 2, {});
-  EXPECT_EQ(none.queries(), 2);
-  expect_lens(ValidLens(Rows{{}, {}}).repeat_interleave(2), 2, {{}, {}, {}, {}});
-  EXPECT_EQ(refusal([] { return ValidLens{3}.repeat_interleave(-1); }),
-            "eigenheads: repeat_interleave: n is -1; expected 0 or more");
-}
-
-TEST(ValidLens, RaggedRowsAreRefused) {
-  EXPECT_EQ(refusal([] { return ValidLens{{1, 2}, {3}}; }),
-            "eigenheads: valid_lens: row 1 has 1 lengths; expected 2 as in the rows before it");
-  EXPECT_EQ(refusal([] { return ValidLens{{}, {3}}; }),
-            "eigenheads: valid_lens: row 1 has 1 lengths; expected 0 as in the rows before it");
-  EXPECT_EQ(refusal([] { return ValidLens(Rows{{1}, {2}, {}}); }),
-            "eigenheads: valid_lens: row 2 has 0 lengths; expected 1 as in the rows before it");
-}
 
 // The refusal of a mask in a call of B = 2 sequences, Q = 4 queries and K = 6 keys.
 std::string refused(const Mask& mask, Index B = 2, Index Q = 4, Index K = 6) {
@@ -165,13 +59,38 @@ TEST(BoundMask, WindowsThatCannotBeAreRefused) {
   EXPECT_EQ(refused({.causal = Causal::top_left, .window = {3, -7}}),
             "eigenheads: window is {3, -7}" + expected);
   const std::string unnamed =
-      "eigenheads: a window over 4 queries and 6 keys needs causal top_left or bottom_right, to "
-      "say which key stands beside which query";
+      "eigenheads: a window over 4 queries and 6 keys needs causal top_left or bottom_right, or "
+      "first_positions, to say which key stands beside which query";
   EXPECT_EQ(refused({.window = {0, -1}}), unnamed);
   EXPECT_EQ(refused({.window = {-1, 0}}), unnamed);
   EXPECT_EQ(refused({.window = {-1, -1}}), "not refused");
   EXPECT_EQ(refused({.window = {1, 1}}, 2, 6, 6), "not refused");
   EXPECT_EQ(refused({.causal = Causal::bottom_right, .window = {1, 1}}), "not refused");
+  EXPECT_EQ(refused({.window = {1, 1}, .first_positions = {0, 9}}), "not refused");
+}
+
+TEST(BoundMask, KeyLensAndPositionsThatNoCallHasAreRefused) {
+  const std::string keys = "eigenheads: key_lens", first = "eigenheads: first_positions";
+  const std::string shape = "; expected [B] = [2]";
+  EXPECT_EQ(refused({.key_lens = {6, 7}}), keys + "[1] is 7; expected 0 to the number of keys, 6");
+  EXPECT_EQ(refused({.key_lens = {-1, 6}}),
+            keys + "[0] is -1; expected 0 to the number of keys, 6");
+  EXPECT_EQ(refused({.key_lens = {6}}), keys + " has shape [1]" + shape);
+  EXPECT_EQ(refused({.key_lens = {{1, 2, 3, 4}, {1, 2, 3, 4}}}),
+            keys + " has one length a query" + shape);
+  EXPECT_EQ(refused({.key_lens = {0, 6}}), "not refused");
+
+  EXPECT_EQ(refused({.first_positions = {0, -1}}), first + "[1] is -1; expected 0 to 2147483643");
+  EXPECT_EQ(refused({.first_positions = {Limits<Index>::max(), Index{0}}}),
+            first + "[0] is 9223372036854775807; expected 0 to 2147483643");
+  EXPECT_EQ(refused({.first_positions = {1, 2, 3}}), first + " has shape [3]" + shape);
+  EXPECT_EQ(refused({.first_positions = {{1, 2, 3, 4}, {1, 2, 3, 4}}}),
+            first + " has one length a query" + shape);
+  EXPECT_EQ(refused({.causal = Causal::bottom_right, .first_positions = {0, 0}}),
+            "eigenheads: first_positions are given with causal bottom_right, which places the "
+            "queries at the end of the keys; expected top_left or none");
+  EXPECT_EQ(refused({.causal = Causal::top_left, .first_positions = {0, 2147483643}}),
+            "not refused");
 }
 
 // It looks at the mask that it was made from.
@@ -182,6 +101,7 @@ static_assert(!std::is_constructible_v<eh::BoundMask, Mask, Index, Index, Index>
 void expect_key_ranges(const PairMask& pairs, Index B) {
   const Mask mask = pairs.mask();
   const bool aligned = pairs.causal != Causal::none || pairs.Q == pairs.K ||
+                       !pairs.first_positions.empty() ||
                        (pairs.window.left < 0 && pairs.window.right < 0);
   if (!aligned) {
     ASSERT_NE(refused(mask, B, pairs.Q, pairs.K), "not refused");
@@ -190,14 +110,22 @@ void expect_key_ranges(const PairMask& pairs, Index B) {
   const eh::BoundMask bound(mask, B, pairs.Q, pairs.K);
   for (Index b = 0; b < B; ++b)
     for (Index q = 0; q < pairs.Q; ++q) {
+      ASSERT_EQ(bound.aligned(b, q), pairs.aligned(b, q));
       const auto [begin, end] = bound.key_range(b, q);
       ASSERT_TRUE(0 <= begin && begin <= end && end <= pairs.K) << begin << ' ' << end;
       for (Index k = 0; k < pairs.K; ++k)
         ASSERT_EQ(begin <= k && k < end, pairs.visible(b, q, k))
             << "Q " << pairs.Q << ", K " << pairs.K << ", query " << q << ", key " << k
             << ", causal " << static_cast<int>(pairs.causal) << ", window " << pairs.window.left
-            << ' ' << pairs.window.right << ", range " << begin << ' ' << end;
+            << ' ' << pairs.window.right << ", range " << begin << ' ' << end << ", "
+            << pairs.text();
     }
+  for (Index b = 0; b < B; ++b) {
+    const auto [begin, end] = bound.seen_keys(b);
+    for (Index q = 0; q < pairs.Q; ++q)
+      for (Index k = 0; k < pairs.K; ++k)
+        ASSERT_TRUE(!pairs.visible(b, q, k) || (begin <= k && k < end)) << pairs.text();
+  }
 }
 
 // Every mask of up to four queries and four keys: each query has every length.
@@ -228,7 +156,53 @@ TEST(BoundMask, KeyRangeIsWhatThePairsSayInEverySmallCase) {
           }
 }
 
-TEST(BoundMask, EverySequenceHasItsOwnLengths) {
+// Every key count, every number of queries that count, and positions before and after the end.
+TEST(BoundMask, KeyCountsAndPositionsAreWhatThePairsSayInEverySmallCase) {
+  constexpr Index huge = Limits<Index>::max();
+  for (Index Q = 0; Q <= 4; ++Q)
+    for (Index K = 0; K <= 4; ++K)
+      for (const Causal causal : {Causal::none, Causal::top_left, Causal::bottom_right})
+        for (const Index left : {Index{-1}, Index{0}, Index{1}, huge})
+          for (const Index right : {Index{-1}, Index{0}, Index{1}, huge})
+            for (Index keys = 0; keys <= K; ++keys)
+              for (Index queries = 0; queries <= Q; ++queries)
+                for (Index length = 0; length <= K; ++length)
+                  for (const Index first :
+                       {Index{-1}, Index{0}, Index{1}, Index{3}, Index{6}, Index{2147483600}}) {
+                    PairMask pairs{.Q = Q,
+                                   .K = K,
+                                   .lens_rank = 1,
+                                   .lens = constant_tensor<Index>(length, 1, 1),
+                                   .causal = causal,
+                                   .window = {left, right},
+                                   .query_lens = {queries},
+                                   .key_lens = {keys}};
+                    if (first >= 0 && causal == Causal::bottom_right) continue;
+                    if (first >= 0) pairs.first_positions = {first};
+                    expect_key_ranges(pairs, 1);
+                    if (HasFatalFailure()) return;
+                  }
+}
+
+// A sequence's last query, of those that count, beside its own last key.
+TEST(BoundMask, BottomRightIsWhereTheSequenceEnds) {
+  const Mask mask{.valid_lens = {1, 1},
+                  .causal = Causal::bottom_right,
+                  .query_lens = {4, 2},
+                  .key_lens = {5, 1}};
+  const eh::BoundMask bound(mask, 2, 4, 6);
+  EXPECT_EQ(bound.keys(0), 5);
+  EXPECT_EQ(bound.keys(1), 1);
+  EXPECT_EQ(bound.aligned(0, 3), 4);
+  EXPECT_EQ(bound.aligned(1, 1), 0);
+  EXPECT_EQ(bound.aligned(1, 0), -1);  // before the first key: it sees none
+  const Mask of_the_call{
+      .valid_lens = {1, 1}, .causal = Causal::bottom_right, .query_lens = {4, 2}};
+  const eh::BoundMask whole(of_the_call, 2, 4, 6);
+  EXPECT_EQ(whole.aligned(1, 1), 3);
+}
+
+TEST(BoundMask, EverySequenceHasItsOwnLengthsAndPositions) {
   Numbers numbers(1);
   for (const Index Q : {1, 3, 70})
     for (const Index K : {1, 5, 90})
@@ -240,19 +214,13 @@ TEST(BoundMask, EverySequenceHasItsOwnLengths) {
             pairs.lens.data()[i] = numbers.between(0, K);
           if (causal != Causal::none) pairs.window.left = numbers.between(0, K);
           expect_key_ranges(pairs, 4);
+          for (int b = 0; b < 4; ++b) pairs.key_lens.push_back(numbers.between(0, K));
+          for (int b = 0; b < 4; ++b) pairs.query_lens.push_back(numbers.between(0, Q));
+          expect_key_ranges(pairs, 4);
+          if (causal == Causal::bottom_right) continue;
+          for (int b = 0; b < 4; ++b) pairs.first_positions.push_back(numbers.between(0, K + 2));
+          expect_key_ranges(pairs, 4);
         }
-}
-
-TEST(ValidLens, ATensorOfNegativeLengthIsRefused) {
-  const std::vector<Index> lengths(8, 1);
-  EXPECT_EQ(refusal([&] { return ValidLens(TensorView<Index, 1>(&lengths[4], {-3})); }),
-            "eigenheads: valid_lens has a negative dimension: [-3]");
-}
-
-// The last test: what is not refused here reads from address 0.
-TEST(ValidLens, ANullPointerIsRefused) {
-  EXPECT_EQ(refusal([] { return ValidLens(TensorView<Index, 1>(nullptr, {3})); }),
-            "eigenheads: valid_lens has shape [3] but its data pointer is null");
 }
 
 }  // namespace

@@ -117,10 +117,9 @@ TYPED_TEST(MultiHeadAttentionRefusals, BadCallsAreRefusedByEveryEntryAndNothingI
          "valid_lens[1, 2] is -1; expected 0 to the number of keys, 6");
   expect(q, k, v, {.window = {-2, 0}},
          "window is {-2, 0}; expected -1 (unlimited) or more on either side");
-  expect(
-      q, k, v, {.window = {1, 1}},
-      "a window over 4 queries and 6 keys needs causal top_left or bottom_right, to say which key "
-      "stands beside which query");
+  expect(q, k, v, {.window = {1, 1}},
+         "a window over 4 queries and 6 keys needs causal top_left or bottom_right, or "
+         "first_positions, to say which key stands beside which query");
   EXPECT_EQ(refusal([&] { return layer(TensorView<T, 3>(nullptr, q), this->k_, this->v_); }),
             "eigenheads: queries has shape [2, 4, 7] but its data pointer is null");
 }

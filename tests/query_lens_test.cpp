@@ -45,6 +45,7 @@ TYPED_TEST(QueryLens, PaddingGetsNothingAndTheOthersKeepTheirBits) {
   for_each_padded_call<T>([](const Subject<T>& subject, const PairMask& pairs,
                              const std::vector<Index>& lens, const Tensor<T, 3>& q,
                              const Tensor<T, 3>& k, const Tensor<T, 3>& v) {
+    if (!pairs.key_lens.empty()) return;  // then padding moves the others: their end is elsewhere
     Mask mask = pairs.mask();
     const Tensor<T, 3> all = subject(q, k, v, mask);
     mask.query_lens = lens;

@@ -38,7 +38,7 @@ class LayerScores : public testing::Test {
   void for_each_score(const Visit& visit) const {
     visit(PlainScore{});
     visit(Softcap<T>(T(0.75)));
-    visit(Alibi<T>(slopes, K - Q));
+    visit(Alibi<T>(slopes));
     visit(ScoreBias<T>(bias));
     visit(chain(Softcap<T>(T(0.75)), Alibi<T>(slopes), ScoreBias<T>(bias)));
     visit([](T score, ScorePosition at) { return score - T(at.h) / 8; });

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <eigenheads/attention.hpp>
@@ -62,13 +63,12 @@ template <class T, class Visit>
 void for_each_score(const Inputs<T>& call, const Visit& visit) {
   using W = Wide<T>;
   const T cap = 3;
-  const Index first = call.K - call.Q;
   const auto softcap = [cap](W s) { return W(cap) * std::tanh(s / W(cap)); };
   const auto alibi = [&](W s, ScorePosition at) {
-    return s - W(call.slopes(at.h)) * std::abs(W(at.q + first - at.k));
+    return s - W(call.slopes(at.h)) * std::abs(W(at.aligned - at.k));
   };
   const auto bias = [&](W s, ScorePosition at) { return s + W(call.bias(at.b, at.h, at.q, at.k)); };
-  const Alibi<T> our_alibi(call.slopes, first);
+  const Alibi<T> our_alibi(call.slopes);
   visit("softcap", Softcap<T>(cap), [&](W s, ScorePosition) { return softcap(s); });
   visit("alibi", our_alibi, alibi);
   visit("bias", ScoreBias<T>(call.bias), bias);
@@ -81,7 +81,7 @@ void for_each_score(const Inputs<T>& call, const Visit& visit) {
   // Each coordinate of the position counts.
   const auto own = [](auto s, ScorePosition at) {
     using S = decltype(s);
-    return s + S(at.b + 2 * at.h) / 4 - S((3 * at.q + at.k) % 7) / 8;
+    return s + S(at.b + 2 * at.h) / 4 - S((3 * at.q + at.k) % 7) / 8 + S(at.aligned % 5) / 16;
   };
   visit("a caller's own", own, own);
 }
@@ -237,6 +237,56 @@ TYPED_TEST(Scores, ACapOfAnySizeGivesNumbers) {
     }
 }
 
+// ---- Positions ---------------------------------------------------------------------------------
+
+// The distance is counted from the key that the mask puts beside the query.
+TYPED_TEST(Scores, AlibiCountsFromTheKeyBesideTheQuery) {
+  using T = TypeParam;
+  const Inputs<T> call(3, 5);
+  const Alibi alibi(call.slopes);
+  static_assert(std::is_same_v<decltype(alibi), const Alibi<T>>);
+  EXPECT_EQ(alibi(T(0), {.h = 1, .q = 2, .k = 7, .aligned = 4}), -3 * call.slopes(1));
+  const auto by_hand = [&](std::array<Index, 2> first) {
+    auto bias = constant_tensor<T>(0, B, H, call.Q, call.K);
+    for (Index b = 0; b < B; ++b)
+      for (Index h = 0; h < H; ++h)
+        for (Index q = 0; q < call.Q; ++q)
+          for (Index k = 0; k < call.K; ++k)
+            bias(b, h, q, k) = -call.slopes(h) *
+                               static_cast<T>(std::abs(first[static_cast<std::size_t>(b)] + q - k));
+    return bias;
+  };
+  const auto expect = [&](const Mask& mask, std::array<Index, 2> first) {
+    const auto bias = by_hand(first);
+    const auto got = call.attend(mask, alibi), expected = call.attend(mask, ScoreBias(bias));
+    for (Index i = 0; i < got.output.size(); ++i)
+      ASSERT_NEAR(got.output.data()[i], expected.output.data()[i], 64 * Limits<T>::epsilon());
+  };
+  expect({}, {0, 0});
+  expect({.causal = eh::Causal::bottom_right}, {2, 2});
+  expect({.causal = eh::Causal::bottom_right, .key_lens = {5, 3}}, {2, 0});
+  expect({.causal = eh::Causal::bottom_right, .query_lens = {3, 1}, .key_lens = {4, 3}}, {1, 2});
+  expect({.first_positions = {7, 1}}, {7, 1});
+  expect({.causal = eh::Causal::top_left, .first_positions = {1, 3}}, {1, 3});
+}
+
+// Views, maps and named tensors; what must not compile is in compile_fail/.
+TYPED_TEST(Scores, DeduceTheirScalarFromTheirTensor) {
+  using T = TypeParam;
+  const auto slopes = random_tensor<T>(5, H);
+  const auto bias = random_tensor<T>(4, 1, H, 1, 5);
+  const Eigen::Map<const Eigen::VectorX<T>> map(slopes.data(), H);
+  const ScorePosition at{0, 2, 0, 3, 1};
+  const T expected = Alibi<T>(slopes)(T(1), at);
+  const Alibi named(slopes), view{TensorView(slopes)}, of_map(map), of_view{TensorView(map)},
+      temporary_map(Eigen::TensorMap<const Tensor<T, 1>>(slopes.data(), H));
+  for (const Alibi<T>& alibi : {named, view, of_map, of_view, temporary_map})
+    EXPECT_EQ(alibi(T(1), at), expected);
+  const ScoreBias of_bias(bias), of_its_view{TensorView(bias)};
+  for (const ScoreBias<T>& added : {of_bias, of_its_view})
+    EXPECT_EQ(added(T(1), at), T(1) + bias(0, 2, 0, 3));
+}
+
 // ---- Derivatives -------------------------------------------------------------------------------
 
 // tanh is within 2 ulp, eps at most, and moves with its rounded argument: twice over in 1 - tanh^2.
@@ -296,7 +346,7 @@ TYPED_TEST(Scores, WhatOnlyAddsHasTheDerivativeOne) {
   const auto bias = constant_tensor<T>(T(3), 1, 1, 1, 1);
   const Alibi<T> alibi(slopes);
   const ScoreBias<T> biased(bias);
-  const ScorePosition at{1, 2, 3, 4};
+  const ScorePosition at{1, 2, 3, 4, 5};
   for (const T score : {T(0), T(-7), T(1e30)}) {
     EXPECT_EQ(eh::score_derivative(PlainScore{}, score, at), T(1));
     EXPECT_EQ(eh::score_derivative(alibi, score, at), T(1));
@@ -313,7 +363,7 @@ TYPED_TEST(Scores, AChainsDerivativeIsTheProduct) {
   const Softcap<T> first(2), second(4);
   const auto bias = constant_tensor<T>(T(1.5), 1, 1, 1, 1);
   const ScoreBias<T> biased(bias);
-  const ScorePosition at{0, 0, 0, 3};
+  const ScorePosition at{0, 0, 0, 3, 0};
   for (const T score : {T(-5), T(-0.25), T(0), T(1), T(3)}) {
     const T added = biased(first(score, at), at);
     EXPECT_EQ(eh::score_derivative(chain(first, biased, TimesItsKey{}, second), score, at),

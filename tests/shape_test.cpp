@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What is refused at every door, and the sentence it is refused with.
+#include <any>
 #include <array>
 #include <stdexcept>
 
@@ -10,7 +11,7 @@
 namespace {
 
 using namespace support;
-using eh::any, eh::require_shape;
+using eh::any_size, eh::require_shape;
 
 template <class T>
 class ShapeTest : public testing::Test {
@@ -26,21 +27,22 @@ TYPED_TEST_SUITE(ShapeTest, Scalars, ScalarNames);
 
 TYPED_TEST(ShapeTest, AFittingShapeIsAccepted) {
   const auto x = random_tensor<TypeParam>(1, 2, 4, 99);
-  for (const auto& expected : {std::array<Index, 3>{2, 4, 99}, {any, 4, any}, {any, any, any}})
+  for (const auto& expected :
+       {std::array<Index, 3>{2, 4, 99}, {any_size, 4, any_size}, {any_size, any_size, any_size}})
     EXPECT_EQ(this->refused(x, expected), "not refused");
 }
 
 TYPED_TEST(ShapeTest, EveryAxisIsCheckedAndTheSentenceNamesAllOfThem) {
   const auto x = random_tensor<TypeParam>(1, 2, 4, 99);
   const std::string start = "eigenheads: queries has shape [2, 4, 99]; expected [B, Q, query_size]";
-  EXPECT_EQ(this->refused(x, {any, any, 100}), start + " = [*, *, 100]");
+  EXPECT_EQ(this->refused(x, {any_size, any_size, 100}), start + " = [*, *, 100]");
   EXPECT_EQ(this->refused(x, {3, 4, 99}), start + " = [3, 4, 99]");
-  EXPECT_EQ(this->refused(x, {2, 0, any}), start + " = [2, 0, *]");
+  EXPECT_EQ(this->refused(x, {2, 0, any_size}), start + " = [2, 0, *]");
 }
 
 TYPED_TEST(ShapeTest, ANullPointerIsFineOnlyWhereThereIsNothing) {
   const auto at_null = [&](const std::array<Index, 3>& shape) {
-    return this->refused({nullptr, shape}, {any, any, any});
+    return this->refused({nullptr, shape}, {any_size, any_size, any_size});
   };
   EXPECT_EQ(at_null({2, 4, 0}), "not refused");
   EXPECT_EQ(at_null({2, 4, 1}),
@@ -50,11 +52,11 @@ TYPED_TEST(ShapeTest, ANullPointerIsFineOnlyWhereThereIsNothing) {
 // A dimension of -1 is not "any", but the mistake that the sentence is about.
 TYPED_TEST(ShapeTest, ANegativeDimensionIsRefusedAndShown) {
   TypeParam x = 0;
-  EXPECT_EQ(this->refused({&x, {2, -3, 4}}, {any, any, any}),
+  EXPECT_EQ(this->refused({&x, {2, -3, 4}}, {any_size, any_size, any_size}),
             "eigenheads: queries has a negative dimension: [2, -3, 4]");
-  EXPECT_EQ(this->refused({&x, {2, -1, 4}}, {any, any, any}),
+  EXPECT_EQ(this->refused({&x, {2, -1, 4}}, {any_size, any_size, any_size}),
             "eigenheads: queries has a negative dimension: [2, -1, 4]");
-  EXPECT_EQ(this->refused({&x, {2, -1, 4}}, {any, 5, any}),
+  EXPECT_EQ(this->refused({&x, {2, -1, 4}}, {any_size, 5, any_size}),
             "eigenheads: queries has shape [2, -1, 4]; expected [B, Q, query_size] = [*, 5, *]");
 }
 
@@ -63,7 +65,7 @@ TYPED_TEST(ShapeTest, AShapeThatNoMemoryHoldsIsRefused) {
   constexpr Index most = Limits<Index>::max() / static_cast<Index>(sizeof(T)), big = Index{1} << 40;
   T x = 0;
   const auto of_shape = [&](const std::array<Index, 3>& shape) {
-    return this->refused({&x, shape}, {any, any, any});
+    return this->refused({&x, shape}, {any_size, any_size, any_size});
   };
   EXPECT_EQ(of_shape({1, most, 1}), "not refused");
   EXPECT_EQ(of_shape({1, most + 1, 1}), "eigenheads: queries would have shape [1, " +
@@ -78,8 +80,8 @@ TYPED_TEST(ShapeTest, AShapeThatNoMemoryHoldsIsRefused) {
 TYPED_TEST(ShapeTest, AShapeWithoutElementsIsRefusedIfItsOtherLengthsAreTooMany) {
   TypeParam x = 0;
   constexpr Index big = Index{1} << 40;
-  EXPECT_EQ(this->refused({&x, {big, 1, 0}}, {any, any, any}), "not refused");
-  EXPECT_EQ(this->refused({&x, {big, big, 0}}, {any, any, any}),
+  EXPECT_EQ(this->refused({&x, {big, 1, 0}}, {any_size, any_size, any_size}), "not refused");
+  EXPECT_EQ(this->refused({&x, {big, big, 0}}, {any_size, any_size, any_size}),
             "eigenheads: queries would have shape [1099511627776, 1099511627776, 0], more than "
             "memory can hold");
 }
@@ -125,6 +127,15 @@ TEST(Shape, OtherExceptionsKeepTheirSentence) {
               return 0;
             }),
             "eigenheads: not ready");
+}
+
+// With std::any, which is not one of the library's names.
+TEST(AnySize, IsFoundUnderTwoUsingDirectives) {
+  using namespace std;         // NOLINT
+  using namespace eigenheads;  // NOLINT
+  const any nothing;
+  EXPECT_FALSE(nothing.has_value());
+  EXPECT_EQ(any_size, -1);
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Views and spans see the tensor that they were made from. What must not compile is in
 // compile_fail/.
+#include <array>
 #include <concepts>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -112,6 +114,97 @@ TYPED_TEST(TensorTest, AViewMayBeMadeOfAnEmptyTensorAndOfNothing) {
   const Tensor<T, 2> empty(3, 0);
   EXPECT_EQ(TensorView(empty).size(), 0);
   EXPECT_EQ(TensorView(empty).dimension(0), 3);
+}
+
+// n and e of any integer type, and no rank to be written.
+TYPED_TEST(TensorTest, APointerAndSizesSayTheRank) {
+  using T = TypeParam;
+  T* const data = this->x.data();
+  const int n = 6, e = 5;
+  const TensorView matrix(data, {n, e});
+  static_assert(std::same_as<decltype(matrix), const TensorView<T, 2>>);
+  EXPECT_EQ(&matrix(5, 4), data + 29);
+  const TensorView cube(data, this->x.dimensions());
+  static_assert(std::same_as<decltype(cube), const TensorView<T, 3>>);
+  EXPECT_TRUE(same_bits(cube, this->x));
+  const TensorView row(static_cast<const T*>(data), {30});
+  static_assert(std::same_as<decltype(row), const TensorView<T, 1>>);
+  const TensorSpan written(data, {2, 15});
+  static_assert(std::same_as<decltype(written), const TensorSpan<T, 2>>);
+  written(1, 14) = T(3);
+  EXPECT_EQ(row(29), T(3));
+}
+
+// ---- Eigen's matrices, arrays, vectors and tensors of fixed size --------------------------------
+
+template <class T>
+using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+TYPED_TEST(TensorTest, RowMajorMatricesAreViewedWhereTheyAre) {
+  using T = TypeParam;
+  T* const data = this->x.data();
+  const Eigen::Map<Matrix<T>> map(data, 6, 5);
+  const Matrix<T> matrix = map;
+  const Eigen::Array<T, 2, 3, Eigen::RowMajor> array = map.template topLeftCorner<2, 3>();
+  const Eigen::Ref<const Matrix<T>> ref(matrix);
+  const Eigen::MatrixX<T> column_major = map;
+  const auto expect = [](const auto& m, const T* where) {
+    const TensorView view(m);
+    static_assert(std::same_as<decltype(view), const TensorView<T, 2>>);
+    EXPECT_EQ(view.data(), where);
+    EXPECT_EQ(view.dimensions(), (std::array<Index, 2>{m.rows(), m.cols()}));
+    for (Index i = 0; i < m.rows(); ++i)
+      for (Index j = 0; j < m.cols(); ++j) EXPECT_EQ(view(i, j), m(i, j));
+  };
+  expect(map, data);
+  expect(matrix, matrix.data());
+  expect(array, array.data());
+  expect(ref, matrix.data());
+  expect(matrix.middleRows(2, 3), matrix.data() + 10);
+  expect(Matrix<T>(3, 0), nullptr);
+  // The rows of its transpose are its columns.
+  const Eigen::Transpose<const Eigen::MatrixX<T>> transposed(column_major);
+  expect(transposed, column_major.data());
+  Eigen::Map<Matrix<T>> writable(data, 6, 5);
+  const TensorSpan span(writable);
+  span(5, 4) = T(7);
+  EXPECT_EQ(this->x(1, 2, 4), T(7));
+}
+
+TYPED_TEST(TensorTest, VectorsAndTensorsOfFixedSizeAreViewedToo) {
+  using T = TypeParam;
+  Eigen::VectorX<T> column(3);
+  column << T(1), T(2), T(3);
+  const Eigen::RowVector4<T> row(T(1), T(2), T(3), T(4));
+  const TensorView<T, 1> of_column = column, of_row = row;
+  EXPECT_EQ(of_column.data(), column.data());
+  EXPECT_EQ(of_row.dimension(0), 4);
+  const TensorSpan column_span(column);
+  column_span(2) = T(9);
+  EXPECT_EQ(column(2), T(9));
+
+  Eigen::TensorFixedSize<T, Eigen::Sizes<2, 3>, Eigen::RowMajor> fixed;
+  fixed.setValues({{T(1), T(2), T(3)}, {T(4), T(5), T(6)}});
+  const TensorView view(fixed);
+  static_assert(std::same_as<decltype(view), const TensorView<T, 2>>);
+  EXPECT_EQ(view.dimensions(), (std::array<Index, 2>{2, 3}));
+  EXPECT_EQ(view(1, 2), T(6));
+  const TensorSpan fixed_span(fixed);
+  fixed_span(0, 1) = T(8);
+  EXPECT_EQ(fixed(0, 1), T(8));
+}
+
+TYPED_TEST(TensorTest, WhatHasGapsInMemoryIsRefused) {
+  using T = TypeParam;
+  const Eigen::Map<const Matrix<T>> map(this->x.data(), 6, 5);
+  const std::string end =
+      "; expected its elements next to each other in memory, row by row: copy it first";
+  EXPECT_EQ(refusal([&] { return TensorView(map.leftCols(3)); }),
+            "eigenheads: a matrix of shape [6, 3] has strides [5, 1]" + end);
+  EXPECT_EQ(refusal([&] { return TensorView(map.col(2)); }),
+            "eigenheads: a matrix of shape [6, 1] has strides [1, 5]" + end);
+  EXPECT_EQ(refusal([&] { return TensorView(map.row(2)).dimension(0); }), "not refused");
+  EXPECT_EQ(refusal([&] { return TensorView(map.topRows(1).leftCols(3)).size(); }), "not refused");
 }
 
 }  // namespace

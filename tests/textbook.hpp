@@ -27,12 +27,23 @@ struct PairMask {
   eh::Window window{};
   std::vector<Index> query_lens{};      // [B]; empty: none
   Tensor<bool, 4> allowed{0, 0, 0, 0};  // NOLINT: [B, H, Q, K], any of them 1; empty: none
+  std::vector<Index> key_lens{}, first_positions{};  // [B]; empty: none
+
+  // The key that stands beside a query.
+  [[nodiscard]] Index aligned(Index b, Index q) const {
+    const auto i = static_cast<std::size_t>(b);
+    if (!first_positions.empty()) return first_positions[i] + q;
+    if (causal != eh::Causal::bottom_right) return q;
+    if (key_lens.empty()) return q + K - Q;
+    return q + key_lens[i] - (query_lens.empty() ? Q : query_lens[i]);
+  }
 
   // By the parts that are the same for all heads.
   [[nodiscard]] bool visible(Index b, Index q, Index k) const {
     if (!query_lens.empty() && q >= query_lens[static_cast<std::size_t>(b)]) return false;
     if (lens_rank > 0 && k >= lens(b, lens_rank == 2 ? q : 0)) return false;
-    const Index beside = causal == eh::Causal::bottom_right ? q + K - Q : q;
+    if (!key_lens.empty() && k >= key_lens[static_cast<std::size_t>(b)]) return false;
+    const Index beside = aligned(b, q);
     if (causal != eh::Causal::none && k > beside) return false;
     if (window.left >= 0 && beside - k > window.left) return false;
     return window.right < 0 || k - beside <= window.right;
@@ -54,7 +65,9 @@ struct PairMask {
     return "Q " + std::to_string(Q) + ", K " + std::to_string(K) + ", lens of rank " +
            std::to_string(lens_rank) + ", causal " + std::to_string(static_cast<int>(causal)) +
            ", window " + std::to_string(window.left) + ' ' + std::to_string(window.right) +
-           (query_lens.empty() ? "" : ", query_lens") + (allowed.size() == 0 ? "" : ", allowed");
+           (query_lens.empty() ? "" : ", query_lens") + (allowed.size() == 0 ? "" : ", allowed") +
+           (key_lens.empty() ? "" : ", key_lens") +
+           (first_positions.empty() ? "" : ", first_positions");
   }
 
   [[nodiscard]] eh::Mask mask() const {
@@ -63,6 +76,8 @@ struct PairMask {
       mask.valid_lens = eh::ValidLens(TensorView<Index, 1>(lens.data(), {lens.dimension(0)}));
     if (lens_rank == 2) mask.valid_lens = eh::ValidLens(lens);
     if (!query_lens.empty()) mask.query_lens = query_lens;
+    if (!key_lens.empty()) mask.key_lens = key_lens;
+    if (!first_positions.empty()) mask.first_positions = first_positions;
     if (allowed.size() > 0) mask.allowed = allowed;
     return mask;
   }
@@ -73,7 +88,8 @@ struct PairMask {
       alone.lens = Tensor<Index, 2>(1, one.dimension(1));
       std::copy_n(one.data(), one.size(), alone.lens.data());
     }
-    if (!query_lens.empty()) alone.query_lens = {query_lens[static_cast<std::size_t>(b)]};
+    for (auto* of_each : {&alone.query_lens, &alone.key_lens, &alone.first_positions})
+      if (!of_each->empty()) *of_each = {(*of_each)[static_cast<std::size_t>(b)]};
     if (allowed.dimension(0) > 1) {
       alone.allowed =
           Tensor<bool, 4>(1, allowed.dimension(1), allowed.dimension(2), allowed.dimension(3));
@@ -105,6 +121,15 @@ struct PairMask {
   add(0, Causal::top_left, {numbers.between(0, K), -1});
   add(2, Causal::bottom_right, {2, 0});
   if (Q == K) add(1, Causal::none, {1, 2});
+  const auto some = [&](Index most) {
+    std::vector<Index> numbers_of_each(static_cast<std::size_t>(B));
+    for (Index& number : numbers_of_each) number = numbers.between(0, most);
+    return numbers_of_each;
+  };
+  add(0, Causal::bottom_right, {});
+  masks.back().key_lens = some(K);
+  add(1, Causal::top_left, {numbers.between(0, K), -1});
+  masks.back().first_positions = some(K + 2);
   return masks;
 }
 
@@ -160,7 +185,8 @@ template <class T, class Score = ScoreAsItIs>
             dot += term;
             magnitude += std::abs(term);
           }
-          score(k) = score_function(dot, eh::detail::score_position(b, h, q, k));
+          score(k) =
+              score_function(dot, eh::detail::score_position(b, h, q, k, mask.aligned(b, q)));
           if (score(k) == -kInf<W>) continue;
           top = std::max(top, score(k));
           A = std::max(A, magnitude + std::abs(score(k) - dot));

@@ -5,8 +5,10 @@
 // computed.
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <limits>
 #include <optional>
+#include <string_view>
 #include <type_traits>
 
 #include <eigenheads/attention_result.hpp>         // AttentionResult
@@ -16,6 +18,7 @@
 #include <eigenheads/mask.hpp>                     // Mask, BoundMask
 #include <eigenheads/score_ref.hpp>                // ScoreRef
 #include <eigenheads/shape.hpp>                    // require_shape, make_tensor
+#include <eigenheads/strided_view.hpp>             // StridedView
 #include <eigenheads/tensor.hpp>                   // TensorOfRank, TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
@@ -33,22 +36,57 @@ struct AttentionOptions {
 };
 
 namespace detail {
+template <class X>
+struct ScalarOf {
+  using Type = void;
+};
+template <TensorLike X>
+struct ScalarOf<X> {
+  using Type = element_of<X>;
+};
+template <class T, int Rank>
+struct ScalarOf<StridedView<T, Rank>> {
+  using Type = T;
+};
+}  // namespace detail
+
+template <class X>
+using scalar_of = typename detail::ScalarOf<std::remove_cvref_t<X>>::Type;
+
+// A tensor [B, H, rows, D], or a view of one.
+template <class X>
+concept HeadsTensor = TensorOfRank<X, 4> || std::same_as<X, StridedView<scalar_of<X>, 4>>;
+
+namespace detail {
 
 template <class T>
 struct AttentionInputs {
-  TensorView<T, 4> queries, keys, values;  // [B, H, Q, D], [B, G, K, D], [B, G, K, V]
+  StridedView<T, 4> queries, keys, values;  // [B, H, Q, D], [B, G, K, D], [B, G, K, V]
 };
+
+template <class T>
+[[nodiscard]] StridedMatrix<const T> layout_of(const StridedView<T, 4>& x) {
+  return {x.data(), x.dimension(2), x.dimension(3), x.stride(0), x.stride(2), x.stride(1)};
+}
+
+// Refuses an output that would be written over memory that a view reaches.
+template <class T>
+void require_output_apart(TensorView<T, 4> output, std::string_view name,
+                          const StridedView<T, 4>& x) {
+  require_disjoint("output", output, name, TensorView<T, 1>(x.data(), {x.reach()}));
+}
 
 // Throws std::invalid_argument unless the three fit each other.
 template <class T>
 [[nodiscard]] AttentionShape require_attention_shape(const AttentionInputs<T>& inputs) {
   const auto& [queries, keys, values] = inputs;
-  require_shape("queries", queries, "[B, H, Q, D]", {any, any, any, any});
   const AttentionShape shape{queries.dimension(0), queries.dimension(1), keys.dimension(1),
                              queries.dimension(2), keys.dimension(2),    queries.dimension(3),
                              values.dimension(3)};
-  require_shape("keys", keys, "[B, G, K, D]", {shape.B, any, any, shape.D});
-  require_shape("values", values, "[B, G, K, V]", {shape.B, shape.G, shape.K, any});
+  require_dimensions("keys", keys.dimensions(), "[B, G, K, D]",
+                     std::array{shape.B, any_size, any_size, shape.D});
+  require_dimensions("values", values.dimensions(), "[B, G, K, V]",
+                     std::array{shape.B, shape.G, shape.K, any_size});
   if (shape.D == 0) refuse({"queries has a head size of 0; expected 1 or more"});
   if (shape.H > 0 && (shape.G == 0 || shape.H % shape.G != 0))
     refuse({"keys has ", shape.G, " heads; expected a divisor of the queries' ", shape.H});
@@ -96,15 +134,14 @@ struct CheckedAttention {
     T *lse = nullptr, *weights = nullptr, *scores = nullptr;
   };
   void run(const AttentionInputs<T>& inputs, const Into& into, Context& context) const {
-    using Layout = StridedMatrix<const T>;
     const auto [B, H, G, Q, K, D, V] = shape;
     attend<T>(
         {.shape = shape,
          .scale = scale,
          .mask = &mask,
-         .queries = Layout::heads_apart(inputs.queries.data(), Q, H, D),
-         .keys = Layout::heads_apart(inputs.keys.data(), K, G, D),
-         .values = Layout::heads_apart(inputs.values.data(), K, G, V),
+         .queries = layout_of(inputs.queries),
+         .keys = layout_of(inputs.keys),
+         .values = layout_of(inputs.values),
          .output = StridedMatrix<T>::heads_apart(into.output, Q, H, V),
          .lse = into.lse,
          .weights = into.weights,
@@ -152,21 +189,22 @@ void attend_into(TensorSpan<T, 4> output, const AttentionInputs<T>& inputs, cons
   const CheckedAttention<T> call(inputs, mask, options);
   const TensorView<T, 4> written(output);
   require_shape("output", written, "[B, H, Q, V]", call.output_shape());
-  require_disjoint("output", written, "queries", inputs.queries);
-  require_disjoint("output", written, "keys", inputs.keys);
-  require_disjoint("output", written, "values", inputs.values);
+  require_output_apart<T>(written, "queries", inputs.queries);
+  require_output_apart<T>(written, "keys", inputs.keys);
+  require_output_apart<T>(written, "values", inputs.values);
   call.run(inputs, {.output = output.data()}, context);
 }
 
 }  // namespace detail
 
 // queries: [B, H, Q, D], keys: [B, G, K, D], values: [B, G, K, V], G a divisor of H: query head h
-// reads key/value head h / (H / G). Throws std::invalid_argument, before anything is computed, for
-// shapes, masks, score functions or scales that do not fit.
-template <TensorOfRank<4> Queries, class T = element_of<Queries>>
+// reads key/value head h / (H / G). Tensors, or views with strides of their own (strided_view.hpp).
+// Throws std::invalid_argument, before anything is computed, for shapes, masks, score functions or
+// scales that do not fit.
+template <HeadsTensor Queries, class T = scalar_of<Queries>>
 [[nodiscard]] AttentionResult<T> scaled_dot_product_attention(
-    const Queries& queries, const std::type_identity_t<TensorView<T, 4>>& keys,
-    const std::type_identity_t<TensorView<T, 4>>& values, const Mask& mask = {},
+    const Queries& queries, const std::type_identity_t<StridedView<T, 4>>& keys,
+    const std::type_identity_t<StridedView<T, 4>>& values, const Mask& mask = {},
     const std::type_identity_t<AttentionOptions<T>>& options = {},
     Context& context = default_context()) {
   static_assert(Scalar<T>, "Attention takes tensors of float or double.");
@@ -179,21 +217,23 @@ template <TensorOfRank<4> Queries, class T = element_of<Queries>>
 // into `output`, [B, H, Q, V], which must not overlap an input. Allocates nothing once the context
 // has seen such a call.
 template <Scalar T>
-void scaled_dot_product_attention_into(
-    AttentionResult<T>& result, const std::type_identity_t<TensorView<T, 4>>& queries,
-    const std::type_identity_t<TensorView<T, 4>>& keys,
-    const std::type_identity_t<TensorView<T, 4>>& values, const Mask& mask = {},
-    const std::type_identity_t<AttentionOptions<T>>& options = {},
-    Context& context = default_context()) {
+void scaled_dot_product_attention_into(AttentionResult<T>& result,
+                                       const std::type_identity_t<StridedView<T, 4>>& queries,
+                                       const std::type_identity_t<StridedView<T, 4>>& keys,
+                                       const std::type_identity_t<StridedView<T, 4>>& values,
+                                       const Mask& mask = {},
+                                       const std::type_identity_t<AttentionOptions<T>>& options = {},
+                                       Context& context = default_context()) {
   detail::attend_into<T>(result, {queries, keys, values}, mask, options, context);
 }
 template <TensorOfRank<4> Output, class T = element_of<Output>>
-void scaled_dot_product_attention_into(
-    Output&& output, const std::type_identity_t<TensorView<T, 4>>& queries,
-    const std::type_identity_t<TensorView<T, 4>>& keys,
-    const std::type_identity_t<TensorView<T, 4>>& values, const Mask& mask = {},
-    const std::type_identity_t<AttentionOptions<T>>& options = {},
-    Context& context = default_context()) {
+void scaled_dot_product_attention_into(Output&& output,
+                                       const std::type_identity_t<StridedView<T, 4>>& queries,
+                                       const std::type_identity_t<StridedView<T, 4>>& keys,
+                                       const std::type_identity_t<StridedView<T, 4>>& values,
+                                       const Mask& mask = {},
+                                       const std::type_identity_t<AttentionOptions<T>>& options = {},
+                                       Context& context = default_context()) {
   detail::attend_into<T>(TensorSpan<T, 4>(output), {queries, keys, values}, mask, options, context);
 }
 

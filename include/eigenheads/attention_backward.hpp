@@ -51,9 +51,9 @@ template <class T>
   attend_backward<T>({.shape = call.shape,
                       .scale = call.scale,
                       .mask = &call.mask,
-                      .queries = ConstLayout::heads_apart(inputs.queries.data(), Q, H, D),
-                      .keys = ConstLayout::heads_apart(inputs.keys.data(), K, G, D),
-                      .values = ConstLayout::heads_apart(inputs.values.data(), K, G, V),
+                      .queries = layout_of(inputs.queries),
+                      .keys = layout_of(inputs.keys),
+                      .values = layout_of(inputs.values),
                       .lse = lse.data(),
                       .output = ConstLayout::heads_apart(output.data(), Q, H, V),
                       .grad_output = ConstLayout::heads_apart(grad_output.data(), Q, H, V),
@@ -75,9 +75,9 @@ template <class T>
 template <Scalar T>
 [[nodiscard]] AttentionGradients<T> scaled_dot_product_attention_backward(
     const std::type_identity_t<TensorView<T, 4>>& grad_output,
-    const std::type_identity_t<TensorView<T, 4>>& queries,
-    const std::type_identity_t<TensorView<T, 4>>& keys,
-    const std::type_identity_t<TensorView<T, 4>>& values, const AttentionResult<T>& result,
+    const std::type_identity_t<StridedView<T, 4>>& queries,
+    const std::type_identity_t<StridedView<T, 4>>& keys,
+    const std::type_identity_t<StridedView<T, 4>>& values, const AttentionResult<T>& result,
     const Mask& mask = {}, const std::type_identity_t<AttentionOptions<T>>& options = {},
     Context& context = default_context()) {
   const detail::AttentionInputs<T> inputs{queries, keys, values};

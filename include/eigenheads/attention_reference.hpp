@@ -18,7 +18,7 @@
 #include <eigenheads/attention_result.hpp>   // AttentionResult
 #include <eigenheads/detail/float_bits.hpp>  // is_negative_infinity
 #include <eigenheads/dropout.hpp>            // DropoutMask
-#include <eigenheads/mask.hpp>               // BoundMask, KeyRange
+#include <eigenheads/mask.hpp>               // BoundMask, Range
 #include <eigenheads/score.hpp>              // ScoreFunction, PlainScore, score_derivative
 #include <eigenheads/softmax.hpp>            // softmax_row
 #include <eigenheads/tensor.hpp>             // TensorView
@@ -37,9 +37,12 @@ struct ReferenceProducts {
     return h / (queries.dimension(1) / keys.dimension(1));
   }
   [[nodiscard]] bool sees(Index b, Index h, Index q, Index k) const {
-    const KeyRange range = bound.key_range(b, h, q);
+    const Range range = bound.key_range(b, h, q);
     const std::uint8_t* allowed = bound.allowed_row(b, h, q);
     return k >= range.begin && k < range.end && (allowed == nullptr || allowed[k] != 0);
+  }
+  [[nodiscard]] ScorePosition position(Index b, Index h, Index q, Index k) const {
+    return score_position(b, h, q, k, bound.aligned(b, q));
   }
   [[nodiscard]] T operator()(Index b, Index h, Index q, Index k) const {
     T product = 0;
@@ -82,7 +85,7 @@ requires ScoreFunction<Score, T>
         T* weights = K == 0 ? nullptr : &result.weights(b, h, q, 0);
         for (Index k = 0; k < K; ++k)
           weights[k] = products.sees(b, h, q, k)
-                           ? score(products(b, h, q, k), detail::score_position(b, h, q, k))
+                           ? score(products(b, h, q, k), products.position(b, h, q, k))
                            : -std::numeric_limits<T>::infinity();
         for (Index k = 0; k < K; ++k)  // a score of -inf hides its key too
           is_seen[static_cast<std::size_t>(k)] = !detail::is_negative_infinity(weights[k]);
@@ -132,7 +135,7 @@ requires ScoreFunction<Score, T>
 
         for (Index k = 0; k < K; ++k) {
           if (!products.sees(b, h, q, k)) continue;
-          const ScorePosition position = detail::score_position(b, h, q, k);
+          const ScorePosition position = products.position(b, h, q, k);
           const T product = products(b, h, q, k), final_score = score(product, position);
           if (detail::is_negative_infinity(final_score)) continue;
           const T weight = forward.weights(b, h, q, k), factor = dropout.factor(b, h, q, k);

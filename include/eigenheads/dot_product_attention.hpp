@@ -146,10 +146,10 @@ class DotProductAttention {
                                                  const AttentionOptions<T>& options,
                                                  Context& context) {
     const auto& [queries, keys, values] = inputs;
-    require_shape("queries", queries, "[B, Q, D]", {any, any, any});
+    require_shape("queries", queries, "[B, Q, D]", {any_size, any_size, any_size});
     const Index B = queries.dimension(0);
-    require_shape("keys", keys, "[B, K, D]", {B, any, queries.dimension(2)});
-    require_shape("values", values, "[B, K, V]", {B, keys.dimension(1), any});
+    require_shape("keys", keys, "[B, K, D]", {B, any_size, queries.dimension(2)});
+    require_shape("values", values, "[B, K, V]", {B, keys.dimension(1), any_size});
     return scaled_dot_product_attention(one_head(queries), one_head(keys), one_head(values), mask,
                                         options, context);
   }

@@ -22,6 +22,7 @@
 #include <eigenheads/score.hpp>
 #include <eigenheads/shape.hpp>
 #include <eigenheads/softmax.hpp>
+#include <eigenheads/strided_view.hpp>
 #include <eigenheads/tensor.hpp>
 #include <eigenheads/transpose.hpp>
 #include <eigenheads/version.hpp>

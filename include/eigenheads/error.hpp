@@ -21,7 +21,7 @@
 namespace eigenheads::inline EIGENHEADS_ABI {
 
 // An axis of any length, in the shape that require_shape expects.
-inline constexpr Index any = -1;
+inline constexpr Index any_size = -1;
 
 namespace detail {
 
@@ -43,11 +43,11 @@ template <class Exception>
   return text + "]";
 }
 
-// The same for a shape that is asked for: `any` is a star.
+// The same for a shape that is asked for: `any_size` is a star.
 [[nodiscard, gnu::cold]] inline std::string expected_text(std::span<const Index> shape) {
   std::string text = "[";
   for (std::size_t axis = 0; axis < shape.size(); ++axis)
-    text += (axis > 0 ? ", " : "") + (shape[axis] == any ? "*" : std::to_string(shape[axis]));
+    text += (axis > 0 ? ", " : "") + (shape[axis] == any_size ? "*" : std::to_string(shape[axis]));
   return text + "]";
 }
 

@@ -160,7 +160,7 @@ class HeadImportance {
   // many heads, or of no sequences.
   void add(const typename Layer::Gradients& gradients) {
     const TensorView<T, 2> gates(gradients.gates);
-    require_shape("gradients.gates", gates, "[B, H]", {any, num_heads()});
+    require_shape("gradients.gates", gates, "[B, H]", {any_size, num_heads()});
     const Index B = gates.dimension(0), H = num_heads();
     if (B == 0)
       detail::refuse(

@@ -105,7 +105,7 @@ class Linear {
   // weight: [out_features, in_features]; a lazy layer takes in_features from it.
   void set_weight(TensorView<T, 2> weight) {
     require_shape("weight", weight, "[out_features, in_features]",
-                  {out_features_, is_lazy() ? any : in_features()});
+                  {out_features_, is_lazy() ? any_size : in_features()});
     if (is_lazy() && weight.dimension(1) == 0)
       detail::refuse({"weight: in_features is 0; expected 1 or more"});
     store(weight);
@@ -302,7 +302,7 @@ class Linear {
   template <int Rank>
   void require_input(TensorView<T, Rank> x) const {
     auto expected = x.dimensions();
-    expected.back() = is_lazy() ? any : in_features();
+    expected.back() = is_lazy() ? any_size : in_features();
     require_shape("x", x, "[..., in_features]", expected);
   }
   void require_bias() const {

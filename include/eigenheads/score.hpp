@@ -5,35 +5,39 @@
 // It is inlined into the kernel, and sees only scores that the mask leaves. For training it has
 //   T derivative(T score, ScorePosition) const    by the score it is given, or
 //   static constexpr bool adds = true             if all it does is to add: then that is 1
-// Order: scale, softcap, bias, mask.
+// Several are applied in the order in which chain() lists them; Gemma 2 and ONNX take a softcap
+// before a bias.
 #include <array>
-#include <bit>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
-#include <limits>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
-#include <eigenheads/detail/float_bits.hpp>  // BitsOf
-#include <eigenheads/error.hpp>              // refuse
-#include <eigenheads/shape.hpp>              // require_shape
-#include <eigenheads/tensor.hpp>             // Scalar, TensorView
+#include <eigenheads/detail/float_bits.hpp>   // is_finite
+#include <eigenheads/detail/scalar_math.hpp>  // tanh
+#include <eigenheads/error.hpp>               // refuse, any_size
+#include <eigenheads/shape.hpp>               // require_shape
+#include <eigenheads/tensor.hpp>              // Scalar, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
-// Sequence, query head, query and key. 32-bit, so that arithmetic with positions is vectorised with
-// the scores.
+// Sequence, query head, query and key, counted within the call; and the key that stands beside the
+// query, by the mask: aligned - k is how far back the key lies. 32-bit, so that arithmetic with
+// positions is vectorised with the scores.
 struct ScorePosition {
-  std::int32_t b, h, q, k;
+  std::int32_t b = 0, h = 0, q = 0, k = 0, aligned = 0;
 };
 
 namespace detail {
 
-[[nodiscard]] constexpr ScorePosition score_position(Index b, Index h, Index q, Index k) {
+[[nodiscard]] constexpr ScorePosition score_position(Index b, Index h, Index q, Index k,
+                                                     Index aligned) {
   return {static_cast<std::int32_t>(b), static_cast<std::int32_t>(h), static_cast<std::int32_t>(q),
-          static_cast<std::int32_t>(k)};
+          static_cast<std::int32_t>(k), static_cast<std::int32_t>(aligned)};
 }
 
 }  // namespace detail
@@ -43,15 +47,29 @@ concept ScoreFunction = requires(const Function& function, T score, ScorePositio
   { function(score, position) } -> std::same_as<T>;
 };
 
+namespace detail {
+
+// For doors that take any type: says what a score function is, where T is the tensors' scalar.
+template <class Function, class T>
+constexpr void require_score_function() {
+  static_assert(
+      ScoreFunction<Function, T>,
+      "This is not a score function for tensors of this scalar type: expected `T "
+      "operator()(T score, ScorePosition) const`, where T, float or double, is that of the "
+      "queries (so Softcap(30.0f) for float, Softcap(30.0) for double).");
+}
+
+}  // namespace detail
+
 // Score functions that only add something to the score.
 template <class Function>
 concept AddsToScore = requires { requires Function::adds; };
 
 // What a change of the score before the function does to the score after it.
 template <class Function, Scalar T>
-requires ScoreFunction<Function, T>
 [[nodiscard]] EIGEN_ALWAYS_INLINE T score_derivative(const Function& function, T score_before,
                                                      ScorePosition position) {
+  detail::require_score_function<Function, T>();
   if constexpr (requires { function.derivative(score_before, position); }) {
     return function.derivative(score_before, position);
   } else {
@@ -72,75 +90,6 @@ struct PlainScore {
     return score;
   }
 };
-
-namespace detail {
-
-// The scalar forms of the kernels' functions, for score functions: std::fma becomes one instruction
-// where they are inlined into a kernel. Minimax coefficients, highest power first.
-template <Scalar T>
-struct TanhCoefficients;
-template <>
-struct TanhCoefficients<float> {
-  static constexpr std::array<float, 7> exp2 = {0.00015345812161311629759f,
-                                                0.0013399931177239737967f,
-                                                0.0096184889563311816196f,
-                                                0.05550328777105324799f,
-                                                0.24022646890645520696f,
-                                                0.69314720573719575134f,
-                                                1.0f};
-  static constexpr std::array<float, 5> near_zero = {
-      -0.006113192880712604083171482f, 0.02101008254051881476720464f, -0.0538540700627366274311535f,
-      0.1333279454998278684012129f, -0.3333332924959496892340096f};
-  static constexpr float lowest_exponent = -126;
-};
-template <>
-struct TanhCoefficients<double> {
-  static constexpr std::array<double, 12> exp2 = {
-      4.435282706957277151105565e-10,   7.074105613508142796256455e-9,
-      0.000000101781980216719308437407, 0.000001321543308967639917985653,
-      0.00001525273348998852564857959,  0.000154035304625144320622701,
-      0.001333355814678992172153563,    0.009618129107588335244311101,
-      0.0555041086648199216047576,      0.2402265069591015620409356,
-      0.6931471805599453304599054,      1.0};
-  static constexpr std::array<double, 12> near_zero = {
-      0.000006502696288434603185715506, -0.00003123879962833345042484917,
-      0.00009260616568818231949960692,  -0.0002376090193997466764753939,
-      0.0005896666441592882552938104,   -0.001455776665365494284629623,
-      0.003592121919687434371675709,    -0.008863235117371095820030274,
-      0.021869488519699572860213,       -0.05396825396791433998569482,
-      0.1333333333333305859044128,      -0.3333333333333333296540326};
-  static constexpr double lowest_exponent = -1022;
-};
-
-template <Scalar T, std::size_t N>
-EIGEN_ALWAYS_INLINE T polynomial(const std::array<T, N>& coefficients, T x) {
-  T y = coefficients[0];
-  for (std::size_t i = 1; i < N; ++i) y = std::fma(y, x, coefficients[i]);
-  return y;
-}
-
-// Within 2 ulp; NaN for NaN. Without branches, so that it is vectorised.
-template <Scalar T>
-EIGEN_ALWAYS_INLINE T tanh(T x) {
-  using Coefficients = TanhCoefficients<T>;
-  constexpr int mantissa = std::numeric_limits<T>::digits - 1;
-  const T size = std::abs(x), square = x * x;
-  const T near_zero = std::fma(x * square, polynomial(Coefficients::near_zero, square), x);
-
-  // (1 - e) / (1 + e), e = exp(-2 |x|), of which less than a rounding is left beyond |x| = 22.
-  const T limited = size < T(22) ? size : T(22);
-  constexpr T rate = T(-2 * 1.442695040888963407359924681);
-  const T n = std::rint(limited * rate);
-  const T power = polynomial(Coefficients::exp2, std::fma(limited, rate, -n));
-  const auto shift = static_cast<BitsOf<T>>(static_cast<std::int32_t>(n));
-  const T e = std::bit_cast<T>(
-      static_cast<BitsOf<T>>(std::bit_cast<BitsOf<T>>(power) + (shift << mantissa)));
-  const T far = std::copysign((1 - e) / (1 + e), x);
-  const T result = size < T(0.625) ? near_zero : far;
-  return is_nan(x) ? x : result;
-}
-
-}  // namespace detail
 
 // cap * tanh(score / cap): scores stay within +-cap. Bello et al., 2016; Gemma 2.
 template <Scalar T>
@@ -164,19 +113,33 @@ class Softcap {
   T cap_;
 };
 
-// score - slope[h] * |q - k|, with q counted from `first_query`: that of query 0 among the keys, K
-// - Q for queries at the end of the keys. Press, Smith, Lewis, "Train Short, Test Long", 2022.
+namespace detail {
+
+// Score functions refer to their tensors, which must outlive the call, and in training backward.
+template <class X>
+constexpr void require_lasting() {
+  static_assert(
+      !OwningTemporary<X>,
+      "This tensor is a temporary, which is gone before the score function is used, and "
+      "the function only refers to it: give the tensor a name that outlives the function.");
+}
+
+}  // namespace detail
+
+// score - slope[h] * |aligned - k|, by the distance between the key and the one that stands beside
+// the query. Press, Smith, Lewis, "Train Short, Test Long", 2022.
 template <Scalar T>
 class Alibi {
  public:
   static constexpr bool adds = true;
 
   // slopes: [H], and must outlive it. The paper's for 2^n heads: 2^(-8 (h + 1) / H).
-  explicit Alibi(TensorView<T, 1> slopes, Index first_query = 0)
-      : slopes_(slopes.data()),
-        heads_(slopes.dimension(0)),
-        first_query_(static_cast<std::int32_t>(first_query)) {
-    require_shape("Alibi: slopes", slopes, "[H]", {any});
+  explicit Alibi(TensorView<T, 1> slopes) : slopes_(slopes.data()), heads_(slopes.dimension(0)) {
+    require_shape("Alibi: slopes", slopes, "[H]", {any_size});
+  }
+  template <detail::OwningTemporary Slopes>
+  explicit Alibi(Slopes&& slopes) : Alibi(TensorView<T, 1>(slopes)) {
+    detail::require_lasting<Slopes>();
   }
 
   // Throws std::invalid_argument unless there is a slope a head.
@@ -186,14 +149,15 @@ class Alibi {
                       "; expected [H] = ", std::array{call[1]}});
   }
   EIGEN_ALWAYS_INLINE T operator()(T score, ScorePosition at) const {
-    return std::fma(-slopes_[at.h], static_cast<T>(std::abs(at.q + first_query_ - at.k)), score);
+    return std::fma(-slopes_[at.h], static_cast<T>(std::abs(at.aligned - at.k)), score);
   }
 
  private:
   const T* slopes_;
   Index heads_;
-  std::int32_t first_query_;
 };
+template <TensorOfRank<1> Slopes>
+Alibi(Slopes&&) -> Alibi<element_of<Slopes>>;
 
 // score + bias(b, h, q, k). bias: [B, H, Q, K], where any axis may also be 1 and then counts for
 // all; it must outlive the call. -inf hides a key, +inf makes the query's row NaN.
@@ -203,10 +167,14 @@ class ScoreBias {
   static constexpr bool adds = true;
 
   explicit ScoreBias(TensorView<T, 4> bias) : bias_(bias) {
-    require_shape("score bias", bias, "[B, H, Q, K]", {any, any, any, any});
+    require_shape("score bias", bias, "[B, H, Q, K]", {any_size, any_size, any_size, any_size});
     Index stride = 1;
     for (std::size_t axis = 4; axis-- > 0; stride *= bias.dimension(axis))
       strides_[axis] = bias.dimension(axis) == 1 ? 0 : stride;
+  }
+  template <detail::OwningTemporary Bias>
+  explicit ScoreBias(Bias&& bias) : ScoreBias(TensorView<T, 4>(bias)) {
+    detail::require_lasting<Bias>();
   }
   EIGEN_ALWAYS_INLINE T operator()(T score, ScorePosition at) const {
     return score + row(at)[at.k * strides_[3]];
@@ -234,6 +202,8 @@ class ScoreBias {
   TensorView<T, 4> bias_;
   std::array<Index, 4> strides_{};
 };
+template <TensorOfRank<4> Bias>
+ScoreBias(Bias&&) -> ScoreBias<element_of<Bias>>;
 
 // One after the other: chain(Softcap(30.0f), Alibi(slopes)).
 template <class... Functions>

@@ -8,7 +8,7 @@
 #include <span>
 #include <string_view>
 
-#include <eigenheads/error.hpp>   // refuse, any
+#include <eigenheads/error.hpp>   // refuse, any_size
 #include <eigenheads/tensor.hpp>  // Index, Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
@@ -36,12 +36,17 @@ Index require_size(std::string_view name, std::span<const Index> shape) {
   return require_size(name, shape, static_cast<Index>(sizeof(T)));
 }
 
+inline void require_dimensions(std::string_view name, std::span<const Index> shape,
+                               std::string_view axes, std::span<const Index> expected) {
+  for (std::size_t axis = 0; axis < shape.size(); ++axis)
+    if (expected[axis] != any_size && shape[axis] != expected[axis])
+      refuse({name, " has shape ", shape, "; expected ", axes, " = ", expected_text(expected)});
+}
+
 inline void require_shape(std::string_view name, std::span<const Index> shape, Index bytes,
                           const void* data, std::string_view axes,
                           std::span<const Index> expected) {
-  for (std::size_t axis = 0; axis < shape.size(); ++axis)
-    if (expected[axis] != any && shape[axis] != expected[axis])
-      refuse({name, " has shape ", shape, "; expected ", axes, " = ", expected_text(expected)});
+  require_dimensions(name, shape, axes, expected);
   if (require_size(name, shape, bytes) > 0 && data == nullptr)
     refuse({name, " has shape ", shape, " but its data pointer is null"});
 }
@@ -59,7 +64,7 @@ template <class T, std::size_t Rank>
 }  // namespace detail
 
 // Throws std::invalid_argument unless `tensor` has the expected shape. `axes` names the axes, as in
-// "[B, Q, E]"; an expected length of `any` fits every length. O(rank), allocates only to refuse.
+// "[B, Q, E]"; an expected length of `any_size` fits every length. O(rank), allocates only to refuse.
 template <class T, int Rank>
 void require_shape(std::string_view name, TensorView<T, Rank> tensor, std::string_view axes,
                    const std::array<Index, static_cast<std::size_t>(Rank)>& expected) {

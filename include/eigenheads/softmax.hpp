@@ -49,7 +49,7 @@ template <TensorOfRank<3> Scores>
   using T = element_of<Scores>;
   static_assert(Scalar<T>, "masked_softmax takes scores of float or double.");
   const TensorView view(scores);
-  require_shape("masked_softmax: scores", view, "[B, Q, K]", {any, any, any});
+  require_shape("masked_softmax: scores", view, "[B, Q, K]", {any_size, any_size, any_size});
   const Index B = view.dimension(0), Q = view.dimension(1), K = view.dimension(2);
   const Mask mask{.valid_lens = valid_lens};
   const BoundMask bound(mask, B, Q, K);
@@ -78,7 +78,8 @@ template <TensorOfRank<3> Weights, TensorOfRank<3> GradWeights>
   static_assert(Scalar<T>, "masked_softmax_backward takes weights of float or double.");
   const TensorView view(weights);
   const TensorView<T, 3> grad_view(grad_weights);
-  require_shape("masked_softmax_backward: weights", view, "[B, Q, K]", {any, any, any});
+  require_shape("masked_softmax_backward: weights", view, "[B, Q, K]",
+                {any_size, any_size, any_size});
   require_shape("masked_softmax_backward: grad_weights", grad_view, "[B, Q, K]", view.dimensions());
   const Index K = view.dimension(2), rows = view.dimension(0) * view.dimension(1);
   auto grad_scores = detail::make_tensor<T>("grad_scores", view.dimensions());

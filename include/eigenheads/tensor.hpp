@@ -11,7 +11,8 @@
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
 
-#include <eigenheads/version.hpp>  // EIGENHEADS_ABI
+#include <eigenheads/detail/tensor_traits.hpp>  // TensorTraits, TensorLike
+#include <eigenheads/version.hpp>               // EIGENHEADS_ABI, Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -28,65 +29,14 @@ class TensorSpan;
 
 namespace detail {
 
-// What a type tells about itself as a tensor: whether it is one, its element, rank and layout.
-template <class X>
-struct TensorTraits {
-  static constexpr bool is_tensor = false;
-};
-template <class T, int Rank, int Options, class IndexType>
-struct TensorTraits<Eigen::Tensor<T, Rank, Options, IndexType>> {
-  static constexpr bool is_tensor = true, is_const = false;
-  static constexpr bool is_row_major = (Options & Eigen::RowMajor) != 0;
-  static constexpr int rank = Rank;
-  using Element = T;
-};
-template <class Plain, int Options, template <class> class Pointer>
-struct TensorTraits<Eigen::TensorMap<Plain, Options, Pointer>>
-    : TensorTraits<std::remove_const_t<Plain>> {
-  static constexpr bool is_const = std::is_const_v<Plain>;
+template <class T, int Rank>
+struct TensorTraits<TensorView<T, Rank>> : EigenTensorTraits<T, Rank, Eigen::RowMajor> {
+  static constexpr bool is_owner = false, is_const = true;
 };
 template <class T, int Rank>
-struct TensorTraits<TensorView<T, Rank>> : TensorTraits<Tensor<T, Rank>> {
-  static constexpr bool is_const = true;
+struct TensorTraits<TensorSpan<T, Rank>> : EigenTensorTraits<T, Rank, Eigen::RowMajor> {
+  static constexpr bool is_owner = false;
 };
-template <class T, int Rank>
-struct TensorTraits<TensorSpan<T, Rank>> : TensorTraits<Tensor<T, Rank>> {};
-
-template <class X>
-concept TensorLike = TensorTraits<std::remove_cvref_t<X>>::is_tensor;
-
-// a + b, t.slice(...): values that are not in memory yet.
-template <class X>
-concept TensorExpression =
-    !TensorLike<X> &&
-    std::derived_from<std::remove_cvref_t<X>,
-                      Eigen::TensorBase<std::remove_cvref_t<X>, Eigen::ReadOnlyAccessors>>;
-
-template <class X, class T, int Rank>
-constexpr void require_viewable() {
-  static_assert(!TensorExpression<X>,
-                "This is an Eigen expression, its values are not in memory yet: evaluate it into a "
-                "eigenheads::Tensor first.");
-  if constexpr (TensorLike<X>) {
-    using Traits = TensorTraits<std::remove_cvref_t<X>>;
-    static_assert(Traits::is_row_major,
-                  "This tensor is column-major. Eigenheads takes row-major tensors, as NumPy's: "
-                  "use eigenheads::Tensor, or Eigen::Tensor<T, Rank, Eigen::RowMajor>.");
-    static_assert(Traits::rank == Rank,
-                  "This tensor has another number of dimensions than the parameter asks for.");
-    static_assert(std::same_as<std::remove_const_t<typename Traits::Element>, T>,
-                  "This tensor has another element type than the parameter asks for.");
-  }
-}
-
-template <int Rank, class X>
-[[nodiscard]] std::array<Index, static_cast<std::size_t>(Rank)> dimensions_of(const X& x) {
-  std::array<Index, static_cast<std::size_t>(Rank)> dimensions{};
-  if constexpr (TensorLike<X>)
-    for (std::size_t axis = 0; axis < dimensions.size(); ++axis)
-      dimensions[axis] = static_cast<Index>(x.dimensions()[axis]);
-  return dimensions;
-}
 
 // What TensorView and TensorSpan share: a pointer, the dimensions, and element access.
 template <class Element, int Rank>
@@ -122,8 +72,9 @@ class ContiguousView {
 
 }  // namespace detail
 
-// Any contiguous tensor of this rank: Tensor, TensorMap, TensorView or TensorSpan. Column-major
-// ones satisfy it too, so that the view they are turned into can say what is wrong with them.
+// Any contiguous tensor of this rank: Tensor, TensorFixedSize, TensorMap, TensorView or TensorSpan,
+// and Eigen's matrices (rank 2) and vectors (rank 1). Column-major ones satisfy it too, so that the
+// view they are turned into can say what is wrong with them.
 template <class X, int Rank>
 concept TensorOfRank =
     detail::TensorLike<X> && detail::TensorTraits<std::remove_cvref_t<X>>::rank == Rank;
@@ -183,5 +134,14 @@ template <detail::TensorLike X>
 TensorView(const X&) -> TensorView<element_of<X>, rank_of<X>>;
 template <detail::TensorLike X>
 TensorSpan(X&&) -> TensorSpan<element_of<X>, rank_of<X>>;
+// TensorView(pointer, {n, e})
+template <class T, std::size_t Rank>
+TensorView(const T*, const Index (&)[Rank]) -> TensorView<T, static_cast<int>(Rank)>;
+template <class T, std::size_t Rank>
+TensorSpan(T*, const Index (&)[Rank]) -> TensorSpan<T, static_cast<int>(Rank)>;
+template <class T, std::size_t Rank>
+TensorView(const T*, const std::array<Index, Rank>&) -> TensorView<T, static_cast<int>(Rank)>;
+template <class T, std::size_t Rank>
+TensorSpan(T*, const std::array<Index, Rank>&) -> TensorSpan<T, static_cast<int>(Rank)>;
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

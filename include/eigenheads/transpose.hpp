@@ -17,7 +17,7 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 template <TensorOfRank<3> X>
 [[nodiscard]] auto transpose_qkv(const X& x, Index num_heads) -> Tensor<element_of<X>, 3> {
   const TensorView view(x);
-  require_shape("transpose_qkv: x", view, "[B, Q, E]", {any, any, any});
+  require_shape("transpose_qkv: x", view, "[B, Q, E]", {any_size, any_size, any_size});
   const Index B = view.dimension(0), Q = view.dimension(1), E = view.dimension(2);
   if (num_heads < 1 || E % num_heads != 0)
     detail::refuse(
@@ -37,7 +37,7 @@ template <TensorOfRank<3> X>
 template <TensorOfRank<3> X>
 [[nodiscard]] auto transpose_output(const X& heads, Index num_heads) -> Tensor<element_of<X>, 3> {
   const TensorView view(heads);
-  require_shape("transpose_output: heads", view, "[B * H, Q, D]", {any, any, any});
+  require_shape("transpose_output: heads", view, "[B * H, Q, D]", {any_size, any_size, any_size});
   if (num_heads < 1 || view.dimension(0) % num_heads != 0)
     detail::refuse({"transpose_output: num_heads is ", num_heads,
                     "; expected a positive divisor of B * H = ", view.dimension(0)});

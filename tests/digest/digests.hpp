@@ -222,12 +222,14 @@ void add_all(Digests& digests, const std::string& type) {
     const std::array<Index, 4> sizes{Q, 300, 32, 32};
     const eh::Mask causal{.causal = eh::Causal::bottom_right};
     const eh::Softcap<T> softcap(T(1.25));
-    const eh::Alibi<T> alibi(slopes, 300 - Q);
+    const eh::Mask at_the_end{.first_positions = {300 - Q, 300 - Q}};
+    const eh::Alibi<T> alibi(slopes);
     const eh::ScoreBias<T> added(bias);
     add_attention<T>(digests, name + "softcap", sizes, T(8), {}, softcap);
     add_attention<T>(digests, name + "alibi", sizes, T(2), causal, alibi);
     add_attention<T>(digests, name + "bias", sizes, T(2), {}, added);
-    add_attention<T>(digests, name + "chain", sizes, T(8), {}, eh::chain(softcap, alibi, added));
+    add_attention<T>(digests, name + "chain", sizes, T(8), at_the_end,
+                     eh::chain(softcap, alibi, added));
     add_attention<T>(digests, name + "chain_to_bias", sizes, T(8), {}, eh::chain(softcap, added));
   }
 }

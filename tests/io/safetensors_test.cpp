@@ -330,8 +330,8 @@ TEST_F(Safetensors, RefusesAnotherTypeOrShape) {
   const eh::Tensor<float, 2> f2;
   const eh::Tensor<double, 2> d2;
   EXPECT_EQ(refused(f2, "W", {2, 2}), kNothing);
-  EXPECT_EQ(refused(f2, "W", {eh::any, 2}), kNothing);
-  EXPECT_EQ(refused(f2, "W", {eh::any, 3}), "tensor \"W\" is F32 [2, 2]; expected F32 [*, 3]");
+  EXPECT_EQ(refused(f2, "W", {eh::any_size, 2}), kNothing);
+  EXPECT_EQ(refused(f2, "W", {eh::any_size, 3}), "tensor \"W\" is F32 [2, 2]; expected F32 [*, 3]");
   EXPECT_EQ(refused(f1, "W", {4}), "tensor \"W\" is F32 [2, 2]; expected F32 [4]");
   EXPECT_EQ(refused(d2, "W", {2, 2}), "tensor \"W\" is F32 [2, 2]; expected F64 [2, 2]");
   EXPECT_EQ(refused(f2, "V", {2, 2}), "no tensor \"V\"");

@@ -29,7 +29,7 @@ class HeadGates {
       *this = {};
       return;
     }
-    require_shape("gates", values, "[B, H]", {any, num_heads});
+    require_shape("gates", values, "[B, H]", {any_size, num_heads});
     for (Index i = 0; i < values.size(); ++i)
       if (!is_finite(values.data()[i]))
         refuse({"gates: that of sequence ", i / num_heads, ", head ", i % num_heads, " is ",

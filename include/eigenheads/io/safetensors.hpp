@@ -50,7 +50,7 @@ template <SafetensorsElement T>
 template <int Rank>
 [[nodiscard]] constexpr auto any_shape() {
   std::array<Index, static_cast<std::size_t>(Rank)> shape{};
-  shape.fill(any);
+  shape.fill(any_size);
   return shape;
 }
 
@@ -148,7 +148,7 @@ class Safetensors {
     const detail::SafetensorsEntry& held = entry(name);
     constexpr SafetensorsType type = detail::safetensors_type_of<T>();
     const bool is_narrow = std::same_as<T, float> && detail::is_narrow_float(held.type);
-    const auto fits = [](Index got, Index want) { return want == any || got == want; };
+    const auto fits = [](Index got, Index want) { return want == any_size || got == want; };
     if ((held.type != type && !is_narrow) || !std::ranges::equal(held.shape, expected, fits))
       refuse("tensor " + detail::quoted_name(name) + " is " +
              detail::described(held.type, held.shape) + "; expected " + name_of(type) + ' ' +

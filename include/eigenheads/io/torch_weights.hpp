@@ -171,8 +171,8 @@ class TorchWeights {
     const Index E = embed_dim();
     require_part("in_proj_weight", "[3E, E]", {3 * E, E});
     require_part("q_proj_weight", "[E, E]", {E, E});
-    require_part("k_proj_weight", "[E, kdim]", {E, any});
-    require_part("v_proj_weight", "[E, vdim]", {E, any});
+    require_part("k_proj_weight", "[E, kdim]", {E, any_size});
+    require_part("v_proj_weight", "[E, vdim]", {E, any_size});
     require_part("in_proj_bias", "[3E]", {3 * E});
     require_part("out_proj.bias", "[E]", {E});
   }
@@ -182,7 +182,9 @@ class TorchWeights {
                     const std::vector<Index>& expected) const {
     if (!has(name)) return;
     const auto& shape = part(name).header.shape;
-    const auto fits = [](Index got, Index want) { return got > 0 && (want == any || got == want); };
+    const auto fits = [](Index got, Index want) {
+      return got > 0 && (want == any_size || got == want);
+    };
     if (!std::ranges::equal(shape, expected, fits))
       detail::refuse_file(part(name).file, "has shape " + detail::shape_text(shape) +
                                                "; expected " + axes + " = " +

@@ -15,7 +15,7 @@ struct KeyBlock {
   // First block of the rows: its product is written straight into O. Merging it with m = lowest and
   // l = 0 would give the same bits.
   bool is_first;
-  KeyRange seen;           // by any row, relative to begin
+  Range seen;           // by any row, relative to begin
   const T *keys, *values;  // of key `begin`
   bool are_keys_packed;    // in panels; else they are rows, key_stride apart
   Index key_stride;
@@ -27,7 +27,7 @@ struct KeyBlock {
 // Rows that are multiplied together, and the keys of the block at hand that any of them sees.
 struct Tile {
   Index first, count;
-  KeyRange seen;
+  Range seen;
 };
 
 // The tiles of a task's rows that see any key of a block.
@@ -41,7 +41,7 @@ template <class T>
 [[nodiscard]] TileList seeing_tiles(const RowState<T>& rows, Index begin, Index end) {
   TileList list;
   for_each_tile(rows.count, [&](Index first, Index count) {
-    const KeyRange seen = seen_by(rows, first, count, begin, end);
+    const Range seen = seen_by(rows, first, count, begin, end);
     if (seen.begin < seen.end)
       list.tiles[list.count++] = {first, count, {seen.begin - begin, seen.end - begin}};
   });
@@ -59,7 +59,7 @@ template <class T>
 
 // Row i's keys of a block, relative to its first.
 template <class T>
-[[nodiscard]] KeyRange keys_of_row(const RowState<T>& rows, Index i, const KeyBlock<T>& block) {
+[[nodiscard]] Range keys_of_row(const RowState<T>& rows, Index i, const KeyBlock<T>& block) {
   return within(rows.ranges[i], block.begin, 0, block.end - block.begin);
 }
 
@@ -108,7 +108,7 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
 // The scores of a row's range, relative to the block, to the caller: through the function that they
 // are wanted after, those of hidden keys left at -inf.
 template <class T>
-void keep_scores(const AttentionCall<T>& call, T* to, const T* scores, KeyRange range,
+void keep_scores(const AttentionCall<T>& call, T* to, const T* scores, Range range,
                  const std::uint8_t* allowed, const ScorePosition& at) {
   std::copy(scores + range.begin, scores + range.end, to + range.begin);
   if (call.scores_after.apply != nullptr)
@@ -122,10 +122,10 @@ void keep_scores(const AttentionCall<T>& call, T* to, const T* scores, KeyRange 
 template <class T>
 [[nodiscard]] SeenKeys finish_scores(const AttentionCall<T>& call, const RowTask& task,
                                      const RowState<T>& rows, const KeyBlock<T>& block, Index i,
-                                     KeyRange range) {
+                                     Range range) {
   const Index head = task.head(call, i), q = task.query(call.shape, i);
   const Index h = call.heads.original(head);
-  const ScorePosition at = score_position(task.b, h, q, block.begin);
+  const ScorePosition at = score_position(task.b, h, q, block.begin, call.mask->aligned(task.b, q));
   T* const scores = rows.scores + i * key_block<T>;
   const std::uint8_t* allowed = call.mask->allowed_row(task.b, h, q);
   if (allowed != nullptr) allowed += block.begin;
@@ -148,7 +148,7 @@ void softmax_rows(const AttentionCall<T>& call, const RowTask& task, const RowSt
   std::fill_n(rows.block_maximum, query_block, std::numeric_limits<T>::lowest());
   std::fill_n(rows.block_sum, query_block, T(0));
   for (Index i = 0; i < rows.count; ++i) {
-    const KeyRange range = keys_of_row(rows, i, block);
+    const Range range = keys_of_row(rows, i, block);
     if (range.begin == range.end) continue;
     const SeenKeys keys = finish_scores(call, task, rows, block, i, range);
     T* scores = rows.scores + i * KB;
@@ -167,7 +167,7 @@ void drop_weights(const AttentionCall<T>& call, const RowTask& task, const RowSt
                   const KeyBlock<T>& block) {
   T factors[key_block<T>];
   for (Index i = 0; i < rows.count; ++i) {
-    const KeyRange range = keys_of_row(rows, i, block);
+    const Range range = keys_of_row(rows, i, block);
     if (range.begin == range.end) continue;
     T* weights = rows.scores + i * key_block<T>;
     call.dropout->factors(task.b, call.heads.original(task.head(call, i)),
@@ -182,7 +182,7 @@ void drop_weights(const AttentionCall<T>& call, const RowTask& task, const RowSt
 template <class T>
 void multiply_seen(const RowState<T>& rows, const KeyBlock<T>& block, Index row, const T* panel,
                    T* product) {
-  const KeyRange range = keys_of_row(rows, row, block);
+  const Range range = keys_of_row(rows, row, block);
   const T* weights = rows.scores + row * key_block<T>;
   const std::uint8_t* seen = rows.seen + row * key_block<T>;
   std::fill_n(product, panel_width<T>, T(0));
@@ -238,7 +238,7 @@ void multiply_values(const AttentionCall<T>& call, const RowState<T>& rows,
   const bool is_whole =
       block.is_finite || (block.hides_by_range && have_one_range(rows, tile.first, tile.count));
   for (Index i = tile.first; i < tile.first + tile.count; ++i) {
-    const KeyRange range = within(rows.ranges[i], block.begin, from, to);
+    const Range range = within(rows.ranges[i], block.begin, from, to);
     T* weights = rows.scores + i * KB;
     std::fill(weights + from, weights + range.begin, T(0));
     std::fill(weights + range.end, weights + to, T(0));
@@ -273,7 +273,7 @@ void attend_block(const AttentionCall<T>& call, const RowTask& task, const RowSt
   const TileList list = seeing_tiles(rows, block.begin, block.end);
   if (block.is_first)  // rows that see none of its keys
     for_each_tile(rows.count, [&](Index first, Index count) {
-      const KeyRange seen = seen_by(rows, first, count, block.begin, block.end);
+      const Range seen = seen_by(rows, first, count, block.begin, block.end);
       if (seen.begin >= seen.end)
         std::fill_n(rows.output + first * rows.padded_V, count * rows.padded_V, T(0));
     });
@@ -294,7 +294,7 @@ template <class T>
                                     Range range) {
   constexpr Index W = panel_width<T>, KB = key_block<T>;
   const auto [begin, end] = range;
-  const KeyRange seen = seen_by(rows, 0, rows.count, begin, end);
+  const Range seen = seen_by(rows, 0, rows.count, begin, end);
   const Index from = seen.begin - begin, to = (std::max)(seen.end, seen.begin) - begin;
   KeyBlock<T> block{};
   block.begin = begin;
@@ -340,7 +340,7 @@ template <class T>
 template <class T>
 void attend_keys(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
                  const PackedHead<T>& packed, Range keys) {
-  const KeyRange seen = seen_by(rows, 0, rows.count, keys.begin, keys.end);
+  const Range seen = seen_by(rows, 0, rows.count, keys.begin, keys.end);
   bool is_first = true;
   for (Index begin = seen.begin / key_block<T> * key_block<T>; begin < seen.end;
        begin += key_block<T>) {
@@ -395,7 +395,7 @@ template <class T>
 void merge_blocks(const AttentionCall<T>& call, const RowTask& task, const T* partials,
                   T* scratch) {
   const RowState<T> rows = begin_task(call, task, {}, scratch);
-  const KeyRange seen = seen_by(rows, 0, rows.count, 0, call.shape.K);
+  const Range seen = seen_by(rows, 0, rows.count, 0, call.shape.K);
   const Index first = seen.begin / key_block<T>;
   for (Index number = first; number * key_block<T> < seen.end; ++number)
     merge_rows(rows, partials + number * partial_size<T>(call.shape), number == first);

@@ -13,7 +13,7 @@ struct RowState {
   T *packed_keys, *packed_values;  // some panels, and a block's, where there is no PackedHead
   T* block_maxima;                 // m_b of every block, where weights are asked for
   std::uint8_t* seen;              // [rows, key_block], of each key of a block: 0 = hidden
-  KeyRange* ranges;
+  Range* ranges;
 };
 
 template <class T>
@@ -44,7 +44,7 @@ Index lay_out(RowState<T>& rows, const AttentionShape& shape, RowNeeds needs, T*
   rows.block_maxima =
       cutter.take(needs.weights ? detail::blocks_of(shape.K, key_block<T>) * query_block : 0);
   rows.seen = cutter.template take_as<std::uint8_t>(query_block * key_block<T>);
-  rows.ranges = cutter.template take_as<KeyRange>(query_block);
+  rows.ranges = cutter.template take_as<Range>(query_block);
   return cutter.used();
 }
 
@@ -86,9 +86,9 @@ void begin_rows(const AttentionCall<T>& call, const RowTask& task, const RowStat
 
 // The keys that any of the rows [first, first + count) may see, within [begin, end).
 template <class T>
-[[nodiscard]] KeyRange seen_by(const RowState<T>& rows, Index first, Index count, Index begin,
+[[nodiscard]] Range seen_by(const RowState<T>& rows, Index first, Index count, Index begin,
                                Index end) {
-  KeyRange seen{end, begin};
+  Range seen{end, begin};
   for (Index i = first; i < first + count; ++i) {
     const Index from = (std::max)(rows.ranges[i].begin, begin);
     const Index to = (std::min)(rows.ranges[i].end, end);
@@ -98,7 +98,7 @@ template <class T>
 }
 
 // A row's keys relative to the block's first, cut to [from, to); empty ones lie within it too.
-[[nodiscard]] inline KeyRange within(KeyRange row, Index begin, Index from, Index to) {
+[[nodiscard]] inline Range within(Range row, Index begin, Index from, Index to) {
   const Index first = (std::min)((std::max)(row.begin - begin, from), to);
   return {first, (std::min)((std::max)(row.end - begin, first), to)};
 }
@@ -111,7 +111,7 @@ void keep_weights(const AttentionCall<T>& call, const RowTask& task, const RowSt
   std::copy_n(rows.block_maximum, query_block,
               rows.block_maxima + begin / key_block<T> * query_block);
   for (Index i = 0; i < rows.count; ++i) {
-    const KeyRange row = within(rows.ranges[i], begin, 0, end - begin);
+    const Range row = within(rows.ranges[i], begin, 0, end - begin);
     std::copy(
         rows.scores + i * key_block<T> + row.begin, rows.scores + i * key_block<T> + row.end,
         call.weights_of(task.b, task.head(call, i), task.query(shape, i)) + begin + row.begin);
@@ -122,7 +122,7 @@ void keep_weights(const AttentionCall<T>& call, const RowTask& task, const RowSt
 template <class T>
 void finish_weights(T* weights, const std::uint8_t* allowed, const RowState<T>& rows, Index i,
                     T reciprocal) {
-  const KeyRange row = rows.ranges[i];
+  const Range row = rows.ranges[i];
   for (Index begin = row.begin; begin < row.end;) {
     const Index number = begin / key_block<T>;
     const Index end = (std::min)((number + 1) * key_block<T>, row.end);

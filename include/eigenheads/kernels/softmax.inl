@@ -15,7 +15,7 @@ struct SeenKeys {
 };
 
 // Whole groups of lanes: what the range [begin, end) touches.
-[[nodiscard]] inline KeyRange touched_lanes(const SeenKeys& seen) {
+[[nodiscard]] inline Range touched_lanes(const SeenKeys& seen) {
   return {seen.begin / sum_lanes * sum_lanes, (seen.end + sum_lanes - 1) / sum_lanes * sum_lanes};
 }
 
@@ -112,7 +112,8 @@ void apply_score(const Score& score, T* scores, Index begin, Index end, const Sc
     T lanes[run];  // which nothing that the function reads can be
     std::copy_n(scores + k, run, lanes);
     for (Index i = 0; i < run; ++i) {
-      const ScorePosition position{at.b, at.h, at.q, at.k + static_cast<std::int32_t>(k + i)};
+      const ScorePosition position{at.b, at.h, at.q, at.k + static_cast<std::int32_t>(k + i),
+                                   at.aligned};
       lanes[i] = score(lanes[i], position);
     }
     std::copy_n(lanes, run, scores + k);
@@ -136,7 +137,8 @@ void differentiate_score_function(const Score& score, T* scores, T* slopes, Inde
         score.functions());
   } else {
     for (Index i = begin; i < end; ++i) {
-      const ScorePosition position{at.b, at.h, at.q + static_cast<std::int32_t>(i), at.k};
+      const auto offset = static_cast<std::int32_t>(i);
+      const ScorePosition position{at.b, at.h, at.q + offset, at.k, at.aligned + offset};
       if constexpr (!AddsToScore<Score>) slopes[i] *= score_derivative(score, scores[i], position);
       scores[i] = score(scores[i], position);
     }

@@ -25,7 +25,7 @@
 #include <eigenheads/isa.hpp>                      // instruction_set
 #include <eigenheads/kernels/simd/intrinsics.hpp>  // what the files of simd/ call
 #include <eigenheads/kernels/table.hpp>            // AttentionKernels, the calls
-#include <eigenheads/mask.hpp>                     // KeyRange
+#include <eigenheads/mask.hpp>                     // Range
 #include <eigenheads/score.hpp>                    // ScorePosition, PlainScore
 
 // Sizes are signed in here, as Eigen's; an array of such a length is not worth a cast each time.

@@ -70,11 +70,11 @@ template <class T>
   const Index H = layer.heads.count(), G = layer.heads.kv_count(), D = head_size;
   require_projections(layer, head_size, num_hiddens);
   const auto size_of = [](const Linear<T>& linear) {
-    return linear.is_lazy() ? any : linear.in_features();
+    return linear.is_lazy() ? any_size : linear.in_features();
   };
-  require_shape("queries", queries, "[B, Q, query_size]", {any, any, size_of(layer.W_q)});
+  require_shape("queries", queries, "[B, Q, query_size]", {any_size, any_size, size_of(layer.W_q)});
   const Index B = queries.dimension(0), Q = queries.dimension(1), K = keys.dimension(1);
-  require_shape("keys", keys, "[B, K, key_size]", {B, any, size_of(layer.W_k)});
+  require_shape("keys", keys, "[B, K, key_size]", {B, any_size, size_of(layer.W_k)});
   require_shape("values", values, "[B, K, value_size]", {B, K, size_of(layer.W_v)});
   require_size<T>("the heads' queries", std::array{B, Q, H, D});
   require_size<T>("the heads' keys", std::array{B, K, G, D});

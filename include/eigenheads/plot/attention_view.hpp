@@ -159,7 +159,7 @@ class AttentionViewPage {
     for (std::size_t l = 0; l < layers.size(); ++l) {
       const std::string name = "layers[" + std::to_string(l) + "]";
       const TensorView<T, 3> weights(layers[l].weights);
-      require_shape(name + ".weights", weights, "[H, Q, K]", {any, any, any});
+      require_shape(name + ".weights", weights, "[H, Q, K]", {any_size, any_size, any_size});
       require_count(name + ".query_labels", layers[l].query_labels, "Q", weights.dimension(1));
       require_count(name + ".key_labels", layers[l].key_labels, "K", weights.dimension(2));
       require_count(name + ".head_names", layers[l].head_names, "H", weights.dimension(0));

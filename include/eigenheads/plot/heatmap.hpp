@@ -301,7 +301,8 @@ template <TensorOfRank<4> Matrices>
   using T = element_of<Matrices>;
   static_assert(Scalar<T>, "heatmaps_svg takes matrices of float or double.");
   const TensorView<T, 4> view(matrices);
-  require_shape("matrices", view, "[rows, columns, Q, K]", {any, any, any, any});
+  require_shape("matrices", view, "[rows, columns, Q, K]",
+                {any_size, any_size, any_size, any_size});
   return detail::plot::HeatmapDrawing<T>(view, options).draw();
 }
 

@@ -238,7 +238,7 @@ void print_heatmap(std::ostream& out, const Matrix& matrix,
   using T = element_of<Matrix>;
   static_assert(Scalar<T>, "print_heatmap takes a matrix of float or double.");
   const TensorView<T, 2> view(matrix);
-  require_shape("matrix", view, "[Q, K]", {any, any});
+  require_shape("matrix", view, "[Q, K]", {any_size, any_size});
   const Index Q = view.dimension(0), K = view.dimension(1);
   const detail::plot::Scale scale = detail::plot::scale_of(
       TensorView<T, 4>(view.data(), {1, 1, Q, K}), options.minimum, options.maximum);

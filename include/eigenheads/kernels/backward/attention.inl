@@ -19,7 +19,7 @@ struct BackwardScratch {
   // Of one query head: Q / sqrt(D) and dO, as rows on the right of a product and as columns.
   T *query_panels, *query_columns, *output_panels, *output_columns;
   T *lse, *delta;
-  KeyRange* ranges;
+  Range* ranges;
   T *grad_queries, *grad_keys, *grad_values;  // sums: [Q, padded D], [K, padded D], [K, padded V]
   T* key_columns;                             // of a block
   T *weights, *scores, *factors;              // of a block: P^T, dS^T, and what dropout makes of P
@@ -40,7 +40,7 @@ Index lay_out(BackwardScratch<T>& s, const AttentionShape& shape, bool drops, T*
   s.output_columns = cutter.take(s.padded_Q * s.padded_V);
   s.lse = cutter.take(s.padded_Q);
   s.delta = cutter.take(s.padded_Q);
-  s.ranges = cutter.template take_as<KeyRange>(s.padded_Q);
+  s.ranges = cutter.template take_as<Range>(s.padded_Q);
   s.grad_queries = cutter.take(s.padded_Q * (std::max)(s.padded_D, s.padded_V));
   s.grad_keys = cutter.take(shape.K * s.padded_D);
   s.grad_values = cutter.take(shape.K * s.padded_V);
@@ -95,7 +95,7 @@ void begin_head(const AttentionBackwardCall<T>& call, Index b, Index h, Backward
   for (Index q = 0; q < Q; ++q) {
     const T lse = call.lse[call.row(b, h, q)];
     s.ranges[q] =
-        detail::is_negative_infinity(lse) ? KeyRange{} : call.mask->key_range(b, number, q);
+        detail::is_negative_infinity(lse) ? Range{} : call.mask->key_range(b, number, q);
     if (sees_none(q)) continue;
     s.lse[q] = lse;
     const T slope = dot(call.grad_output.at(b, h, q), call.output.at(b, h, q), V);
@@ -187,8 +187,9 @@ void differentiate_block(const AttentionBackwardCall<T>& call, const BackwardScr
     T* weights = s.weights + (k - block.begin) * stride;
     T* scores = s.scores + (k - block.begin) * stride;
     if (call.score.apply != nullptr)
-      call.score.apply(call.score.score, weights, slopes, from, count,
-                       detail::score_position(block.b, block.h, q0, k));
+      call.score.apply(
+          call.score.score, weights, slopes, from, count,
+          detail::score_position(block.b, block.h, q0, k, call.mask->aligned(block.b, q0)));
     if (!block.is_all_seen) {
       std::fill_n(s.seen, backward_queries, std::uint8_t{0});
       for (Index q = block.first; q < block.last; ++q)
@@ -288,7 +289,7 @@ template <class T>
                       first,
                       !call.mask->hides_single_keys() && call.score.apply == nullptr};
   for (Index q = first; q < last; ++q) {
-    const KeyRange range = s.ranges[q];
+    const Range range = s.ranges[q];
     const bool sees_any = range.begin < end && range.end > begin;
     const bool sees_all = range.begin <= begin && range.end >= end;
     if (sees_any) {
@@ -310,7 +311,7 @@ void backward_head(const AttentionBackwardCall<T>& call, Index b, Index g, Index
     for (Index q = 0; q < Q; ++q) std::fill_n(call.grad_queries.at(b, h, q), D, T(0));
     return;
   }
-  const KeyRange seen = call.mask->seen_keys(b);
+  const Range seen = call.mask->seen_keys(b);
   for (Index block = seen.begin / backward_keys; block * backward_keys < seen.end; ++block) {
     const Index begin = (std::max)(block * backward_keys, seen.begin);
     const Index end = (std::min)((block + 1) * backward_keys, seen.end);

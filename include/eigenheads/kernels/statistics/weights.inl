@@ -88,12 +88,12 @@ void add_block(const AttentionStatisticsCall<T>& call, const RowTask& task, cons
   const AttentionCall<T>& attention = call.attention;
   multiply_keys(rows, block, attention.shape.D, seeing_tiles(rows, block.begin, block.end).span());
   for (Index i = 0; i < rows.count; ++i) {
-    const KeyRange range = keys_of_row(rows, i, block);
+    const Range range = keys_of_row(rows, i, block);
     if (range.begin == range.end) continue;
     const Index h = task.head(attention, i), q = task.query(attention.shape, i);
     add_scores(
         rows.scores + i * key_block<T>, finish_scores(attention, task, rows, block, i, range),
-        call.lse[attention.row(task.b, h, q)], attention.mask->aligned(q) - block.begin, sums[i]);
+        call.lse[attention.row(task.b, h, q)], attention.mask->aligned(task.b, q) - block.begin, sums[i]);
   }
 }
 
@@ -140,7 +140,7 @@ void measure_rows(const AttentionStatisticsCall<T>& call, const RowTask& task, T
     if (const T lse = call.lse[row_of(i)]; detail::is_negative_infinity(lse) || detail::is_nan(lse))
       rows.ranges[i] = {};
   RowSums<T> sums[query_block];
-  const KeyRange seen = seen_by(rows, 0, rows.count, 0, attention.shape.K);
+  const Range seen = seen_by(rows, 0, rows.count, 0, attention.shape.K);
   for (Index begin = seen.begin / key_block<T> * key_block<T>; begin < seen.end;
        begin += key_block<T>)
     add_block(call, task, rows,
