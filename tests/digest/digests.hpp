@@ -59,16 +59,16 @@ template <class T, class... Lengths>
 using Digests = std::vector<std::pair<std::string, std::uint64_t>>;
 
 // Attention of two sequences, four heads over two, under a mask; and its log-sum-exp.
-template <class T, class... Score>
+template <class T>
 void add_attention(Digests& digests, const std::string& name, std::array<Index, 4> sizes, T size,
-                   const eh::Mask& mask, const Score&... score) {
+                   const eh::Mask& mask, const eh::ScoreRef<T>& score = {}) {
   const auto [Q, K, D, V] = sizes;
   eh::Context context(2);
-  const auto [output, lse] = eh::scaled_dot_product_attention(
+  const auto result = eh::scaled_dot_product_attention(
       numbers<T>(1, size, 2, 4, Q, D), numbers<T>(2, T(1), 2, 2, K, D),
-      numbers<T>(3, T(1), 2, 2, K, V), mask, score..., {}, context);
-  digests.emplace_back(name, digest_of(output));
-  digests.emplace_back(name + "/lse", digest_of(lse));
+      numbers<T>(3, T(1), 2, 2, K, V), mask, {.score = score}, context);
+  digests.emplace_back(name, digest_of(result.output));
+  digests.emplace_back(name + "/lse", digest_of(result.lse));
 }
 
 // All kinds of mask, for 2 sequences.
@@ -142,7 +142,8 @@ void add_training(Digests& digests, const std::string& type) {
       const auto score = eh::chain(eh::Softcap<T>(T(2)), eh::ScoreBias<T>(biases));
       typename eh::MultiHeadAttention<T>::Activations saved;
       eh::Context context(2);
-      const auto output = layer.forward(q, k, k, mask, score, saved, eh::DropoutSeed{3}, context);
+      const auto output = layer.forward(
+          q, k, k, mask, saved, {.score = score, .seed = eh::DropoutSeed{3}, .context = context});
       const auto gradients = layer.backward(numbers<T>(10, T(1), 2, Q, 40), saved, context);
       const std::string start = type + "/training/" + std::to_string(G) + '/' + name + '/';
       digests.emplace_back(start + "output", digest_of(output));
