@@ -10,7 +10,9 @@
 #include <vector>
 
 #include <eigenheads/attention.hpp>
+#include <eigenheads/attention_backward.hpp>
 #include <eigenheads/attention_reference.hpp>
+#include <eigenheads/dot_product_attention.hpp>
 
 #include "support.hpp"
 
@@ -44,12 +46,12 @@ void expect_near(const A& got, const B& expected, Index n, const std::string& na
 
 template <class T>
 eh::AttentionGradients<T> expect_reference(const Inputs<T>& x, const Mask& mask, const auto& score,
-                                           const AttentionOptions& options = {}) {
+                                           const AttentionOptions<T>& options = {}) {
   const Index Q = x.queries.dimension(2), D = x.queries.dimension(3), K = x.keys.dimension(2);
-  const auto result =
-      eh::scaled_dot_product_attention(x.queries, x.keys, x.values, mask, score, options);
+  const auto result = eh::scaled_dot_product_attention(x.queries, x.keys, x.values, mask,
+                                                       with_score(options, score));
   auto gradients = eh::scaled_dot_product_attention_backward(
-      x.grad_output, x.queries, x.keys, x.values, result, mask, score, options);
+      x.grad_output, x.queries, x.keys, x.values, result, mask, with_score(options, score));
   const T scale = static_cast<T>(1 / std::sqrt(static_cast<double>(D)));
   const auto dropout = eh::DropoutMask<T>::of(eh::Dropout(options.dropout), options.seed);
   const auto expected = eh::attention_reference_backward<T>(x.grad_output, x.queries, x.keys,
@@ -62,7 +64,8 @@ eh::AttentionGradients<T> expect_reference(const Inputs<T>& x, const Mask& mask,
   for (const int threads : {2, 3}) {
     Context context(threads);
     const auto again = eh::scaled_dot_product_attention_backward(
-        x.grad_output, x.queries, x.keys, x.values, result, mask, score, options, context);
+        x.grad_output, x.queries, x.keys, x.values, result, mask, with_score(options, score),
+        context);
     EXPECT_TRUE(same_bits(again.queries, gradients.queries));
     EXPECT_TRUE(same_bits(again.keys, gradients.keys));
     EXPECT_TRUE(same_bits(again.values, gradients.values));
@@ -172,9 +175,10 @@ TYPED_TEST(AttentionBackward, WhatIsHiddenIsAbsent) {
       if (!allowed(0, 0, q, k)) bias(0, 0, q, k) = -Limits<T>::infinity();
     }
   const auto gradients = [&](const Mask& mask, const auto& score) {
-    const auto result = eh::scaled_dot_product_attention(x.queries, x.keys, x.values, mask, score);
+    const auto result =
+        eh::scaled_dot_product_attention(x.queries, x.keys, x.values, mask, {.score = score});
     return eh::scaled_dot_product_attention_backward(x.grad_output, x.queries, x.keys, x.values,
-                                                     result, mask, score);
+                                                     result, mask, {.score = score});
   };
   const auto clean = gradients({.allowed = allowed}, eh::PlainScore{});
   const auto expect_clean = [&](const eh::AttentionGradients<T>& dirty) {
@@ -248,7 +252,7 @@ TEST(DotProductAttentionBackward, IsThatOfOneHead) {
   EXPECT_EQ(refusal<std::invalid_argument>([&] { return attention.forward(q, k, v, lens, saved); }),
             "eigenheads: DotProductAttention: dropout is 0.5; expected a DropoutSeed after the "
             "activations");
-  const auto y = attention.forward(q, k, v, lens, saved, eh::DropoutSeed{3});
+  const auto y = attention.forward(q, k, v, lens, saved, {.seed = eh::DropoutSeed{3}});
   const auto gradients = attention.backward(dy, saved);
   const auto head = [](const eh::Tensor<double, 3>& x) {
     return eh::TensorView<double, 4>(x.data(), {x.dimension(0), 1, x.dimension(1), x.dimension(2)});

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <eigenheads/attention.hpp>
+#include <eigenheads/merge_attention.hpp>
 
 #include "support.hpp"
 #include "textbook.hpp"

@@ -91,7 +91,8 @@ class Backward : public testing::TestWithParam<Case> {
   // sum(output * grad_output): its gradients are what backward gives.
   [[nodiscard]] double loss() const {
     Layer::Activations unused;
-    const auto output = layer.forward(queries, keys, values, GetParam().mask, unused, kSeed);
+    const auto output =
+        layer.forward(queries, keys, values, GetParam().mask, unused, {.seed = kSeed});
     double sum = 0;
     for (Index i = 0; i < output.size(); ++i) sum += output.data()[i] * grad_output.data()[i];
     return sum;
@@ -154,7 +155,7 @@ class Backward : public testing::TestWithParam<Case> {
 
 TEST_P(Backward, GivesTheSlopesOfTheLoss) {
   Layer::Activations saved;
-  layer.forward(queries, keys, values, GetParam().mask, saved, kSeed);
+  layer.forward(queries, keys, values, GetParam().mask, saved, {.seed = kSeed});
   const auto gradients = layer.backward(grad_output, saved);
   expect_slopes(queries, gradients.queries, "queries");
   expect_slopes(keys, gradients.keys, "keys");
@@ -171,7 +172,7 @@ TEST_P(Backward, GivesTheSlopesOfGatesAndThroughThem) {
   gates(0, 0) = 0;
   layer.set_gates(gates);
   Layer::Activations saved;
-  layer.forward(queries, keys, values, GetParam().mask, saved, kSeed);
+  layer.forward(queries, keys, values, GetParam().mask, saved, {.seed = kSeed});
   const auto gradients = layer.backward(grad_output, saved);
   expect_slopes(queries, gradients.queries, "queries");
   expect_slopes(values, gradients.values, "values");
@@ -220,10 +221,11 @@ TEST_P(Backward, OfFloatIsThatOfDouble) {
   for (auto* x : {&queries, &keys, &values, &grad_output}) *x = rounded(*x);
   const Mask& mask = GetParam().mask;
   Layer::Activations saved;
-  layer.forward(queries, keys, values, mask, saved, kSeed);
+  layer.forward(queries, keys, values, mask, saved, {.seed = kSeed});
   const auto exact = layer.backward(grad_output, saved);
   eh::MultiHeadAttention<float>::Activations saved_float;
-  in_float.forward(narrow(queries), narrow(keys), narrow(values), mask, saved_float, kSeed);
+  in_float.forward(narrow(queries), narrow(keys), narrow(values), mask, saved_float,
+                   {.seed = kSeed});
   const auto got = in_float.backward(narrow(grad_output), saved_float);
 
   const auto largest = [](const auto& x) {
@@ -267,19 +269,20 @@ TEST_P(Backward, OfFloatIsThatOfDouble) {
 
 TEST_P(Backward, GivesTheSameBitsOnAnyNumberOfThreads) {
   Layer::Activations saved;
-  layer.forward(queries, keys, values, GetParam().mask, saved, kSeed);
+  layer.forward(queries, keys, values, GetParam().mask, saved, {.seed = kSeed});
   const auto expected = layer.backward(grad_output, saved);
   for (const int threads : {2, 3}) {
     Context context(threads);
     Layer::Activations again;
-    layer.forward(queries, keys, values, GetParam().mask, again, kSeed, context);
+    layer.forward(queries, keys, values, GetParam().mask, again,
+                  {.seed = kSeed, .context = context});
     EXPECT_TRUE(same_gradients(layer.backward(grad_output, again, context), expected));
   }
 }
 
 TEST_P(Backward, AddsToGradientsTwiceAsItDoesOnce) {
   Layer::Activations saved;
-  layer.forward(queries, keys, values, GetParam().mask, saved, kSeed);
+  layer.forward(queries, keys, values, GetParam().mask, saved, {.seed = kSeed});
   auto once = layer.backward(grad_output, saved), twice = once;
   layer.backward_into(twice, grad_output, saved, true);
   const auto doubled = [](auto& x) {
@@ -362,7 +365,7 @@ TEST(BackwardDropout, IsThatOfDropoutMask) {
   const auto x = random_tensor<double>(1, B, Q, 8), y = random_tensor<double>(2, B, K, 8);
   const Mask mask{.valid_lens = {270, 19}};
   Layer::Activations saved;
-  const auto output = layer.forward(x, y, y, mask, saved, kSeed);
+  const auto output = layer.forward(x, y, y, mask, saved, {.seed = kSeed});
   auto weights = layer.with_weights(x, y, y, mask).weights;
   const auto factors = eh::dropout_mask<double>(p, kSeed, B, H, Q, K);
   const auto values = layer.W_v(y);

@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include <eigenheads/attention.hpp>
 #include <eigenheads/attention_reference.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 #include <eigenheads/transpose.hpp>
