@@ -90,7 +90,7 @@ class ValidLens {
     repeated.rank_ = rank_;
     repeated.sequences_ = sequences_ * n;
     repeated.queries_ = queries_;
-    const auto row = static_cast<std::ptrdiff_t>(rank_ == 2 ? queries_ : 1);
+    const Index row = rank_ == 2 ? queries_ : 1;
     for (auto begin = lens_.begin(); begin != lens_.end(); begin += row)
       for (Index copy = 0; copy < n; ++copy)
         repeated.lens_.insert(repeated.lens_.end(), begin, begin + row);
