@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""make_character_widths.py: writes include/eigenheads/plot/character_width_tables.hpp, the ranges of
-characters behind character_width.hpp, from the Unicode data of this Python.
+"""make_character_widths.py: writes include/eigenheads/plot/character_width_tables.hpp, the ranges
+of characters behind character_width.hpp, from the Unicode data of this Python.
 
 make_character_widths.py --check FILE: whether FILE is what this Python writes, if it has the same
 version of Unicode; whether FILE says the same of every character that this Python knows, if its
@@ -108,9 +108,8 @@ def header():
     lines = [
         '// SPDX-License-Identifier: MIT',
         '#pragma once',
-        f'// Ranges of characters from Unicode {unicodedata.unidata_version}, in order. Written by '
-        'tests/plot/make_character_widths.py.',
-        '',
+        f'// Ranges of characters from Unicode {unicodedata.unidata_version}, in order, as',
+        '// tests/plot/make_character_widths.py writes them.',
         '#include <eigenheads/version.hpp>  // EIGENHEADS_ABI',
         '',
         'namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {',

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// How many columns a terminal gives to text, by what a reader takes for one character: a letter with
-// its marks, a syllable of Hangul, a flag, a family of emoji.
-//   Terminals disagree about spacing marks (category Mc, such as the Hindi vowel sign in "हि"): none
-//   or one column each. Here one after a letter takes a column, as in glibc, xterm and VTE; a second
-//   one there takes none, and consonants that a virama joins take two columns at most with all of
-//   their marks, as in wcwidth (https://github.com/jquast/wcwidth), with which the rest agrees too.
+// How many columns a terminal gives to text, by what a reader takes for one character: a letter
+// with its marks, a syllable of Hangul, a flag, a family of emoji.
+//   Terminals disagree about spacing marks (category Mc, such as the vowel sign in Hindi "hi"):
+//   none or one column each. Here one after a letter takes a column, as in glibc, xterm and VTE; a
+//   second one there takes none, and consonants that a virama joins take two columns at most with
+//   all of their marks, as in wcwidth (https://github.com/jquast/wcwidth), with which the rest
+//   agrees too.
 #include <algorithm>
 #include <cstddef>
 #include <span>

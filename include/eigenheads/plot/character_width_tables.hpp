@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// Ranges of characters from Unicode 15.1.0, in order. Written by tests/plot/make_character_widths.py.
-
+// Ranges of characters from Unicode 15.1.0, in order, as
+// tests/plot/make_character_widths.py writes them.
 #include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {

@@ -144,7 +144,3 @@ class SvgWriter {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::plot
-
-namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
-using namespace eigenheads::plot;  // what the plots are written with
-}

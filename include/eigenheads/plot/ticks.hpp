@@ -18,8 +18,8 @@ struct Tick {
   std::string text;
 };
 
-// Two or more round values between `low` and `high`, which is greater, at most `intervals` steps of 1, 2, 2.5 or 5 times a
-// power of ten where that leaves two.
+// Two or more round values between `low` and `high`, which is greater by at least a millionth: at
+// most `intervals` steps of 1, 2, 2.5 or 5 times a power of ten where that leaves two.
 [[nodiscard]] inline std::vector<Tick> value_ticks(double low, double high, int intervals) {
   const double wanted = (high - low) / intervals;
   const int exponent = static_cast<int>(std::floor(std::log10(wanted)));
