@@ -92,8 +92,8 @@ template <Scalar T>
   Palette palette = palette_of(colormap);
   if (colormap == Colormap::reds) {
     const std::span<const Rgb> reds = anchors_of(colormap);
-    std::vector<Rgb> anchors(reds.rbegin() + 1, reds.rend() - 1);
-    anchors.insert(anchors.begin(), Rgb{38, 36, 41});
+    std::vector<Rgb> anchors(reds.rbegin(), reds.rend() - 1);
+    anchors[0] = {38, 36, 41};
     palette = palette_of(anchors);
   }
   palette[nan_level] = {118, 118, 118};
