@@ -536,6 +536,18 @@ TEST(Heatmap, CellsBelowAPixelShareOne) {
                      "query 2, key 2: 5 (the greatest of queries 2 to 3, keys 2 to 3)"}));
 }
 
+TEST(Heatmap, ElidesLongLabels) {
+  const std::string endless(100'000, 'x');
+  const std::string svg =
+      heatmaps_svg(matrices(1, 1, 10, 10), {.title = endless,
+                                            .titles = {endless},
+                                            .key_labels = Strings(10, endless),
+                                            .query_labels = Strings(10, endless)});
+  EXPECT_LT(svg.size(), 100'000u);
+  EXPECT_EQ(ill_formed(svg), "");
+  EXPECT_EQ(ill_formed(heatmaps_svg(matrices(1, 1, 2, 2), {.key_labels = {"", "\xFF"}})), "");
+}
+
 // Every cell is in one step, and no step is empty.
 TEST(Heatmap, StepsCoverAllCells) {
   for (const Index cells : {1, 2, 3, 7, 512, 513, 1023, 3000, 100'000})

@@ -103,13 +103,13 @@ class AttentionViewPage {
  private:
   void write_weights(std::size_t l) {
     const Tensor<T, 3>& weights = layers_[l].weights;
-    const Index H = weights.dimension(0), Q = weights.dimension(1), K = weights.dimension(2);
-    for (Index h = 0; h < H; ++h) {
-      const T* head = weights.data() + h * Q * K;
+    const Index queries = weights.dimension(1), keys = weights.dimension(2);
+    for (Index h = 0; h < weights.dimension(0); ++h) {
+      const T* head = weights.data() + h * queries * keys;
       html_.append("<script type=\"text/plain\" id=\"weights-").append(std::to_string(l));
       html_.append("-").append(std::to_string(h)).append("\">");
-      html_ +=
-          base64(bytes_[l] == 4 ? packed_rows<float>(head, Q, K) : packed_rows<double>(head, Q, K));
+      html_ += base64(bytes_[l] == 4 ? packed_rows<float>(head, queries, keys)
+                                     : packed_rows<double>(head, queries, keys));
       html_ += "</script>\n";
     }
   }

@@ -189,17 +189,21 @@ class HeatmapDrawing {
            (queries.empty() || keys.empty() ? "" : ", ") + keys + ")";
   }
 
+  // Every cell repeats it, so that it may not be as long as a caller likes.
+  [[nodiscard]] static std::string hover_name(std::string_view utf8) {
+    return isolated(elided(utf8, 200));
+  }
   // "3 'sat'", or "3" of an axis without labels.
   [[nodiscard]] static std::string position_name(const std::vector<std::string>& labels, Index at) {
     if (labels.empty()) return std::to_string(at);
-    return std::to_string(at) + " '" + isolated(labels[static_cast<std::size_t>(at)]) + "'";
+    return std::to_string(at) + " '" + hover_name(labels[static_cast<std::size_t>(at)]) + "'";
   }
   // What hover texts begin with: "Head 2 / ", "Head 2, row 1 / ", "row 1, column 0 / ", or nothing
   // for a panel that is alone.
   [[nodiscard]] std::string panel_name(Index row, Index column) const {
     const std::string row_name = "row " + std::to_string(row);
     if (!options_.titles.empty())
-      return isolated(options_.titles[static_cast<std::size_t>(column)]) +
+      return hover_name(options_.titles[static_cast<std::size_t>(column)]) +
              (layout_.rows > 1 ? ", " + row_name : "") + " / ";
     if (layout_.rows * layout_.columns == 1) return "";
     return row_name + ", column " + std::to_string(column) + " / ";

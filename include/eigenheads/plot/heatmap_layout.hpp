@@ -20,7 +20,8 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
-// Strings are UTF-8. Labels are elided in the drawing after 24 characters, titles after 60.
+// Strings are UTF-8. Labels are elided in the drawing after 24 characters, titles after 60, and
+// both after 200 in hover texts.
 struct HeatmapOptions {
   std::string title = {};                      // above the figure
   std::vector<std::string> titles = {};        // one above each column; empty: none
