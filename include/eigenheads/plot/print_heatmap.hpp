@@ -16,11 +16,12 @@
 #include <string_view>
 #include <vector>
 
-#include <eigenheads/plot/character_width.hpp>  // columns_of, first_cluster
+#include <eigenheads/plot/character_width.hpp>  // columns_of
 #include <eigenheads/plot/colormap.hpp>         // Colormap, palette_of
 #include <eigenheads/plot/heatmap_layout.hpp>   // require_count
 #include <eigenheads/plot/scale.hpp>            // Scale, scale_of, sample_of, value_text
-#include <eigenheads/plot/text.hpp>             // readable, elided, isolated, to_utf8
+#include <eigenheads/plot/terminal_text.hpp>    // printable, fitted, clusters
+#include <eigenheads/plot/text.hpp>             // isolated, to_utf8
 #include <eigenheads/shape.hpp>                 // require_shape, refuse
 #include <eigenheads/tensor.hpp>                // TensorOfRank, TensorView
 
@@ -44,24 +45,10 @@ struct PrintHeatmapOptions {
 
 namespace detail::plot {
 
-// A string in a terminal: readable, not longer than anything on the screen, and not able to join
-// or turn what stands beside it. Controls of direction are shown as U+FFFD, for terminals know
-// few of them; the text gets an isolate of its own. What begins with a character that has no column
-// of its own, such as a combining mark, gets a dotted circle to stand on.
-[[nodiscard]] inline std::u32string printable(std::string_view utf8, std::size_t limit) {
-  std::u32string text = readable(utf8);
-  for (char32_t& rune : text)
-    if (begins_isolate(rune) || begins_embedding(rune) || rune == pop_isolate ||
-        rune == pop_embedding)
-      rune = 0xFFFD;
-  if (!text.empty() && columns_of(text[0]) == 0) text.insert(0, 1, U'\u25CC');
-  return elided(text, limit);
-}
-
 class HeatmapPrinter {
  public:
-  static constexpr Index widest_label = 16, widest_cell = 9, least_width = 40;
-  static constexpr std::size_t most_runes = 64;  // of a label: marks take no columns
+  static constexpr Index widest_cell = 9, least_width = 40;
+  static constexpr int widest_label = 16;
 
   HeatmapPrinter(Index queries, Index keys, const Scale& scale, const PrintHeatmapOptions& options)
       : options_(options), scale_(scale), palette_(palette_of(options.colormap)) {
@@ -121,21 +108,10 @@ class HeatmapPrinter {
                                                           Index count) {
     std::vector<std::u32string> labels;
     for (Index i = 0; i < count; ++i)
-      labels.push_back(cut(printable(
-          given.empty() ? std::to_string(i) : given[static_cast<std::size_t>(i)], most_runes)));
+      labels.push_back(
+          fitted(printable(given.empty() ? std::to_string(i) : given[static_cast<std::size_t>(i)]),
+                 widest_label));
     return labels;
-  }
-  [[nodiscard]] static std::u32string cut(std::u32string label) {
-    if (columns_of(label) <= widest_label) return label;
-    std::size_t size = 0;
-    for (Index columns = 0;;) {
-      const Cluster next = first_cluster(std::u32string_view(label).substr(size));
-      columns += next.columns;
-      if (columns > widest_label - 1) break;
-      size += next.size;
-    }
-    label.resize(size);
-    return label + U'\u2026';
   }
 
   // How many of `keys` share a cell if there is room for `cells`.
@@ -156,7 +132,7 @@ class HeatmapPrinter {
     return columns_of(runes);
   }
   void line(std::string_view utf8) {
-    append(printable(utf8, std::u32string::npos));
+    append(printable(utf8));
     text_ += '\n';
   }
 
@@ -165,7 +141,7 @@ class HeatmapPrinter {
   void print_keys() {
     std::vector<std::u32string> heads;
     for (std::size_t k = 0; k < keys_.size(); k += static_cast<std::size_t>(binned_))
-      heads.push_back(binned_ == 1 ? keys_[k] : printable(std::to_string(k), most_runes));
+      heads.push_back(binned_ == 1 ? keys_[k] : printable(std::to_string(k)));
     if (!stacked_) {
       pad(margin_ + 2);
       for (const std::u32string& head : heads) pad(cell_ - append(head));
@@ -186,12 +162,6 @@ class HeatmapPrinter {
       }
       end_line();
     }
-  }
-  [[nodiscard]] static std::vector<std::u32string> clusters(std::u32string_view text) {
-    std::vector<std::u32string> parts;
-    for (; !text.empty(); text.remove_prefix(parts.back().size()))
-      parts.emplace_back(text.substr(0, first_cluster(text).size));
-    return parts;
   }
   void end_line() {
     text_.erase(text_.find_last_not_of(' ') + 1);
