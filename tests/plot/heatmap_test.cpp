@@ -533,6 +533,11 @@ TEST(Heatmap, ElidesLongLabels) {
   EXPECT_EQ(ill_formed(heatmaps_svg(matrices(1, 1, 2, 2), {.key_labels = {"", "\xFF"}})), "");
 }
 
+TEST(Heatmap, CellsThatShareNoPixelSaySo) {
+  EXPECT_EQ(hovers(heatmaps_svg(matrices(1, 1, 1, 3, {0.5, 1.0, 2.0}), {.panel_size = 2})),
+            (Strings{"query 0, key 0: 0.5", "query 0, key 2: 2 (the greatest of keys 1 to 2)"}));
+}
+
 // Every cell is in one step, and no step is empty.
 TEST(Heatmap, StepsCoverAllCells) {
   for (const Index cells : {1, 2, 3, 7, 512, 513, 1023, 3000, 100'000})

@@ -177,13 +177,13 @@ class HeatmapDrawing {
 
   // " (the greatest of keys 6 to 11)", where a step has more than one cell.
   [[nodiscard]] std::string share_of(const Sample& sample, Index query_step, Index key_step) const {
-    const auto name = [](const char* axis, const Steps& steps, Index step) -> std::string {
-      if (!steps.is_shrunk()) return "";
+    const auto range = [](const char* axis, const Steps& steps, Index step) -> std::string {
       const auto [first, last] = steps.cells(step);
+      if (first == last) return "";
       return axis + std::to_string(first) + " to " + std::to_string(last);
     };
-    const std::string queries = name("queries ", layout_.query_steps, query_step);
-    const std::string keys = name("keys ", layout_.key_steps, key_step);
+    const std::string queries = range("queries ", layout_.query_steps, query_step);
+    const std::string keys = range("keys ", layout_.key_steps, key_step);
     if (queries.empty() && keys.empty()) return "";
     return (sample.is_nan ? " (one of " : " (the greatest of ") + queries +
            (queries.empty() || keys.empty() ? "" : ", ") + keys + ")";
