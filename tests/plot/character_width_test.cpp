@@ -58,6 +58,7 @@ TEST(CharacterWidth, CountsColumnsAsTerminalsDo) {
       {U"\u00AD\u0600", 2},        // format characters that are seen
       {U"\u0645\u064E\u0627", 2},  // Arabic with a vowel
       {U"\u0301", 0},
+      {U"\u0BBF\u0BCD\u0B89", 1},  // marks that have no letter join none
       {U"\u2026\u2502\u2588", 3},
   };
   for (const auto& [text, columns] : cases)

@@ -56,7 +56,7 @@ struct Cluster {
       virama = 0;
     } else if (columns_of(rune) == 0) {
       if (rune != joiner) virama = is_within(virama_ranges, rune) ? rune : 0;
-    } else if (virama != 0 && rune >> 7 == virama >> 7) {  // of the same script
+    } else if (virama != 0 && cluster.columns > 0 && rune >> 7 == virama >> 7) {  // of one script
       has_spacing_mark = false;
       has_conjunct = true;
       virama = 0;
