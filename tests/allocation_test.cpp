@@ -224,4 +224,21 @@ TYPED_TEST(Allocation, BackwardIsLinearInQueriesAndKeys) {
   });
 }
 
+// What a further thread takes for backward is a few blocks, however many queries and keys there are.
+TYPED_TEST(Allocation, BackwardTakesLittleMoreOnMoreThreads) {
+  using T = TypeParam;
+  constexpr Index n = 8192, D = 16;
+  const auto x = random_tensor<T>(1, 1, 2, n, D);
+  const Mask mask{.causal = eh::Causal::bottom_right, .window = {64, -1}};
+  const auto result = eh::scaled_dot_product_attention(x, x, x, mask);
+  const auto bytes = [&](int threads) {
+    Context context(threads);
+    (void)eh::scaled_dot_product_attention_backward<T>(x, x, x, x, result, mask, {}, context);
+    return context.scratch_bytes();
+  };
+  const Index one = bytes(1);
+  EXPECT_LE(bytes(2), one + (Index{1} << 20));
+  EXPECT_LE(bytes(5), one + (Index{4} << 20));
+}
+
 }  // namespace

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The fused gradients of attention against those of attention_reference: masks, score functions,
 // dropout, shared heads, and sizes around the edges of every block.
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <gtest/gtest.h>
 #include <limits>
 #include <stdexcept>
@@ -239,6 +241,48 @@ TYPED_TEST(AttentionBackward, WhatIsNotFiniteStaysAmongThoseThatSeeIt) {
           ASSERT_TRUE(same_bits(row(got.values, 0, 0, k), row(expected.values, 0, 0, k))) << k;
         }
     }
+}
+
+// C1 and C3, over several blocks of keys and of queries: a sequence alone and cut to the keys that
+// it sees has the same gradients, and so has each query alone.
+TYPED_TEST(AttentionBackward, ASequenceCutToItsKeysAndAQueryAloneHaveTheSameBits) {
+  using T = TypeParam;
+  const Index B = 3, H = 2, K = 300;
+  const std::vector<Index> lens{300, 97, 210};
+  for (const Index Q : {1, 5, 49, 140}) {
+    const auto x = inputs<T>(B, H, 1, Q, K, 6, 7);
+    const auto gradients = [](TensorView<T, 4> dy, TensorView<T, 4> q, TensorView<T, 4> k,
+                              TensorView<T, 4> v, const Mask& mask) {
+      return eh::scaled_dot_product_attention_backward<T>(
+          dy, q, k, v, eh::scaled_dot_product_attention(q, k, v, mask), mask);
+    };
+    for (const Mask& mask :
+         {Mask{.valid_lens = lens}, Mask{.valid_lens = lens, .causal = Causal::top_left}}) {
+      const auto all = gradients(x.grad_output, x.queries, x.keys, x.values, mask);
+      for (Index b = 0; b < B; ++b) {
+        const Index kept = lens[static_cast<std::size_t>(b)];
+        const auto first = [kept](TensorView<T, 4> of) {
+          return TensorView<T, 4>(of.data(), {1, 1, kept, of.dimension(3)});
+        };
+        const auto q = sequence(x.queries, b), dy = sequence(x.grad_output, b);
+        const auto k = first(sequence(x.keys, b)), v = first(sequence(x.values, b));
+        const auto alone = gradients(dy, q, k, v, {.causal = mask.causal});
+        ASSERT_TRUE(same_bits(alone.queries, sequence(all.queries, b))) << Q << ' ' << b;
+        ASSERT_TRUE(same_bits(alone.keys, first(sequence(all.keys, b)))) << Q << ' ' << b;
+        ASSERT_TRUE(same_bits(alone.values, first(sequence(all.values, b)))) << Q << ' ' << b;
+        for (Index h = 0; h < H; ++h)
+          for (Index i = 0; i < Q; i += 1 + Q / 8) {
+            const auto one = [&](TensorView<T, 4> of) {
+              return TensorView<T, 4>(row(of, 0, h, i).data(), {1, 1, 1, of.dimension(3)});
+            };
+            const Index sees = mask.causal == Causal::none ? kept : std::min(i + 1, kept);
+            const auto of_one = gradients(one(dy), one(q), k, v, {.valid_lens = {sees}});
+            ASSERT_TRUE(same_bits(row(of_one.queries, 0, 0, 0), row(all.queries, b, h, i)))
+                << Q << ' ' << b << ' ' << i;
+          }
+      }
+    }
+  }
 }
 
 TEST(DotProductAttentionBackward, IsThatOfOneHead) {
