@@ -3,9 +3,10 @@
 """Makes this folder: a small attention layer trained by PyTorch, an input and what torch computes.
 
   export_sample.py [OUT_DIR]      (default: the folder of this script; takes half a minute)
-Needs NumPy, safetensors and PyTorch, 1.13 (Debian's python3-torch) or any 2.x. Everything is seeded,
-but another version of PyTorch rounds differently and so ends with somewhat different weights.
-version of PyTorch rounds differently and so ends with somewhat different weights.
+
+Needs NumPy, safetensors and PyTorch, 1.13 (Debian's python3-torch) or any 2.x. Everything is
+seeded, but another version of PyTorch rounds differently and so ends with somewhat different
+weights.
 
 The task gives five heads five different things to look for. A query token has to name, from the
 other sentence, which has most of the words in another order:
