@@ -4,6 +4,7 @@
 #   `folder/file/Suite.Test`   a test of tests/folder/file_test.cpp; each promise C1 to C11 names one
 #   `name.hpp`                 a header of include/eigenheads, where a table's row begins with it
 #   (path)                     the target of a link within the repository
+# and the version is that of version.hpp.
 set -euo pipefail
 cd "$1"
 bad=0
@@ -31,4 +32,7 @@ for page in README.md .github/*.md; do
     [ -e "$(dirname "$page")/$link" ] || missing "$page: there is no $link"
   done
 done
+version=$(sed -nE 's/^#define EIGENHEADS_VERSION_(MAJOR|MINOR|PATCH) //p' \
+  include/eigenheads/version.hpp | paste -sd.)
+grep -qF "version = {$version}" README.md || missing "README.md cites another version than $version"
 exit $bad
