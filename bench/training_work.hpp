@@ -3,8 +3,8 @@
 // A training case with its tensors: the forward cases of work.hpp, and their backward passes.
 #include <array>
 
-#include <eigenheads/attention_backward.hpp>             // scaled_dot_product_attention_backward
-#include <eigenheads/multi_head_attention_backward.hpp>  // Activations, Gradients
+#include <eigenheads/attention_backward.hpp>    // scaled_dot_product_attention_backward
+#include <eigenheads/multi_head_attention.hpp>  // Activations, Gradients
 
 #include "work.hpp"
 
