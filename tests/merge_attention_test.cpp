@@ -138,4 +138,17 @@ TYPED_TEST(MergeAttention, OfOtherShapesIsRefused) {
             "[B, H, Q] = [2, 3, 5]");
 }
 
+// What a part that saw no key holds may be anything: it is not read.
+TYPED_TEST(MergeAttention, OfTwoPartsThatSawNoKeyIsZero) {
+  using T = TypeParam;
+  eh::AttentionResult<T> none{constant_tensor<T>(kNan<T>, 1, 1, 2, 3),
+                              constant_tensor<T>(-kInf<T>, 1, 1, 2)};
+  eh::AttentionResult<T> other = none;
+  other.output = constant_tensor<T>(T(7), 1, 1, 2, 3);
+  for (const auto& merged : {merge_attention(none, other), merge_attention(other, none)}) {
+    EXPECT_TRUE(all_are(merged.output, 0));
+    EXPECT_TRUE(all_are(merged.lse, -kInf<T>));
+  }
+}
+
 }  // namespace

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/head_importance.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 
 #include "layers.hpp"
@@ -439,6 +440,47 @@ TEST(BackwardCalls, ALazyLayerTakesItsSizesFromForward) {
   EXPECT_TRUE(same_bits(lazy.forward(q, k, v, {}, a), eager.forward(q, k, v, {}, b)));
   EXPECT_TRUE(same_gradients(lazy.backward(random_tensor<double>(4, 2, 3, 8), a),
                              eager.backward(random_tensor<double>(4, 2, 3, 8), b)));
+}
+
+// A function that counts its copies, and that forgets what it does when it is gone.
+struct Mortal {
+  explicit Mortal(double rate) : rate_(rate) { ++alive; }
+  Mortal(const Mortal& other) : rate_(other.rate_) { ++alive; }
+  Mortal& operator=(const Mortal&) = delete;
+  ~Mortal() {
+    rate_ = std::numeric_limits<double>::quiet_NaN();
+    --alive;
+  }
+  double operator()(double score, eh::ScorePosition) const { return rate_ * score; }
+  double derivative(double, eh::ScorePosition) const { return rate_; }
+
+  double rate_;
+  static inline int alive = 0;
+};
+
+TEST(BackwardScores, TheActivationsKeepACopyOfTheScoreFunction) {
+  const eh::MultiHeadAttention<double> layer(
+      {.num_hiddens = 8, .num_heads = 2, .query_size = 5, .key_size = 5, .value_size = 5});
+  const auto x = random_tensor<double>(1, 2, 6, 5), dy = random_tensor<double>(2, 2, 6, 8);
+  const auto gradients_of = [&](const auto& function) {
+    eh::MultiHeadAttention<double>::Activations saved;
+    layer.forward(x, x, x, {}, saved, {.score = function});
+    auto moved = std::move(saved);
+    const auto copied = moved;
+    auto gradients = layer.backward(dy, copied);
+    eh::HeadImportance<double> importance(layer);
+    importance.add(layer, copied);
+    EXPECT_GT(importance.measures()[0].entropy, 0);
+    return gradients;
+  };
+  const Mortal function(0.5);
+  const auto expected = gradients_of(function);
+  eh::MultiHeadAttention<double>::Activations saved;
+  layer.forward(x, x, x, {}, saved, {.score = Mortal(0.5)});  // gone when forward returns
+  EXPECT_EQ(Mortal::alive, 2);
+  EXPECT_TRUE(same_bits(layer.backward(dy, saved).queries, expected.queries));
+  layer.forward(x, x, x, {}, saved);
+  EXPECT_EQ(Mortal::alive, 1);
 }
 
 }  // namespace

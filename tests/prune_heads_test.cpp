@@ -378,15 +378,16 @@ TEST(PruneHeadsPrint, SaysWhichHeadsAreLeft) {
 
 TEST(PruneHeadsPrint, ExplainCountsWhatIsLeft) {
   const auto layer = make_layer<float>({"", 6, 3, 8, {}});
-  const auto queries = random_tensor<float>(1, B, Q, E), keys = random_tensor<float>(2, B, K, 20);
-  const auto told = eh::explain<float>(eh::prune_heads(layer, {0, 1, 2}), queries, keys);
-  const auto whole = eh::explain<float>(layer, queries, keys);
+  const auto queries = random_tensor<float>(1, B, Q, E), keys = random_tensor<float>(2, B, K, 20),
+             values = random_tensor<float>(3, B, K, 17);
+  const auto told = eh::explain<float>(eh::prune_heads(layer, {0, 1, 2}), queries, keys, values);
+  const auto whole = eh::explain<float>(layer, queries, keys, values);
   EXPECT_EQ(told.attention_flops, whole.attention_flops / 2);
-  const auto closed = eh::explain<float>(gated(layer, {0, 1, 2}), queries, keys);
+  const auto closed = eh::explain<float>(gated(layer, {0, 1, 2}), queries, keys, values);
   EXPECT_EQ(closed.attention_flops, told.attention_flops);
   EXPECT_EQ(closed.projection_flops, told.projection_flops);
   const auto none = eh::prune_heads(layer, {0, 1, 2, 3, 4, 5});
-  EXPECT_EQ(eh::explain<float>(none, queries, keys).attention_flops, 0);
+  EXPECT_EQ(eh::explain<float>(none, queries, keys, values).attention_flops, 0);
 }
 
 }  // namespace

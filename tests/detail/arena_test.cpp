@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+#include <cstdint>
+#include <gtest/gtest.h>
+#include <limits>
+#include <vector>
+
+#include <eigenheads/detail/arena.hpp>
+
+#include "../support.hpp"
+
+namespace {
+
+using eigenheads::Index, eigenheads::detail::Arena, eigenheads::detail::Frame;
+
+struct Owner {
+  Arena& arena() { return memory; }
+  Arena memory;
+};
+
+TEST(Arena, PartsOfAFrameAreApartAndAligned) {
+  Owner owner;
+  const Frame frame(owner);
+  std::vector<int*> parts;
+  for (int i = 0; i < 50; ++i) {
+    parts.push_back(frame.take<int>(i));
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(parts.back()) % 64, 0u);
+    std::fill_n(parts.back(), i, i);
+  }
+  for (int i = 0; i < 50; ++i)
+    for (int k = 0; k < i; ++k) ASSERT_EQ(parts[static_cast<std::size_t>(i)][k], i);
+}
+
+TEST(Arena, AnInnerFrameGivesItsMemoryBack) {
+  Owner owner;
+  const Frame outer(owner);
+  double* const kept = outer.take<double>(10);
+  std::fill_n(kept, 10, 1.0);
+  const double* first = nullptr;
+  {
+    const Frame inner(owner);
+    first = inner.take<double>(1000);
+    std::fill_n(inner.take<double>(3), 3, 2.0);
+  }
+  EXPECT_EQ(Frame(owner).take<double>(1000), first);
+  EXPECT_EQ(std::count(kept, kept + 10, 1.0), 10);
+}
+
+TEST(Arena, WhatACallNeededIsOnePieceForTheNext) {
+  Owner owner;
+  const auto call = [&] {
+    const Frame frame(owner);
+    (void)frame.take<float>(1000);
+    for (const Index n : {500, 3000, 20}) {
+      const Frame step(owner);
+      (void)step.take<float>(n);
+    }
+  };
+  call();
+  const Index bytes = owner.memory.bytes();
+  EXPECT_GE(bytes, 4000 * 4);
+  EXPECT_LE(bytes, 4000 * 4 + 2 * 64);  // the most at one time, not the sum
+  for (int again = 0; again < 3; ++again) {
+    call();
+    EXPECT_EQ(owner.memory.bytes(), bytes);
+  }
+}
+
+TEST(Arena, MayKeepNothing) {
+  Owner owner;
+  owner.memory.keep_nothing();
+  { (void)Frame(owner).take<float>(1000); }
+  EXPECT_EQ(owner.memory.bytes(), 0);
+}
+
+TEST(Arena, RefusesWhatMemoryCannotHold) {
+  Owner owner;
+  const Frame frame(owner);
+  constexpr Index most = std::numeric_limits<Index>::max();
+  for (const Index count : {most, most / 4, Index{-1}})
+    EXPECT_NE(support::refusal([&] { return frame.take<double>(count); }).find("more than memory"),
+              std::string::npos);
+}
+
+}  // namespace
