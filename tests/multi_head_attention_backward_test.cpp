@@ -383,8 +383,8 @@ TEST(BackwardDropout, IsThatOfDropoutMask) {
   for (Index i = 0; i < output.size(); ++i)
     EXPECT_NEAR(output.data()[i], expected.data()[i], 1e-14);
   EXPECT_EQ(refusal<std::invalid_argument>([&] { return layer.forward(x, y, y, mask, saved); }),
-            "eigenheads: MultiHeadAttention: dropout is 0.25; expected a DropoutSeed after the "
-            "activations");
+            "eigenheads: MultiHeadAttention: dropout is 0.25; expected a DropoutSeed, {.seed = "
+            "...}, after the activations");
 }
 
 TEST(BackwardCalls, RefusesWhatDoesNotFit) {
