@@ -312,8 +312,8 @@ TEST(DotProductAttentionBackward, IsThatOfOneHead) {
   EXPECT_EQ(refusal<std::logic_error>([&] { return attention.backward(dy, saved); }),
             "eigenheads: DotProductAttention: backward needs the activations of a forward call");
   EXPECT_EQ(refusal<std::invalid_argument>([&] { return attention.forward(q, k, v, lens, saved); }),
-            "eigenheads: DotProductAttention: dropout is 0.5; expected a DropoutSeed after the "
-            "activations");
+            "eigenheads: DotProductAttention: dropout is 0.5; expected a DropoutSeed, {.seed = "
+            "...}, after the activations");
   const auto y = attention.forward(q, k, v, lens, saved, {.seed = eh::DropoutSeed{3}});
   const auto gradients = attention.backward(dy, saved);
   const auto head = [](const eh::Tensor<double, 3>& x) {
