@@ -37,7 +37,7 @@ class Linear {
  public:
   // The weights are Xavier-uniform (Glorot and Bengio, 2010, eq. 16), the bias is 0. They depend on
   // (seed, name, in_features, out_features) alone, so a lazy layer ends with an eager one's bits.
-  // Throws std::invalid_argument for sizes that cannot be.
+  // Throws std::invalid_argument for invalid sizes.
   explicit Linear(const LinearOptions& options, std::uint64_t seed = 0, std::string_view name = "")
       : out_features_(options.out_features),
         seed_(seed),

@@ -9,7 +9,7 @@
 #include <cstddef>
 
 #define EIGENHEADS_VERSION_MAJOR 0
-#define EIGENHEADS_VERSION_MINOR 1
+#define EIGENHEADS_VERSION_MINOR 2
 #define EIGENHEADS_VERSION_PATCH 0
 
 #if defined(_MSC_VER) && !defined(__clang__)

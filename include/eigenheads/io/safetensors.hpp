@@ -132,6 +132,7 @@ class Safetensors {
   }
   [[nodiscard]] std::vector<std::string> names() const {
     std::vector<std::string> names;
+    names.reserve(header_.entries.size());
     for (const auto& entry : header_.entries) names.push_back(entry.name);
     return names;
   }

@@ -5,15 +5,15 @@
 // room for a tile's rows.
 inline constexpr Index matmul_depth = 256;
 
-// `width` columns of a panel's product, which lie in one head, to where they belong. Rows are
-// counted and not divided: divisions would cost more than the stores.
+// Some rows and columns of y, which lie in one head, from a panel's product. Rows are counted and not
+// divided: divisions would cost more than the stores.
 template <class T>
-void store_columns(const T* product, Index rows, Index width, const StridedMatrix<T>& y,
-                   Index first_row, Index column) {
+void store_columns(const T* product, Range rows, Range columns, const StridedMatrix<T>& y) {
   constexpr Index W = panel_width<T>, S = Register<T>::width;
-  T* to = y.data + y.row_offset(first_row) + y.column_offset(column);
-  Index in_sequence = first_row % y.rows_per_sequence;
-  for (Index row = 0; row < rows; ++row, product += W) {
+  const Index width = columns.count();
+  T* to = y.data + y.row_offset(rows.begin) + y.column_offset(columns.begin);
+  Index in_sequence = rows.begin % y.rows_per_sequence;
+  for (Index row = rows.begin; row < rows.end; ++row, product += W) {
     if (width == W) {
       store(to, load(product));
       store(to + S, load(product + S));
@@ -66,7 +66,7 @@ void matmul(const MatmulCall<T>& call, Range panels, T* scratch) {
       const Index run = (std::min)(width - done, call.y.columns_left_in_head(column + done));
       const T* product = scratch + done;
       for (const Range& range : call.rows) {
-        store_columns(product, range.count(), run, call.y, range.begin, column + done);
+        store_columns(product, range, {column + done, column + done + run}, call.y);
         product += range.count() * W;
       }
       done += run;

@@ -21,7 +21,7 @@ struct MultiHeadAttentionOptions {
 namespace detail {
 
 // Options whose zeros have been replaced by what they stand for. Throws std::invalid_argument for
-// those that cannot be.
+// invalid ones.
 [[nodiscard]] inline MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
   const auto require = [](bool holds, const char* name, Index got, const std::string& expected) {
     if (!holds) refuse({"MultiHeadAttention: ", name, " is ", got, "; expected ", expected});

@@ -223,7 +223,7 @@ class HeatmapDrawing {
 
 // matrices: [rows, columns, Q, K], a panel for each [Q, K]; any of the four may be 0. The text of
 // an SVG file. Throws std::invalid_argument if a list of strings is not as long as its axis, or
-// for numbers in the options that cannot be.
+// for invalid numbers in the options.
 template <TensorOfRank<4> Matrices>
 [[nodiscard]] std::string heatmaps_svg(const Matrices& matrices,
                                        const HeatmapOptions& options = {}) {

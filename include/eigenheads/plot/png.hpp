@@ -114,7 +114,7 @@ class FixedHuffmanWriter {
 [[nodiscard]] inline std::string indexed_png(std::uint32_t width, std::uint32_t height,
                                              std::string_view scanlines, const Palette& palette) {
   std::string png = "\x89PNG\r\n\x1A\n";
-  const auto append_chunk = [&](std::string chunk) {  // its four-letter type, then its data
+  const auto append_chunk = [&](const std::string& chunk) {  // its four-letter type, then its data
     append_big_endian(png, static_cast<std::uint32_t>(chunk.size() - 4));
     png += chunk;
     append_big_endian(png, crc32(chunk));

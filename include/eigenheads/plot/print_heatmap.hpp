@@ -233,7 +233,7 @@ class HeatmapPrinter {
 }  // namespace detail::plot
 
 // matrix: [Q, K]. Throws std::invalid_argument if a list of labels is not as long as its axis, for
-// a scale that cannot be, and for a width below 40.
+// an invalid scale, and for a width below 40.
 template <TensorOfRank<2> Matrix>
 void print_heatmap(std::ostream& out, const Matrix& matrix,
                    const PrintHeatmapOptions& options = {}) {

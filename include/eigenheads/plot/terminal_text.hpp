@@ -28,7 +28,7 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
 // At most so many columns, the last of them an ellipsis where some were left out, and not more than
 // 64 code points, for there is no end to marks that take no column.
 [[nodiscard]] inline std::u32string fitted(std::u32string_view whole, int columns) {
-  const std::u32string text = elided(whole, 64);
+  std::u32string text = elided(whole, 64);
   if (columns_of(text) <= columns) return text;
   std::size_t size = 0;
   for (int used = 0;;) {

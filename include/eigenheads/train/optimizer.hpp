@@ -66,7 +66,7 @@ class Optimizer {
   using T = typename Rule::Value;
   using Options = typename Rule::Options;
 
-  // Throws std::invalid_argument for options that cannot be.
+  // Throws std::invalid_argument for invalid options.
   explicit Optimizer(const Options& options = {}) : options_(options) {
     Rule::require_valid(options);
   }

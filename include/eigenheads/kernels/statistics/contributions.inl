@@ -45,17 +45,17 @@ inline void merge_contributions(const Contributions& from, Index E, Contribution
   to.rows = rows;
 }
 
-// Rows [first, first + count) of sequence b and head h, before the gate.
+// Queries `rows` of sequence b and head h, before the gate.
 template <class T>
 [[nodiscard]] Contributions contributions_of(const ContributionCall<T>& call, Index b, Index h,
-                                             Index first, Index count,
-                                             const ContributionScratch<T>& s) {
+                                             Range rows, const ContributionScratch<T>& s) {
   constexpr Index W = panel_width<T>;
   const Index E = call.weight.rows, V = call.shape.V, depth = call.shape.H * V;
-  const T* outputs = call.heads + (b * call.shape.Q + first) * depth + h * V;
+  const Index count = rows.count();
+  const T* outputs = call.heads + (b * call.shape.Q + rows.begin) * depth + h * V;
   for (Index e = 0; e < s.padded_E; e += W)
-    for_each_tile(count, [&](Index row, Index rows) {
-      multiply_tile<T>(rows, {.a = outputs + row * depth,
+    for_each_tile(count, [&](Index row, Index tile) {
+      multiply_tile<T>(tile, {.a = outputs + row * depth,
                               .a_stride = depth,
                               .b = call.weight.panel(e / W) + h * V * W,
                               .b_stride = W,
@@ -100,7 +100,7 @@ void contribute(const ContributionCall<T>& call, Index b, Index h, T* scratch, C
   lay_out(s, E, scratch);
   for (Index first = 0; first < queries; first += query_block)
     merge_contributions(
-        contributions_of(call, b, h, first, (std::min)(query_block, queries - first), s), E, to);
+        contributions_of(call, b, h, {first, (std::min)(first + query_block, queries)}, s), E, to);
   if (gate == 1) return;
   to.norms *= std::abs(gate);
   to.squares *= gate * gate;
