@@ -204,13 +204,14 @@ TYPED_TEST(FloatingPointExceptions, NoneFromScoreFunctions) {
   }
 }
 
+// Log-sum-exps from the lowest number to the largest, and of parts that saw no key.
 TYPED_TEST(FloatingPointExceptions, NoneFromMergedAttention) {
   using T = TypeParam;
-  const auto q = numbers<T>(1, T(1), 1, 2, 9, 1), v = numbers<T>(3, T(1), 1, 1, 20, 5);
+  const auto q = constant_tensor(T(1), 1, 2, 9, 1), v = random_tensor<T>(3, 1, 1, 20, 5);
   std::vector<eh::AttentionResult<T>> parts;
-  for (const T size : {T(1e-38), T(1), kBig<T>, -Limits<T>::max()})
+  for (const T score : {T(1e-38), T(1), Limits<T>::max(), Limits<T>::lowest()})
     for (const Index length : {0, 20})
-      parts.push_back(eh::scaled_dot_product_attention(q, numbers<T>(2, size, 1, 1, 20, 1), v,
+      parts.push_back(eh::scaled_dot_product_attention(q, constant_tensor(score, 1, 1, 20, 1), v,
                                                        {.valid_lens = {length}}, {.scale = 1.0}));
   for (const auto& first : parts)
     for (const auto& second : parts)
@@ -289,6 +290,26 @@ TYPED_TEST(FloatingPointExceptions, NoneFromTheForwardPassInTrainingAndFromImpor
         (void)importance.measures();
       });
   }
+}
+
+TYPED_TEST(FloatingPointExceptions, NoneFromTheImportanceOfTheLargestAndTheLowestScores) {
+  using T = TypeParam;
+  eh::MultiHeadAttention<T> layer({.num_hiddens = 1, .num_heads = 1});
+  const auto one = constant_tensor(T(1), 1, 1);
+  for (auto* linear : {&layer.W_q, &layer.W_k, &layer.W_v, &layer.W_o}) linear->set_weight(one);
+  auto keys = random_tensor<T>(1, 1, 300, 1);
+  keys(0, 5, 0) = Limits<T>::max();
+  keys(0, 6, 0) = keys(0, 290, 0) = Limits<T>::lowest();
+  const auto values = random_tensor<T>(2, 1, 300, 1);
+  expect_quiet("importance", [&] {
+    eh::Context context(1);
+    typename eh::MultiHeadAttention<T>::Activations saved;
+    (void)layer.forward(constant_tensor(T(1), 1, 3, 1), keys, values, {}, saved,
+                        {.context = context});
+    eh::HeadImportance<T> importance(layer);
+    importance.add(layer, saved, context);
+    EXPECT_EQ(importance.measures()[0].confidence, 1);
+  });
 }
 
 TYPED_TEST(FloatingPointExceptions, NoneFromTheBackwardPass) {
