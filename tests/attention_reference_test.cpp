@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The oracle against another one: a textbook's loop in twice the precision, with the mask asked
 // pair by pair.
+#include <cmath>
+
 #include <eigenheads/attention_reference.hpp>
 
 #include "support.hpp"
@@ -92,6 +94,19 @@ TYPED_TEST(AttentionReferenceTest, SharedKeyHeadsAreRepeatedHeads) {
   EXPECT_TRUE(same_bits(shared.output, many.output));
   EXPECT_TRUE(same_bits(shared.weights, many.weights));
   EXPECT_TRUE(same_bits(shared.lse, many.lse));
+}
+
+TYPED_TEST(AttentionReferenceTest, ItsSoftmaxGivesTheLogarithmOfTheSum) {
+  using T = TypeParam;
+  for (const Index n : {1, 2, 10, 1000}) {
+    auto scores = constant_tensor<T>(T(-7), n);
+    const double lse = static_cast<double>(eh::detail::softmax_row(scores.data(), n));
+    EXPECT_NEAR(lse, std::log(static_cast<double>(n)) - 7,
+                8 * static_cast<double>(Limits<T>::epsilon()));
+  }
+  EXPECT_EQ(eh::detail::softmax_row<T>(nullptr, 0), -kInf<T>);
+  T score = T(1e30);
+  EXPECT_EQ(eh::detail::softmax_row(&score, 1), T(1e30));
 }
 
 }  // namespace

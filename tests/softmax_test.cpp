@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include <eigenheads/attention.hpp>
 #include <eigenheads/softmax.hpp>
 
 #include "support.hpp"
@@ -37,7 +38,7 @@ TYPED_TEST(SoftmaxTest, ItIsExactForEveryLengthAndSumsToOne) {
   using W = Wide<T>;
   constexpr Index B = 3, Q = 2;
   const W u = W(Limits<T>::epsilon()) / 2;
-  for (const Index K : {0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 200})
+  for (const Index K : {0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 200, 600})
     for (const int rank : {0, 1, 2})
       for (const T size : {T(1), T(30)}) {
         auto scores = random_tensor<T>(static_cast<std::uint64_t>(K + rank), B, Q, K);
@@ -144,17 +145,25 @@ TYPED_TEST(SoftmaxTest, NanAndInfinityReachTheirWholeRowAndNoOther) {
       }
 }
 
-TYPED_TEST(SoftmaxTest, ItGivesTheLogarithmOfTheSum) {
+// Whatever the row's length: of a block of keys, or of several.
+TYPED_TEST(SoftmaxTest, ItsBitsAreThoseOfAttentionsWeights) {
   using T = TypeParam;
-  for (const Index n : {1, 2, 10, 1000}) {
-    auto scores = constant_tensor<T>(T(-7), n);
-    const double lse = static_cast<double>(eh::detail::softmax_row(scores.data(), n));
-    EXPECT_NEAR(lse, std::log(static_cast<double>(n)) - 7,
-                8 * static_cast<double>(Limits<T>::epsilon()));
-  }
-  EXPECT_EQ(eh::detail::softmax_row<T>(nullptr, 0), -kInf<T>);
-  T score = T(1e30);
-  EXPECT_EQ(eh::detail::softmax_row(&score, 1), T(1e30));
+  for (const Index K : {1, 16, 17, 128, 129, 256, 300, 513, 1000})
+    for (const T size : {T(1), T(200)}) {
+      auto k = random_tensor<T>(static_cast<std::uint64_t>(K), 2, 1, K, 1);
+      for (Index i = 0; i < k.size(); ++i) k.data()[i] *= size;
+      k(0, 0, K / 2, 0) = -kInf<T>;
+      const auto q = constant_tensor(T(1), 2, 1, 3, 1), v = constant_tensor(T(1), 2, 1, K, 1);
+      const ValidLens lens{{K, 0, K / 2}, {1, K / 3, K}};
+      Tensor<T, 3> scores(2, 3, K);
+      for (Index b = 0; b < 2; ++b)
+        for (Index row = 0; row < 3; ++row) std::copy_n(&k(b, 0, 0, 0), K, &scores(b, row, 0));
+      const auto result = eh::scaled_dot_product_attention(q, k, v, {.valid_lens = lens},
+                                                           {.scale = 1.0, .weights = true});
+      EXPECT_TRUE(same_bits(masked_softmax(scores, lens),
+                            TensorView<T, 3>(result.weights.data(), {2, 3, K})))
+          << K;
+    }
 }
 
 TYPED_TEST(SoftmaxTest, AnEmptyAxisStaysEmpty) {
@@ -212,7 +221,7 @@ TEST(SoftmaxBackward, IsTheCentralDifference) {
 TYPED_TEST(SoftmaxTest, ItsGradientIsExactForEveryLength) {
   using T = TypeParam;
   using W = Wide<T>;
-  for (const Index K : {0, 1, 2, 3, 7, 8, 9, 16, 17, 65, 200}) {
+  for (const Index K : {0, 1, 2, 3, 7, 8, 9, 16, 17, 65, 200, 600}) {
     const Tensor<T, 3> weights = masked_softmax(random_tensor<T>(1, 2, 3, K));
     const auto grad_weights = random_tensor<T>(2, 2, 3, K);
     Tensor<W, 3> exact(2, 3, K), bound(2, 3, K);

@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include <eigenheads/context.hpp>          // Context
-#include <eigenheads/kernels/targets.hpp>  // with_kernels
-#include <eigenheads/linear.hpp>           // Linear
-#include <eigenheads/mask.hpp>             // Mask
-#include <eigenheads/tensor.hpp>           // Tensor, Scalar
+#include <eigenheads/context.hpp>     // Context
+#include <eigenheads/elementary.hpp>  // exp, log
+#include <eigenheads/linear.hpp>      // Linear
+#include <eigenheads/mask.hpp>        // Mask
+#include <eigenheads/tensor.hpp>      // Tensor, Scalar
 
 #include "batch.hpp"   // Batch, kOutputs, kClasses
 #include "block.hpp"   // Block
@@ -147,11 +147,9 @@ template <Scalar T>
     const auto target = static_cast<std::size_t>(targets[static_cast<std::size_t>(row)]);
     const T of_target = p[target];
     T sum = 0, log_sum = 0;
-    eigenheads::detail::with_kernels([&]<class Kernels>(Kernels) {
-      Kernels::exp_nonpositive(p.data(), p.data(), kClasses);
-      for (const T e : p) sum += e;
-      Kernels::log(&sum, &log_sum, 1);
-    });
+    eigenheads::exp(p, p);
+    for (const T e : p) sum += e;
+    eigenheads::log({&sum, 1}, {&log_sum, 1});
     loss += static_cast<double>(log_sum - of_target);
     if (dlogits == nullptr) continue;
     T* dx = dlogits->data() + row * kClasses;

@@ -10,6 +10,7 @@
 // h / (H / G), as in Ainslie et al., "GQA", 2023. A query without any key has P = 0, O = 0, lse =
 // -inf, and all its gradients are 0.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -20,11 +21,33 @@
 #include <eigenheads/dropout.hpp>            // DropoutMask
 #include <eigenheads/mask.hpp>               // BoundMask, Range
 #include <eigenheads/score.hpp>              // ScoreFunction, PlainScore, score_derivative
-#include <eigenheads/softmax.hpp>            // softmax_row
 #include <eigenheads/tensor.hpp>             // TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 namespace detail {
+
+// Turns `count` scores into weights, in place, and gives log sum_k exp(score_k). A score of -inf is
+// a key that is not there: if all are, the weights are 0 and the sum's logarithm -inf. NaN makes
+// the whole row NaN: every comparison with it is false, so it is the maximum only if it comes
+// first, and otherwise it reaches the sum.
+template <Scalar T>
+T softmax_row(T* scores, Index count) {
+  if (std::all_of(scores, scores + count,
+                  [](const T& score) { return is_negative_infinity(score); })) {
+    std::fill_n(scores, count, T(0));
+    return -std::numeric_limits<T>::infinity();
+  }
+  T maximum = scores[0];
+  for (Index k = 1; k < count; ++k)
+    if (scores[k] > maximum) maximum = scores[k];
+  T sum = 0;
+  for (Index k = 0; k < count; ++k) {
+    scores[k] = std::exp(scores[k] - maximum);
+    sum += scores[k];
+  }
+  for (Index k = 0; k < count; ++k) scores[k] /= sum;
+  return maximum + std::log(sum);
+}
 
 // Z, pair by pair, and which pairs there are.
 template <Scalar T>

@@ -8,6 +8,7 @@
 #include <eigenheads/context.hpp>
 #include <eigenheads/dot_product_attention.hpp>
 #include <eigenheads/dropout.hpp>
+#include <eigenheads/elementary.hpp>
 #include <eigenheads/error.hpp>
 #include <eigenheads/explain.hpp>
 #include <eigenheads/head_importance.hpp>

@@ -101,13 +101,10 @@ void add_functions(Digests& digests, const std::string& type) {
     const auto x = numbers<T>(10, size, count);
     const std::string name = type + "/of_" + std::to_string(static_cast<int>(size)) + '/';
     for (Index i = 0; i < count; ++i) small(i) = x(i) < 0 ? x(i) : -x(i);
-    eh::detail::with_kernels([&]<class Kernels>(Kernels) {
-      Kernels::exp_nonpositive(small.data(), result.data(), count);
-    });
+    eh::exp({small.data(), count}, {result.data(), count});
     digests.emplace_back(name + "exp", digest_of(result));
     for (Index i = 0; i < count; ++i) small(i) = x(i) > 0 ? x(i) : 1 - x(i);
-    eh::detail::with_kernels(
-        [&]<class Kernels>(Kernels) { Kernels::log(small.data(), result.data(), count); });
+    eh::log({small.data(), count}, {result.data(), count});
     digests.emplace_back(name + "log", digest_of(result));
     for (Index i = 0; i < count; ++i) result(i) = eh::detail::tanh(x(i));
     digests.emplace_back(name + "tanh", digest_of(result));
@@ -164,6 +161,26 @@ void add_training(Digests& digests, const std::string& type) {
       });
     }
   }
+}
+
+// A softmax by itself, and its gradient; key blocks of float and double are 256 and 128.
+template <class T>
+void add_softmax(Digests& digests, const std::string& type) {
+  for (const Index K : {1, 15, 130, 700})
+    for (const T size : {T(2), T(0x1p6)}) {
+      Tensor<Index, 2> lens(2, 5);
+      for (Index i = 0; i < lens.size(); ++i) lens.data()[i] = i * 7919 % (K + 1);
+      const std::pair<const char*, eh::ValidLens> all[] = {
+          {"all", {}}, {"lens", {K, K / 3}}, {"lens_2d", lens}};
+      for (const auto& [name, valid_lens] : all) {
+        const auto weights = eh::masked_softmax(numbers<T>(12, size, 2, 5, K), valid_lens);
+        const std::string start = type + "/softmax/" + std::to_string(K) + "/of_" +
+                                  std::to_string(static_cast<int>(size)) + '/' + name;
+        digests.emplace_back(start, digest_of(weights));
+        digests.emplace_back(start + "/backward", digest_of(eh::masked_softmax_backward(
+                                                      weights, numbers<T>(13, T(1), 2, 5, K))));
+      }
+    }
 }
 
 template <class T>
@@ -233,6 +250,7 @@ void add_all(Digests& digests, const std::string& type) {
                      eh::chain(softcap, alibi, added));
     add_attention<T>(digests, name + "chain_to_bias", sizes, T(8), {}, eh::chain(softcap, added));
   }
+  add_softmax<T>(digests, type);
 }
 
 [[nodiscard]] inline Digests all() {

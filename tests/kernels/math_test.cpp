@@ -56,7 +56,7 @@ struct Exp {
   template <class Kernels, class T>
   static std::vector<T> of(const std::vector<T>& x) {
     std::vector<T> y(x.size(), kNan<T>);
-    Kernels::exp_nonpositive(x.data(), y.data(), static_cast<Index>(x.size()));
+    Kernels::template elementary<T>().exp_array(x.data(), y.data(), static_cast<Index>(x.size()));
     return y;
   }
   template <class W>
@@ -64,12 +64,15 @@ struct Exp {
     return std::exp(x);
   }
 };
+struct RisingExp : Exp {
+  static constexpr bool falls = false;
+};
 struct Log {
   static constexpr bool falls = false;
   template <class Kernels, class T>
   static std::vector<T> of(const std::vector<T>& x) {
     std::vector<T> y(x.size(), kNan<T>);
-    Kernels::log(x.data(), y.data(), static_cast<Index>(x.size()));
+    Kernels::template elementary<T>().log_array(x.data(), y.data(), static_cast<Index>(x.size()));
     return y;
   }
   template <class W>
@@ -121,6 +124,23 @@ TYPED_TEST(MathTest, ExpIsWithinTwoUnitsAndFalls) {
   expect_function<Exp, T>(T(-0.0), tiny, 3000, is_float);
 }
 
+TYPED_TEST(MathTest, ExpOfPositiveNumbersIsWithinTwoUnitsUpToInfinity) {
+  using T = TypeParam;
+  const T last = std::log(Limits<T>::max());  // whether rounded up or down
+  const T finite = std::isfinite(std::exp(last)) ? last : std::nextafter(last, T(0));
+  const T tiny = Limits<T>::epsilon() / 16;
+  const bool is_float = sizeof(T) == 4;
+  expect_function<RisingExp, T>(tiny, finite, is_float ? 200'000 : 3000, is_float);
+  for_each_instruction_set([&]<class Kernels>(Kernels, eh::InstructionSet set) {
+    SCOPED_TRACE(eh::name_of(set));
+    const T first = std::nextafter(finite, kInf<T>);
+    for_each_run(first, kInf<T>, 10'000, [](const std::vector<T>& x) {
+      for (const T y : Exp::of<Kernels>(x)) ASSERT_EQ(y, kInf<T>);
+    });
+    EXPECT_EQ(Exp::of<Kernels>(std::vector<T>(kRun, tiny)), std::vector<T>(kRun, T(1)));
+  });
+}
+
 // And no subnormal number.
 TYPED_TEST(MathTest, ExpIsExactlyZeroBelowTheNormalNumbers) {
   using T = TypeParam;
@@ -147,6 +167,20 @@ TYPED_TEST(MathTest, LogIsWithinTwoUnits) {
   expect_function<Log, T>(T(0.5), T(2), runs / 4, false);  // around 1 it all cancels
   for_each_instruction_set([&]<class Kernels>(Kernels, eh::InstructionSet) {
     EXPECT_EQ(Log::of<Kernels>(std::vector<T>(kRun, T(1))), std::vector<T>(kRun, T(0)));
+  });
+}
+
+// Zeros and what counts as one, what lies below, and infinity.
+TYPED_TEST(MathTest, LogOfWhatIsNotANormalNumberAboveZero) {
+  using T = TypeParam;
+  for_each_instruction_set([&]<class Kernels>(Kernels, eh::InstructionSet set) {
+    SCOPED_TRACE(eh::name_of(set));
+    const T least = Limits<T>::min(), subnormal = Limits<T>::denorm_min();
+    const std::vector<T> x{0, T(-0.0), subnormal, -subnormal, -least, -1, -kInf<T>, kInf<T>},
+        y = Log::of<Kernels>(x);
+    for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(y[i], -kInf<T>) << x[i];
+    for (std::size_t i = 4; i < 7; ++i) EXPECT_EQ(bits(y[i]), bits(kNan<T>)) << x[i];
+    EXPECT_EQ(y[7], kInf<T>);
   });
 }
 
@@ -187,8 +221,9 @@ TYPED_TEST(MathTest, CountsThatFillNoRegister) {
     for (std::size_t count = 0; count <= 35; ++count) {
       const std::vector<T> x(count, T(-0.75)), of_log(count, T(0.25));
       std::vector<T> y(count + 1, T(7)), z(count + 1, T(7));
-      Kernels::exp_nonpositive(x.data(), y.data(), static_cast<Index>(count));
-      Kernels::log(of_log.data(), z.data(), static_cast<Index>(count));
+      const auto kernels = Kernels::template elementary<T>();
+      kernels.exp_array(x.data(), y.data(), static_cast<Index>(count));
+      kernels.log_array(of_log.data(), z.data(), static_cast<Index>(count));
       for (std::size_t i = 0; i < count; ++i) {
         EXPECT_LE(ulps(y[i], Exp::exact(Exact<T>(-0.75))), 2) << eh::name_of(set);
         EXPECT_LE(ulps(z[i], Log::exact(Exact<T>(0.25))), 2) << eh::name_of(set);
@@ -212,8 +247,8 @@ TYPED_TEST(MathTest, TanhIsWithinTwoUnitsOddAndEndsAtOne) {
   };
   for_each_run(Limits<T>::min(), Limits<T>::max(), 5000, expect_tanh);
   for_each_run(T(0x1p-12), T(24), sizeof(T) == 4 ? 20'000 : 3000, expect_tanh);
-  for (const T x : {T(0), Limits<T>::denorm_min(), Limits<T>::min() / 2})
-    EXPECT_EQ(eh::detail::tanh(x), x);
+  for (const T x : {T(0), T(-0.0), Limits<T>::denorm_min(), Limits<T>::min() / 2})
+    EXPECT_EQ(std::bit_cast<Bits<T>>(eh::detail::tanh(x)), std::bit_cast<Bits<T>>(x));
   EXPECT_EQ(eh::detail::tanh(kInf<T>), T(1));
   EXPECT_EQ(eh::detail::tanh(-kInf<T>), T(-1));
   for (const T nan : {kNan<T>, -kNan<T>, Limits<T>::signaling_NaN()})

@@ -55,24 +55,24 @@ EIGEN_ALWAYS_INLINE T polynomial(const std::array<T, N>& coefficients, T x) {
   return y;
 }
 
-// Within 2 ulp; NaN for NaN. Without branches, so that it is vectorised.
+// Within 2 ulp; NaN for NaN. Without branches, so that it is vectorised: both forms are reckoned, of
+// a size that overflows in neither.
 template <Scalar T>
 EIGEN_ALWAYS_INLINE T tanh(T x) {
   using Coefficients = TanhCoefficients<T>;
   constexpr int mantissa = std::numeric_limits<T>::digits - 1;
-  const T size = std::abs(x), square = x * x;
-  const T near_zero = std::fma(x * square, polynomial(Coefficients::near_zero, square), x);
-
   // (1 - e) / (1 + e), e = exp(-2 |x|), of which less than a rounding is left beyond |x| = 22.
-  const T limited = size < T(22) ? size : T(22);
+  const T size = std::abs(x), limited = size < T(22) ? size : T(22), square = limited * limited;
+  const T near_zero =
+      std::fma(limited * square, polynomial(Coefficients::near_zero, square), limited);
   constexpr T rate = T(-2 * 1.442695040888963407359924681);
   const T n = std::rint(limited * rate);
   const T power = polynomial(Coefficients::exp2, std::fma(limited, rate, -n));
   const auto shift = static_cast<BitsOf<T>>(static_cast<std::int32_t>(n));
   const T e = std::bit_cast<T>(
       static_cast<BitsOf<T>>(std::bit_cast<BitsOf<T>>(power) + (shift << mantissa)));
-  const T far = std::copysign((1 - e) / (1 + e), x);
-  const T result = size < T(0.625) ? near_zero : far;
+  const T far = (1 - e) / (1 + e);
+  const T result = std::copysign(size < T(0.625) ? near_zero : far, x);
   return is_nan(x) ? x : result;
 }
 

@@ -15,7 +15,7 @@ struct KeyBlock {
   // First block of the rows: its product is written straight into O. Merging it with m = lowest and
   // l = 0 would give the same bits.
   bool is_first;
-  Range seen;           // by any row, relative to begin
+  Range seen;              // by any row, relative to begin
   const T *keys, *values;  // of key `begin`
   bool are_keys_packed;    // in panels; else they are rows, key_stride apart
   Index key_stride;
@@ -415,7 +415,7 @@ void merge_parts(MergePart<T> first, MergePart<T> second, Index V, T* output, T&
     lse = first.lse;
     return;
   }
-  const T factor = exp_difference(second.lse, first.lse), sum = T(1) + factor;
+  const T factor = exp_far_difference(second.lse, first.lse), sum = T(1) + factor;
   const T reciprocal = T(1) / sum;
   for (Index v = 0; v < V; ++v)
     output[v] = std::fma(factor, second.output[v], first.output[v]) * reciprocal;

@@ -8,6 +8,15 @@ struct Kernels {
   }
 
   template <class T>
+  static ElementaryKernels<T> elementary() {
+    return {.key_block = key_block<T>,
+            .exp_array = exp_array<T>,
+            .log_array = log_array<T>,
+            .masked_softmax_row = masked_softmax_row<T>,
+            .masked_softmax_row_backward = masked_softmax_row_backward<T>};
+  }
+
+  template <class T>
   static AttentionKernels<T> attention() {
     return {.panel_width = panel_width<T>,
             .key_block = key_block<T>,
@@ -54,14 +63,6 @@ struct Kernels {
     differentiate_score_function(*static_cast<const Score*>(score), scores, slopes, begin, end, at);
   }
 
-  template <class T>
-  static void exp_nonpositive(const T* x, T* y, Index count) {
-    exp_array(x, y, count);
-  }
-  template <class T>
-  static void log(const T* x, T* y, Index count) {
-    log_array(x, y, count);
-  }
   template <class T>
   static void merge(const MergePart<T>& first, const MergePart<T>& second, Index V, T* output,
                     T& lse) {

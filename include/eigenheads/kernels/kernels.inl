@@ -8,6 +8,7 @@
 #include <eigenheads/kernels/matmul.inl>
 #include <eigenheads/kernels/softmax.inl>
 #include <eigenheads/kernels/rows.inl>
+#include <eigenheads/kernels/masked_softmax.inl>
 #include <eigenheads/kernels/attention.inl>
 #include <eigenheads/kernels/backward/linear.inl>
 #include <eigenheads/kernels/backward/attention.inl>

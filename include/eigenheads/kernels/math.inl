@@ -14,12 +14,14 @@ template <class T>
 inline constexpr T ln2_low = sizeof(T) == 4 ? T(0x1.7f7d1cp-20) : T(0x1.ef35793c7673p-45);
 
 // e^r on [-ln(2) / 2, ln(2) / 2], highest power first. Relative error 1.8571e-9 (float), 3.0582e-18
-// (double) before rounding; `limit` is the first number whose e^t is normal.
+// (double) before rounding; `limit` is the first number whose e^t is normal, `infinite` the first
+// whose e^t is not finite, and `last_finite` the number before it.
 template <class T>
 struct ExpCoefficients;
 template <>
 struct ExpCoefficients<float> {
-  static constexpr float limit = -0x1.5d589ep+6f;
+  static constexpr float limit = -0x1.5d589ep+6f, infinite = 0x1.62e43p+6f;
+  static constexpr float last_finite = 0x1.62e42ep+6f;
   static constexpr std::array<float, 7> value = {
       0.001383683574479838540624145f, 0.008374824030662807959614219f, 0.04166822618847283933946994f,
       0.1666642007244513939257986f,   0.4999999207510098284414351f,   1.000000036344639804081919f,
@@ -27,7 +29,8 @@ struct ExpCoefficients<float> {
 };
 template <>
 struct ExpCoefficients<double> {
-  static constexpr double limit = -0x1.6232bdd7abcd2p+9;
+  static constexpr double limit = -0x1.6232bdd7abcd2p+9, infinite = 0x1.62e42fefa39fp+9;
+  static constexpr double last_finite = 0x1.62e42fefa39efp+9;
   static constexpr std::array<double, 12> value = {
       2.49943032738143951237368e-8,    0.0000002763230817489448581777201,
       0.00000275576226204719803904613, 0.00002480148648143640087134352,
@@ -37,29 +40,40 @@ struct ExpCoefficients<double> {
       1.000000000000000030394514,      0.9999999999999999970969711};
 };
 
-// e^t for t <= 0: within 2 ulp where the result is normal, exactly 0 below, NaN for NaN.
+// e^t for t <= 0: within 2 ulp where the result is normal, exactly 0 below, NaN for NaN. What the
+// result is 0 for is reckoned as if it were 0: no product overflows, and every n is in range.
 //   e^t = 2^n e^r,   n = round(t / ln(2)),   r = t - n ln(2)
 template <class T>
 EIGEN_ALWAYS_INLINE Register<T> exp_register(Register<T> t) {
   using Coefficients = ExpCoefficients<T>;
-  const Register<T> n = round(mul(t, broadcast(log2_e<T>)));
-  const Register<T> r = fma(n, broadcast(-ln2_low<T>), fma(n, broadcast(-ln2_high<T>), t));
+  const Register<T> limit = broadcast(Coefficients::limit), near = zero_if_below(t, t, limit);
+  const Register<T> n = round(mul(near, broadcast(log2_e<T>)));
+  const Register<T> r = fma(n, broadcast(-ln2_low<T>), fma(n, broadcast(-ln2_high<T>), near));
   Register<T> y = broadcast(Coefficients::value[0]);
 #pragma GCC unroll 16
   for (std::size_t i = 1; i < Coefficients::value.size(); ++i)
     y = fma(y, r, broadcast(Coefficients::value[i]));
-  return zero_if_below(scale_by_power(y, n), t, broadcast(Coefficients::limit));
+  return zero_if_below(scale_by_power(y, n), t, limit);
 }
 
-// e^(s - m) for s <= m. The difference is taken first: it cannot overflow in what matters.
+// e^(s - m) for s <= m, whose difference does not overflow.
 template <class T>
 EIGEN_ALWAYS_INLINE Register<T> exp_difference(Register<T> s, Register<T> m) {
   return exp_register(sub(s, m));
 }
+// The same bits for any two finite numbers, s <= m, at the cost of three more operations: halves
+// cannot overflow. A half is exact, or the power is 1 with it and without.
 template <class T>
-EIGEN_ALWAYS_INLINE T exp_difference(T s, T m) {
+EIGEN_ALWAYS_INLINE Register<T> exp_far_difference(Register<T> s, Register<T> m) {
+  const Register<T> half = broadcast(T(0.5)), limit = broadcast(ExpCoefficients<T>::limit);
+  const Register<T> distance = sub(mul(s, half), mul(m, half));
+  const Register<T> near = zero_if_below(distance, distance, limit);
+  return zero_if_below(exp_register(add(near, near)), distance, limit);
+}
+template <class T>
+EIGEN_ALWAYS_INLINE T exp_far_difference(T s, T m) {
   T lanes[Register<T>::width];
-  store(lanes, exp_difference(broadcast(s), broadcast(m)));
+  store(lanes, exp_far_difference(broadcast(s), broadcast(m)));
   return lanes[0];
 }
 
@@ -104,19 +118,47 @@ template <class T>
   return std::fma(n, ln2_high<T>, f - std::fma(half, f, -correction));
 }
 
-// y[i] = e^x[i] for x[i] <= 0; y may be x.
+// e^t for any t: infinity where it is too large for a T, and else as above, with the same bits.
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> exp_of_any(Register<T> t) {
+  constexpr T infinite = ExpCoefficients<T>::infinite;
+  // `excess` is 0 where e^t is finite, and the largest number where it is not.
+  const Register<T> excess =
+      zero_if_below(broadcast((std::numeric_limits<T>::max)()), t, broadcast(infinite));
+  const Register<T> opposite = sub(broadcast(T(0)), t);
+  const Register<T> finite =
+      zero_if_below(t, opposite, broadcast(-ExpCoefficients<T>::last_finite));
+  return add(add(exp_register(finite), excess), excess);
+}
+
+// y[i] = e^x[i]; y may be x.
 template <class T>
 void exp_array(const T* x, T* y, Index count) {
   constexpr Index S = Register<T>::width;
   for (Index i = 0; i < count; i += S) {
     T lanes[S] = {};
     std::copy_n(x + i, (std::min)(S, count - i), lanes);
-    store(lanes, exp_register(load(lanes)));
+    store(lanes, exp_of_any(load(lanes)));
     std::copy_n(lanes, (std::min)(S, count - i), y + i);
   }
 }
-// y[i] = ln x[i]
+// y[i] = ln x[i]; y may be x. Of 0 and of subnormal numbers minus infinity, of infinity infinity, of
+// what lies below 0 NaN: written as bits, which no flag takes away.
 template <class T>
 void log_array(const T* x, T* y, Index count) {
-  for (Index i = 0; i < count; ++i) y[i] = natural_log(x[i]);
+  using Bits = detail::BitsOf<T>;
+  constexpr Bits sign = std::bit_cast<Bits>(T(-0.0)), infinity = detail::infinity_bits<T>;
+  constexpr Bits normal = std::bit_cast<Bits>((std::numeric_limits<T>::min)());
+  constexpr Bits nan = infinity | infinity >> 1;
+  for (Index i = 0; i < count; ++i) {
+    const auto bits = std::bit_cast<Bits>(x[i]), size = static_cast<Bits>(bits & ~sign);
+    if (size < normal)
+      y[i] = std::bit_cast<T>(static_cast<Bits>(sign | infinity));
+    else if (bits > infinity)  // below 0, or NaN
+      y[i] = std::bit_cast<T>(nan);
+    else if (bits == infinity)
+      y[i] = x[i];
+    else
+      y[i] = natural_log(x[i]);
+  }
 }

@@ -87,7 +87,7 @@ void begin_rows(const AttentionCall<T>& call, const RowTask& task, const RowStat
 // The keys that any of the rows [first, first + count) may see, within [begin, end).
 template <class T>
 [[nodiscard]] Range seen_by(const RowState<T>& rows, Index first, Index count, Index begin,
-                               Index end) {
+                            Index end) {
   Range seen{end, begin};
   for (Index i = first; i < first + count; ++i) {
     const Index from = (std::max)(rows.ranges[i].begin, begin);
@@ -126,11 +126,24 @@ void finish_weights(T* weights, const std::uint8_t* allowed, const RowState<T>& 
   for (Index begin = row.begin; begin < row.end;) {
     const Index number = begin / key_block<T>;
     const Index end = (std::min)((number + 1) * key_block<T>, row.end);
-    const T factor =
-        reciprocal * exp_difference(rows.block_maxima[number * query_block + i], rows.maximum[i]);
+    const T factor = reciprocal * exp_far_difference(rows.block_maxima[number * query_block + i],
+                                                     rows.maximum[i]);
     for (; begin < end; ++begin)
       weights[begin] = allowed == nullptr || allowed[begin] != 0 ? weights[begin] * factor : T(0);
   }
+}
+
+// m' and l' of rows that go from (m, l) to the next block, (m_b, l_b), and e^(m - m'), e^(m_b - m').
+template <class T>
+struct MergedSums {
+  Register<T> maximum, sum, keep, take;
+};
+template <class T>
+[[nodiscard]] EIGEN_ALWAYS_INLINE MergedSums<T> merged_sums(Register<T> m, Register<T> l,
+                                                            Register<T> m_b, Register<T> l_b) {
+  const Register<T> merged = max(m, m_b);
+  const Register<T> keep = exp_far_difference(m, merged), take = exp_far_difference(m_b, merged);
+  return {merged, fma(l, keep, mul(take, l_b)), keep, take};
 }
 
 // m, l and the two factors of the merge, for all rows at once. A row without a key in this block
@@ -139,13 +152,12 @@ template <class T>
 void merge_sums(const RowState<T>& rows) {
   constexpr Index S = Register<T>::width;
   for (Index i = 0; i < rows.count; i += S) {
-    const Register<T> m = load(rows.maximum + i), m_b = load(rows.block_maximum + i);
-    const Register<T> merged = max(m, m_b);
-    const Register<T> keep = exp_difference(m, merged), take = exp_difference(m_b, merged);
-    store(rows.keep + i, keep);
-    store(rows.take + i, take);
-    store(rows.maximum + i, merged);
-    store(rows.sum + i, fma(load(rows.sum + i), keep, mul(take, load(rows.block_sum + i))));
+    const MergedSums<T> next = merged_sums(load(rows.maximum + i), load(rows.sum + i),
+                                           load(rows.block_maximum + i), load(rows.block_sum + i));
+    store(rows.keep + i, next.keep);
+    store(rows.take + i, next.take);
+    store(rows.maximum + i, next.maximum);
+    store(rows.sum + i, next.sum);
   }
 }
 
@@ -163,6 +175,12 @@ void merge_output(const RowState<T>& rows, Index first, Index count) {
   }
 }
 
+// 1 / l, or 1 of an empty row's 0. A sum, because compilers divide by both sides of a choice.
+template <class T>
+[[nodiscard]] EIGEN_ALWAYS_INLINE T reciprocal_of_sum(T l) {
+  return T(1) / (l + T(l == 0));
+}
+
 // O / l, times the gate, into the caller's memory, and what else was asked for. l is 0 only where a
 // row sees no key at all, or none above -inf.
 template <class T>
@@ -170,7 +188,7 @@ void end_rows(const AttentionCall<T>& call, const RowTask& task, const RowState<
   const AttentionShape& shape = call.shape;
   for (Index i = 0; i < rows.count; ++i) {
     const Index h = task.head(call, i), q = task.query(shape, i);
-    const T l = rows.sum[i], w = l == 0 ? T(0) : 1 / l;
+    const T l = rows.sum[i], w = reciprocal_of_sum(l);
     const T* from = rows.output + i * rows.padded_V;
     T* to = call.output.at(task.b, h, q);
     if (l == 0)

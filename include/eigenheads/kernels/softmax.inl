@@ -43,6 +43,20 @@ void hide(T* scores, const SeenKeys& seen, T hidden) {
     store(scores + k, select(seen.allowed + k, load(scores + k), value));
 }
 
+// From a maximum m beyond this, s - m may overflow; and e^(s - m) is 0 for any s <= 0.
+template <class T>
+inline constexpr T far_score =
+    (std::numeric_limits<T>::max)() / 8 * std::numeric_limits<T>::epsilon();
+
+// For a row with such a maximum: 0 instead of negative scores gives the same weights.
+template <class T>
+void raise_to_zero(T* scores, Index first, Index last) {
+  constexpr Index S = Register<T>::width;
+  const Register<T> zero = broadcast(T(0));
+  for (Index k = first; k < last; k += S)
+    store(scores + k, zero_if_below(load(scores + k), load(scores + k), zero));
+}
+
 // One row of scores of one block: the keys that are seen become exp(score - m_b), the others in
 // their lanes 0. Sets m_b and l_b.
 template <class T>
@@ -65,6 +79,7 @@ void softmax_block(T* scores, const SeenKeys& seen, T& block_maximum, T& block_s
   for (const T x : folded) maximum = x > maximum ? x : maximum;
   // Then a hidden key would weigh e^0: send them further down.
   if (maximum == lowest) hide(scores, seen, -std::numeric_limits<T>::infinity());
+  if (maximum > far_score<T>) raise_to_zero(scores, first, last);
 
   const Register<T> m = broadcast(maximum);
 #pragma GCC unroll 16

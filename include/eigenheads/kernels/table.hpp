@@ -18,6 +18,16 @@ struct ProjectionKernels {  // panels.inl, matmul.inl
 };
 
 template <class T>
+struct ElementaryKernels {  // math.inl, masked_softmax.inl
+  Index key_block;
+  void (*exp_array)(const T* x, T* y, Index count);
+  void (*log_array)(const T* x, T* y, Index count);
+  void (*masked_softmax_row)(const T* scores, Index visible, Index count, T* weights, T* maxima);
+  void (*masked_softmax_row_backward)(const T* weights, const T* grad_weights, Index count,
+                                      T* grad_scores);
+};
+
+template <class T>
 struct AttentionKernels {  // panels.inl, attention.inl
   Index panel_width, key_block, tile_rows;
   void (*pack_panels)(const T* matrix, Index stride, Range rows, Index depth, T* panels);

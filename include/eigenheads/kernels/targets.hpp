@@ -108,6 +108,10 @@ template <class T>
   return with_kernels([]<class Kernels>(Kernels) { return Kernels::template projection<T>(); });
 }
 template <class T>
+[[nodiscard]] ElementaryKernels<T> elementary_kernels() {
+  return with_kernels([]<class Kernels>(Kernels) { return Kernels::template elementary<T>(); });
+}
+template <class T>
 [[nodiscard]] AttentionKernels<T> attention_kernels() {
   return with_kernels([]<class Kernels>(Kernels) { return Kernels::template attention<T>(); });
 }

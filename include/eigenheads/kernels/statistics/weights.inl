@@ -43,6 +43,8 @@ void add_scores(T* scores, const SeenKeys& seen, T lse, Index beside, RowSums<T>
   hide(scores, seen, -std::numeric_limits<T>::infinity());
   const Index keys = count_keys(scores, seen);
   if (keys == 0) return;
+  // Then the row's maximum is above 0 too, so it is none of those that this changes.
+  if (lse > far_score<T>) raise_to_zero(scores, first, last);
 
   const Register<T> of_row = broadcast(lse), lowest = broadcast(std::numeric_limits<T>::lowest());
   Register<T> maximum[N], sum[N], squares[N], logarithms[N];
@@ -91,9 +93,10 @@ void add_block(const AttentionStatisticsCall<T>& call, const RowTask& task, cons
     const Range range = keys_of_row(rows, i, block);
     if (range.begin == range.end) continue;
     const Index h = task.head(attention, i), q = task.query(attention.shape, i);
-    add_scores(
-        rows.scores + i * key_block<T>, finish_scores(attention, task, rows, block, i, range),
-        call.lse[attention.row(task.b, h, q)], attention.mask->aligned(task.b, q) - block.begin, sums[i]);
+    add_scores(rows.scores + i * key_block<T>,
+               finish_scores(attention, task, rows, block, i, range),
+               call.lse[attention.row(task.b, h, q)],
+               attention.mask->aligned(task.b, q) - block.begin, sums[i]);
   }
 }
 
@@ -114,7 +117,7 @@ template <class T>
   result[RowMeasure::entropy] = (std::clamp)(-row.logarithms, 0.0, natural_log(n));
   // sum (p - 1/n)^2, with the sum of p as it was rounded
   result[RowMeasure::variance] = (std::max)(row.squares - (2 * row.sum - 1) / n, 0.0) / n;
-  result[RowMeasure::confidence] = static_cast<double>(exp_difference(row.maximum, lse));
+  result[RowMeasure::confidence] = static_cast<double>(exp_far_difference(row.maximum, lse));
   result[RowMeasure::previous] = is_at(-1);
   result[RowMeasure::next] = is_at(1);
   result[RowMeasure::same] = is_at(0);
