@@ -9,6 +9,7 @@
 #include <eigenheads/kernels/softmax.inl>
 #include <eigenheads/kernels/rows.inl>
 #include <eigenheads/kernels/masked_softmax.inl>
+#include <eigenheads/kernels/key_blocks.inl>
 #include <eigenheads/kernels/attention.inl>
 #include <eigenheads/kernels/backward/linear.inl>
 #include <eigenheads/kernels/backward/attention.inl>

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+// One block of keys: where it lies, which rows see it, and its scores.
+
+// Keys [begin, end) of one block, begin a multiple of key_block, as the products read them.
+template <class T>
+struct KeyBlock {
+  Index begin, end;
+  // First block of the rows: its product is written straight into O. Merging it with m = lowest and
+  // l = 0 would give the same bits.
+  bool is_first;
+  Range seen;              // by any row, relative to begin
+  const T *keys, *values;  // of key `begin`
+  bool are_keys_packed;    // in panels; else they are rows, key_stride apart
+  Index key_stride;
+  Index value_stride, value_panel_stride;  // from one key to the next, from one panel to the next
+  bool hides_by_range;  // keys are hidden by ranges alone: neither one by one nor by scores of -inf
+  bool is_finite;       // all values that are seen are
+};
+
+// Rows that are multiplied together, and the keys of the block at hand that any of them sees.
+struct Tile {
+  Index first, count;
+  Range seen;
+};
+
+// The tiles of a task's rows that see any key of a block.
+struct TileList {
+  std::array<Tile, query_block> tiles;
+  std::size_t count = 0;
+
+  [[nodiscard]] std::span<const Tile> span() const { return {tiles.data(), count}; }
+};
+template <class T>
+[[nodiscard]] TileList seeing_tiles(const RowState<T>& rows, Index begin, Index end) {
+  TileList list;
+  for_each_tile(rows.count, [&](Index first, Index count) {
+    const Range seen = seen_by(rows, first, count, begin, end);
+    if (seen.begin < seen.end)
+      list.tiles[list.count++] = {first, count, {seen.begin - begin, seen.end - begin}};
+  });
+  return list;
+}
+
+template <class T>
+[[nodiscard]] bool have_one_range(const RowState<T>& rows, Index first, Index count) {
+  for (Index i = first + 1; i < first + count; ++i)
+    if (rows.ranges[i].begin != rows.ranges[first].begin ||
+        rows.ranges[i].end != rows.ranges[first].end)
+      return false;
+  return true;
+}
+
+// Row i's keys of a block, relative to its first.
+template <class T>
+[[nodiscard]] Range keys_of_row(const RowState<T>& rows, Index i, const KeyBlock<T>& block) {
+  return within(rows.ranges[i], block.begin, 0, block.end - block.begin);
+}
+
+// S = Q K^T. Panel outer, rows inner: panels are read from the first-level cache, into which they
+// are packed here if that was not done before.
+template <class T>
+void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
+                   std::span<const Tile> tiles) {
+  constexpr Index W = panel_width<T>, KB = key_block<T>, step = panels_per_row * W;
+  for (Index first = block.seen.begin / W * W; first < block.seen.end; first += step) {
+    const Index end = (std::min)(first + step, block.seen.end);
+    const T* keys;
+    if (block.are_keys_packed) {
+      keys = block.keys + first * D;
+    } else {
+      const Range seen{(std::max)(block.seen.begin - first, Index{0}), end - first};
+      pack_panels(block.keys + first * block.key_stride, block.key_stride, seen, D,
+                  rows.packed_keys);
+      keys = rows.packed_keys;
+    }
+    if (rows.count <= few_rows) {
+      for (Index i = 0; i < rows.count; ++i)
+        multiply_row<T>((end - first - 1) / W + 1, {.a = rows.queries + i * D,
+                                                    .a_stride = D,
+                                                    .b = keys,
+                                                    .b_stride = W,
+                                                    .depth = D,
+                                                    .c = rows.scores + i * KB + first,
+                                                    .c_stride = KB,
+                                                    .panel_stride = W * D});
+      continue;
+    }
+    for (Index panel = first; panel < end; panel += W)
+      for (const Tile& tile : tiles)
+        if (tile.seen.begin < panel + W && panel < tile.seen.end)
+          multiply_tile<T>(tile.count, {.a = rows.queries + tile.first * D,
+                                        .a_stride = D,
+                                        .b = keys + (panel - first) * D,
+                                        .b_stride = W,
+                                        .depth = D,
+                                        .c = rows.scores + tile.first * KB + panel,
+                                        .c_stride = KB});
+  }
+}
+
+// Where the products find the keys and values [range.begin, range.end) of a block. Values that are
+// not packed yet are packed here, or, for few rows, read where they are.
+template <class T>
+[[nodiscard]] KeyBlock<T> find_keys(const AttentionCall<T>& call, const RowTask& task,
+                                    const RowState<T>& rows, const PackedHead<T>& packed,
+                                    Range range) {
+  constexpr Index W = panel_width<T>, KB = key_block<T>;
+  const auto [begin, end] = range;
+  const Range seen = seen_by(rows, 0, rows.count, begin, end);
+  const Index from = seen.begin - begin, to = (std::max)(seen.end, seen.begin) - begin;
+  KeyBlock<T> block{};
+  block.begin = begin;
+  block.end = end;
+  block.seen = {from, to};
+  block.hides_by_range = !call.mask->hides_single_keys() && call.score.apply == nullptr;
+  if (packed.blocks != nullptr) {
+    const PackedBlock<T>& found = packed.blocks[begin / KB];
+    block.keys = found.keys;
+    block.are_keys_packed = true;
+    block.values = found.values;
+    block.value_stride = W;
+    block.value_panel_stride = found.value_panel_stride;
+    block.is_finite = found.is_finite;
+    return block;
+  }
+  block.keys = call.keys.at(task.b, task.g, begin);
+  block.key_stride = call.keys.row_stride;
+  const Index V = call.shape.V, stride = call.values.row_stride;
+  const T* values = call.values.at(task.b, task.g, begin);
+  if (rows.count <= few_rows && V % W == 0) {
+    block.values = values;
+    block.value_stride = stride;
+    block.value_panel_stride = W;
+    block.is_finite = (block.hides_by_range && have_one_range(rows, 0, rows.count)) ||
+                      all_finite(values + from * stride, stride, to - from, V);
+  } else {
+    block.values = rows.packed_values;
+    block.value_stride = W;
+    block.value_panel_stride = KB * W;
+    block.is_finite = pack_columns<T>({.matrix = values + from * stride,
+                                       .stride = stride,
+                                       .rows = to - from,
+                                       .columns = V,
+                                       .panels = rows.packed_values + from * W,
+                                       .panel_stride = KB * W});
+  }
+  return block;
+}
