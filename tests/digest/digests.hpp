@@ -120,6 +120,27 @@ void add_functions(Digests& digests, const std::string& type) {
   return table;
 }
 
+// Gradients of biases that sequences, heads, queries or keys share, in more blocks than one.
+template <class T>
+void add_bias_gradients(Digests& digests, const std::string& type) {
+  const Index B = 2, H = 4, G = 2, Q = 150, K = 131, D = 16;
+  const auto q = numbers<T>(1, T(2), B, H, Q, D);
+  const auto k = numbers<T>(2, T(1), B, G, K, D), v = numbers<T>(3, T(1), B, G, K, D);
+  const eh::Mask mask{.causal = eh::Causal::bottom_right};
+  for (const auto& [b, h, i, j] : std::vector<std::array<Index, 4>>{
+           {1, 1, Q, K}, {2, 1, Q, K}, {1, 4, Q, K}, {1, 4, 1, K}, {2, 4, Q, 1}, {1, 1, 1, 1}}) {
+    const auto values = numbers<T>(9, T(3), b, h, i, j);
+    const eh::ScoreBias<T> bias(values);
+    eh::Context context(2);
+    const auto result = eh::scaled_dot_product_attention(q, k, v, mask, {.score = bias}, context);
+    const auto gradients = eh::scaled_dot_product_attention_backward(
+        numbers<T>(4, T(1), B, H, Q, D), q, k, v, result, mask, {.score = bias}, context);
+    std::string name = type + "/bias_gradient/";
+    for (const Index n : {b, h, i}) name += std::to_string(n) + 'x';
+    digests.emplace_back(name + std::to_string(j), digest_of(gradients.score_bias));
+  }
+}
+
 // A step of training, with dropout: its output, the gradients of everything, and what its heads are
 // like.
 template <class T>
@@ -186,6 +207,7 @@ void add_softmax(Digests& digests, const std::string& type) {
 template <class T>
 void add_all(Digests& digests, const std::string& type) {
   add_functions<T>(digests, type);
+  add_bias_gradients<T>(digests, type);
   add_training<T>(digests, type);
   const auto add = [&](const std::string& name, const auto& tensor) {
     digests.emplace_back(type + '/' + name, digest_of(tensor));

@@ -12,6 +12,8 @@
 #include <eigenheads/kernels/key_blocks.inl>
 #include <eigenheads/kernels/attention.inl>
 #include <eigenheads/kernels/backward/linear.inl>
+#include <eigenheads/kernels/backward/scores.inl>
+#include <eigenheads/kernels/backward/queries.inl>
 #include <eigenheads/kernels/backward/attention.inl>
 #include <eigenheads/kernels/statistics/weights.inl>
 #include <eigenheads/kernels/statistics/contributions.inl>

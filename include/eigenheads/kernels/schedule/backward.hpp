@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // Shares the backward pass of a projection and of attention out over the threads of a context. No
-// two tasks add to the same number: any number of threads gives the same bits.
+// two tasks that run at the same time add to the same number: any number of threads gives the same
+// bits.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -134,27 +135,78 @@ void parameter_gradients(const Projected<T>& y, std::span<const Index> rows,
   });
 }
 
+// Whether tasks add to the same elements of the gradient of a bias. An axis of length 1 is shared
+// only where the call has more of it.
+template <class T>
+[[nodiscard]] bool do_tasks_share_bias(const AttentionBackwardCall<T>& call) {
+  if (call.score.grad_bias == nullptr) return false;
+  const bool by_sequences = call.score.bias_strides[0] == 0 && call.shape.B > 1;
+  const bool by_heads = call.score.bias_strides[1] == 0 && call.shape.G > 1;
+  return by_sequences || by_heads;
+}
+
+// The gradient of a bias by the tasks of a round, each by itself.
+template <class T>
+struct BiasPartials {
+  const AttentionBackwardCall<T>& call;
+  Index plane_size = call.score.plane_size(call.shape);
+  Index planes = call.score.has_plane_per_head() ? call.heads.most(call.shape) : 1;  // of a task
+  T* memory = nullptr;
+
+  [[nodiscard]] Index task_size() const { return planes * plane_size; }
+  [[nodiscard]] T* of(Index i) const { return memory + i * task_size(); }
+};
+
+// Adds those of tasks [tasks.begin, tasks.end), which are partials 0 and on, to the gradient: one
+// after the other for each element, whoever adds it.
+template <class T>
+void add_bias_partials(const BiasPartials<T>& partials, Range tasks, Context& context) {
+  constexpr Index chunk = 4096;
+  const AttentionBackwardCall<T>& call = partials.call;
+  const AttentionShape& shape = call.shape;
+  context.parallel_for(blocks_of(partials.plane_size, chunk), [&](Index number) {
+    const Index begin = number * chunk, end = (std::min)(begin + chunk, partials.plane_size);
+    for (Index task = tasks.begin; task < tasks.end; ++task) {
+      const Index b = task / shape.G, g = task % shape.G;
+      const BackwardTask<T> partial{b, g, partials.of(task - tasks.begin)}, whole{b, g};
+      const Index count = (std::min)(partials.planes, call.heads.count(shape, b, g));
+      for (Index i = 0; i < count; ++i) {
+        const T* const from = partial.bias_plane(call, i);
+        T* const to = whole.bias_plane(call, i);
+        for (Index j = begin; j < end; ++j) to[j] += from[j];
+      }
+    }
+  });
+}
+
+// A task is a key/value head of a sequence. Where tasks share the gradient of a bias, each has its
+// own part of it from zero, and the parts are added from left to right: in rounds of as many tasks
+// as there are threads, so that there are no more parts than threads. Neither changes a bit.
 template <class T>
 void attend_backward(const AttentionBackwardCall<T>& call, Context& context) {
   const BackwardKernels<T> kernels = backward_kernels<T>();
   const AttentionShape& shape = call.shape;
+  const Index tasks = shape.B * shape.G, threads = (std::min)(Index{context.threads()}, tasks);
   const Index size = kernels.attend_backward_scratch(shape, call.dropout != nullptr);
   const Frame frame(context);
-  T* const scratch = frame.take<T>(context.threads() * size);
-  const auto run = [&](Index task, int thread) {
-    kernels.attend_backward(call, task / shape.G, task % shape.G, scratch + thread * size);
-  };
-  // Tasks that add to the same gradients of a bias come one after the other.
-  const auto is_shared = [&](std::size_t axis) {
-    return call.score.grad_bias != nullptr && call.score.bias_strides[axis] == 0;
-  };
-  if (is_shared(1)) {
-    for (Index task = 0; task < shape.B * shape.G; ++task) run(task, 0);
-  } else if (is_shared(0)) {
-    for (Index b = 0; b < shape.B; ++b)
-      context.parallel_for(shape.G, [&](Index g, int thread) { run(b * shape.G + g, thread); });
-  } else {
-    context.parallel_for(shape.B * shape.G, run);
+  T* const scratch = frame.take<T>(threads * size);
+  if (!do_tasks_share_bias(call)) {
+    context.parallel_for(tasks, [&](Index task, int thread) {
+      kernels.attend_backward(call, {task / shape.G, task % shape.G}, scratch + thread * size);
+    });
+    return;
+  }
+  BiasPartials<T> partials{call};
+  partials.memory = frame.take<T>(threads * partials.task_size());
+  for (Index first = 0; first < tasks; first += threads) {
+    const Index end = (std::min)(first + threads, tasks);
+    context.parallel_for(end - first, [&](Index i, int thread) {
+      const Index task = first + i;
+      std::fill_n(partials.of(i), partials.task_size(), T(0));
+      kernels.attend_backward(call, {task / shape.G, task % shape.G, partials.of(i)},
+                              scratch + thread * size);
+    });
+    add_bias_partials(partials, {first, end}, context);
   }
 }
 

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT
+// What a task of attention's backward works in, and a block of queries as its products read it.
+//
+// A task's scratch memory depends on neither Q nor K: it holds one block of queries, packed once
+// for each head; dK and dV grow where the caller wants them. D = V = 64 in float is 0.33 MiB. With
+// blocks of keys outside, as in the paper, all queries of a head are packed at a time, and dK and dV
+// of all keys wait for the last head: 1.8 KB a token and thread, for the same sums in the same
+// order.
+
+template <class T>
+struct BackwardScratch {
+  Index padded_D, padded_V;
+  // Of a block of queries: Q / sqrt(D) and dO, as rows on the right of a product and as columns.
+  T *query_panels, *query_columns, *output_panels, *output_columns;
+  T* rows;          // what is packed from: [queries, max(D, V)]
+  T* grad_queries;  // sums: [queries, padded D]
+  T* key_columns;   // of a block of keys
+  T* edge;          // the last, narrower panel of its dK or dV: [backward_keys, panel_width]
+  BlockScores<T> scores;
+};
+
+template <class T>
+Index lay_out(BackwardScratch<T>& s, const AttentionShape& shape, bool drops, T* memory) {
+  constexpr Index queries = backward_queries, pairs = backward_keys * backward_stride<T>;
+  s.padded_D = padded_columns<T>(shape.D);
+  s.padded_V = padded_columns<T>(shape.V);
+  Cutter<T> cutter(memory);
+  s.query_panels = cutter.take(queries * shape.D);
+  s.query_columns = cutter.take(queries * s.padded_D);
+  s.output_panels = cutter.take(queries * shape.V);
+  s.output_columns = cutter.take(queries * s.padded_V);
+  s.rows = cutter.take(queries * (std::max)(shape.D, shape.V));
+  s.grad_queries = cutter.take(queries * s.padded_D);
+  s.key_columns = cutter.take(backward_keys * s.padded_D);
+  s.edge = cutter.take(backward_keys * panel_width<T>);
+  s.scores = {.p_t = cutter.take(pairs),
+              .ds_t = cutter.take(pairs),
+              .factors = drops ? cutter.take(pairs) : nullptr,
+              .lse = cutter.take(queries),
+              .delta = cutter.take(queries),
+              .ranges = cutter.template take_as<Range>(queries),
+              .seen = cutter.template take_as<std::uint8_t>(queries),
+              .keeps_nan = false};
+  return cutter.used();
+}
+
+// In as many lanes as a softmax's sum, and folded in the same order.
+template <class T>
+[[nodiscard]] T dot(const T* x, const T* y, Index count) {
+  constexpr Index S = Register<T>::width, N = sum_lanes / S;
+  Register<T> lanes[N];
+#pragma GCC unroll 16
+  for (Index i = 0; i < N; ++i) lanes[i] = broadcast(T(0));
+  Index k = 0;
+  for (; k + sum_lanes <= count; k += sum_lanes)
+#pragma GCC unroll 16
+    for (Index i = 0; i < N; ++i)
+      lanes[i] = fma(load(x + k + i * S), load(y + k + i * S), lanes[i]);
+  T folded[sum_lanes];
+#pragma GCC unroll 16
+  for (Index i = 0; i < N; ++i) store(folded + i * S, lanes[i]);
+  for (Index i = 0; k < count; ++k, ++i) folded[i] = std::fma(x[k], y[k], folded[i]);
+  return fold(folded);
+}
+
+// Packs columns, and puts 0 where a number is not finite; returns whether there was none. Where a
+// number of a query or of a key is not finite, neither is any dS that it belongs to: so 0 may stand
+// for it in the other factor of a product, where it does no harm to those that do not see it.
+template <class T>
+bool pack_finite_columns(const PackColumnsCall<T>& call) {
+  if (pack_columns(call)) return true;
+  constexpr Index W = panel_width<T>;
+  for (Index panel = 0; panel < detail::blocks_of(call.columns, W); ++panel) {
+    T* const x = call.panels + panel * call.panel_stride;
+    for (Index i = 0; i < call.rows * W; ++i)
+      if (!detail::is_finite(x[i])) x[i] = T(0);
+  }
+  return false;
+}
+
+template <class T>
+[[nodiscard]] bool sees_none(const BlockScores<T>& s, Index q) {
+  return s.ranges[q].begin == s.ranges[q].end;
+}
+
+// What the queries of a block see, and their delta without the gate: the gradient of the gate is the
+// sum of these.
+template <class T>
+void find_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& block,
+                  const BlockScores<T>& s) {
+  std::fill_n(s.lse, backward_queries, T(0));
+  std::fill_n(s.delta, backward_queries, T(0));
+  for (Index i = 0; i < block.count; ++i) {
+    const Index q = block.first + i;
+    const T lse = call.lse[call.row(block.b, block.h, q)];
+    s.ranges[i] = detail::is_negative_infinity(lse)
+                      ? Range{}
+                      : call.mask->key_range(block.b, block.number, q);
+    if (sees_none(s, i)) continue;
+    s.lse[i] = lse;
+    s.delta[i] = dot(call.grad_output.at(block.b, block.h, q), call.output.at(block.b, block.h, q),
+                     call.shape.V);
+  }
+}
+
+// Rows of a block of queries times a factor, packed in both ways; a query that sees no key has
+// weights of 0 whatever the scores, and rows of 0. Returns whether all numbers are finite.
+template <class T>
+struct PackedRows {
+  StridedMatrix<const T> matrix;
+  Index columns;
+  T factor;
+  T *across, *down;  // panels of rows, panels of columns
+};
+template <class T>
+bool pack_rows(const PackedRows<T>& call, const QueryBlock<T>& block, const BackwardScratch<T>& s) {
+  const Index columns = call.columns;
+  for (Index q = 0; q < block.count; ++q) {
+    T* const row = s.rows + q * columns;
+    if (sees_none(s.scores, q))
+      std::fill_n(row, columns, T(0));
+    else
+      scale_row(call.matrix.at(block.b, block.h, block.first + q), columns, call.factor, row);
+  }
+  pack_panels(s.rows, columns, {0, block.count}, columns, call.across);
+  return pack_finite_columns<T>({.matrix = s.rows,
+                                 .stride = columns,
+                                 .rows = block.count,
+                                 .columns = columns,
+                                 .panels = call.down,
+                                 .panel_stride = backward_queries * panel_width<T>});
+}
+
+template <class T>
+void pack_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& block,
+                  BackwardScratch<T>& s) {
+  pack_rows<T>({.matrix = call.queries,
+                .columns = call.shape.D,
+                .factor = call.scale,
+                .across = s.query_panels,
+                .down = s.query_columns},
+               block, s);
+  s.scores.keeps_nan = !pack_rows<T>({.matrix = call.grad_output,
+                                      .columns = call.shape.V,
+                                      .factor = block.gate,
+                                      .across = s.output_panels,
+                                      .down = s.output_columns},
+                                     block, s);
+  for (Index q = 0; q < block.count; ++q)
+    if (!sees_none(s.scores, q)) s.scores.delta[q] *= block.gate;
+  std::fill_n(s.grad_queries, block.count * s.padded_D, T(0));
+}
