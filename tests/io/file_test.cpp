@@ -2,8 +2,8 @@
 #include <array>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <gtest/gtest.h>
-#include <random>
 #include <set>
 #include <string>
 #include <string_view>
@@ -12,6 +12,8 @@
 #include <vector>
 
 #include <eigenheads/io/file.hpp>
+
+#include "io/support.hpp"
 
 #if __has_include(<unistd.h>)
 #include <signal.h>
@@ -27,47 +29,13 @@ namespace {
 namespace eh = eigenheads;
 namespace fs = std::filesystem;
 
-// A folder of its own for each test.
-class File : public testing::Test {
- protected:
-  void SetUp() override {
-    std::random_device random;
-    do folder_ = fs::temp_directory_path() / ("eigenheads_file_" + std::to_string(random()));
-    while (!fs::create_directory(folder_));
-  }
-  void TearDown() override {
-    std::error_code ignored;
-    fs::permissions(folder_, fs::perms::owner_all, ignored);
-    fs::remove_all(folder_, ignored);
-  }
+using File = support::UniqueFolder;
 
-  std::set<std::string> names() const {
-    std::set<std::string> names;
-    for (const auto& entry : fs::directory_iterator(folder_))
-      names.insert(entry.path().filename().string());
-    return names;
-  }
-
-  fs::path folder_;
-};
-
-// What is refused, without the path that the message must name first.
-template <class Action>
-std::string refusal(const fs::path& path, Action action) {
-  const std::string start = "eigenheads: " + path.string() + ": ";
-  try {
-    action();
-  } catch (const eh::FileError& error) {
-    const std::string message = error.what();
-    return message.starts_with(start) ? message.substr(start.size()) : message;
-  }
-  return "nothing is refused";
-}
 std::string read_refusal(const fs::path& path) {
-  return refusal(path, [&] { (void)eh::read_file(path); });
+  return support::file_refusal(path, [&] { (void)eh::read_file(path); });
 }
 std::string write_refusal(const fs::path& path, std::string_view bytes = "new") {
-  return refusal(path, [&] { eh::write_file(path, bytes); });
+  return support::file_refusal(path, [&] { eh::write_file(path, bytes); });
 }
 
 TEST_F(File, ReadsWhatWasWritten) {
@@ -81,6 +49,68 @@ TEST_F(File, ReadsWhatWasWritten) {
   EXPECT_EQ(names(), std::set<std::string>{"a"});
 }
 
+TEST_F(File, TakesEveryNameThatTheFileSystemTakes) {
+  std::vector<std::string> taken;
+  for (std::size_t length = 1; length <= 256; ++length)
+    if (length <= 20 || length >= 235)
+      for (const char* part : {"n", "\xc3\xa9"}) {
+        std::string name;
+        while (name.size() < length) name += part;
+        if (std::ofstream(folder_ / name).is_open()) taken.push_back(name);
+        std::error_code ignored;
+        fs::remove(folder_ / name, ignored);
+      }
+  EXPECT_GT(taken.size(), 60u);
+  for (const std::string& name : taken)
+    for (const char* content : {"new", "newer"}) {
+      EXPECT_EQ(write_refusal(folder_ / name, content), "nothing is refused") << name;
+      EXPECT_EQ(eh::read_file(folder_ / name), content) << name;
+      EXPECT_EQ(names(), std::set<std::string>{name});
+      if (content == std::string("newer")) fs::remove(folder_ / name);
+    }
+  EXPECT_EQ(write_refusal(folder_ / std::string(256, 'n')), "File name too long");
+  EXPECT_EQ(names(), std::set<std::string>{});
+}
+
+TEST_F(File, HasUnfinishedNamesThatAreNoLongerThanItsOwn) {
+  const auto short_name = [](const std::string& name, unsigned number) {
+    return eh::detail::unfinished_name(fs::path("folder") / name, number, true).string();
+  };
+  EXPECT_EQ(short_name("weights.safetensors", 0), "folder/weights.unfinished0");
+  EXPECT_EQ(short_name("weights.safetensors", 12), "folder/weight.unfinished12");
+  EXPECT_EQ(short_name("weights.npy", 12), "folder/nfinished12");
+  EXPECT_EQ(short_name("a", 12), "folder/2");
+  // No character is cut in two.
+  EXPECT_EQ(short_name("ab\xe2\x82\xac.safetensor", 0), "folder/ab.unfinished0");
+  EXPECT_EQ(short_name("\xe2\x82\xac.safetensors", 1000), "folder/.unfinished1000");
+  EXPECT_EQ(eh::detail::unfinished_name("a", 12, false), "a.unfinished12");
+}
+
+TEST_F(File, LeavesTheLongNamedFilesOfOthersAlone) {
+  const std::string start(244, 'n'), name = start + ".safetensor";
+  ASSERT_EQ(name.size(), 255u);
+  eh::write_file(folder_ / (start + "unfinished0"), "another program's");
+  eh::write_file(folder_ / (start.substr(1) + ".unfinished0"), "another's too");
+  for (int i = 0; i < 3; ++i) eh::write_file(folder_ / name, "ours");
+  // A file may have the very name that its unfinished form would.
+  const std::string itself = start.substr(1) + ".unfinished1";
+  eh::write_file(folder_ / itself, "itself");
+  EXPECT_EQ(eh::read_file(folder_ / name), "ours");
+  EXPECT_EQ(eh::read_file(folder_ / itself), "itself");
+  EXPECT_EQ(eh::read_file(folder_ / (start.substr(1) + ".unfinished0")), "another's too");
+  EXPECT_EQ(names().size(), 4u);
+}
+
+TEST_F(File, RefusesNamesWithAZeroByte) {
+  eh::write_file(folder_ / "a", "old");
+  const fs::path path = folder_ / std::string("a\0b", 3), shown = folder_ / "a?b";
+  const std::string expected = "a zero byte in the name of a file";
+  EXPECT_EQ(support::file_refusal(shown, [&] { eh::write_file(path, "new"); }), expected);
+  EXPECT_EQ(support::file_refusal(shown, [&] { (void)eh::read_file(path); }), expected);
+  EXPECT_EQ(eh::read_file(folder_ / "a"), "old");
+  EXPECT_EQ(names(), std::set<std::string>{"a"});
+}
+
 TEST_F(File, RefusesToReadWhatIsNoFile) {
   EXPECT_EQ(read_refusal(folder_ / "missing"), "No such file or directory");
   EXPECT_EQ(read_refusal(folder_ / "missing" / "a"), "No such file or directory");
@@ -91,6 +121,10 @@ TEST_F(File, RefusesToReadWhatIsNoFile) {
 TEST_F(File, RefusesToWriteWhatIsNoFile) {
   EXPECT_EQ(write_refusal(folder_), "Is a directory");
   EXPECT_EQ(write_refusal(folder_ / "missing" / "a"), "No such file or directory");
+  EXPECT_EQ(write_refusal(""), "No such file or directory");
+  EXPECT_EQ(write_refusal(folder_ / "missing" / ""), "No such file or directory");
+  EXPECT_EQ(write_refusal(folder_ / ""), "Is a directory");
+  EXPECT_EQ(write_refusal(folder_ / ".."), "Is a directory");
   EXPECT_EQ(names(), std::set<std::string>{});
 }
 
@@ -206,7 +240,8 @@ TEST_F(File, RefusesAFileThatGrowsWhileItIsRead) {
 TEST_F(File, SaysThatTheDiskIsFull) {
   if (!fs::exists("/dev/full")) return;
   eh::detail::File full("/dev/full", "wb");
-  EXPECT_EQ(refusal("/dev/full", [&] { full.write("x"); }), "No space left on device");
+  EXPECT_EQ(support::file_refusal("/dev/full", [&] { full.write("x"); }),
+            "No space left on device");
 }
 
 TEST_F(File, IsTheOldOneWhenTheNewOneDoesNotFit) {
@@ -219,10 +254,13 @@ TEST_F(File, IsTheOldOneWhenTheNewOneDoesNotFit) {
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
   const std::string existing = write_refusal(folder_ / "a", std::string(1'000'000, 'x'));
   const std::string absent = write_refusal(folder_ / "b", std::string(1'000'000, 'x'));
+  const std::string long_named =
+      write_refusal(folder_ / std::string(255, 'n'), std::string(1'000'000, 'x'));
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
   signal(SIGXFSZ, ignored_before);
   EXPECT_EQ(existing, "File too large");
   EXPECT_EQ(absent, "File too large");
+  EXPECT_EQ(long_named, "File too large");
   EXPECT_EQ(eh::read_file(folder_ / "a"), "old");
   EXPECT_EQ(names(), std::set<std::string>{"a"});
 }

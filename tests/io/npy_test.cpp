@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 #include <array>
-#include <clocale>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <gtest/gtest.h>
-#include <locale>
 #include <new>
 #include <random>
 #include <stdexcept>
@@ -17,6 +15,8 @@
 #include <vector>
 
 #include <eigenheads/io/npy.hpp>
+
+#include "io/support.hpp"
 
 // The largest single request since it was last set to 0. Inlined, the three would look to GCC like
 // a `delete` of what `malloc` gave.
@@ -36,15 +36,10 @@ namespace eh = eigenheads;
 namespace fs = std::filesystem;
 using eh::Index;
 using eh::NpyType;
+using support::bytes_of, support::little_endian;
 using namespace std::string_literals;
 
 const std::string kMagic = "\x93NUMPY";
-
-std::string little_endian(std::uint64_t value, std::size_t bytes) {
-  std::string text;
-  for (std::size_t i = 0; i < bytes; ++i) text += static_cast<char>(value >> 8 * i & 0xFF);
-  return text;
-}
 
 // A header that is not padded, before `data`.
 std::string npy(const std::string& dictionary, const std::string& data = "", int major = 1) {
@@ -61,22 +56,11 @@ std::string dictionary(const std::string& descr, const std::string& shape,
 std::string with_shape(const std::string& shape) { return npy(dictionary("'<f4'", shape)); }
 std::string with_descr(const std::string& descr) { return npy(dictionary(descr, "(0,)")); }
 
-std::string bytes_of(const auto& tensor) {
-  return {reinterpret_cast<const char*>(tensor.data()),
-          static_cast<std::size_t>(tensor.size()) * sizeof(*tensor.data())};
-}
-
-class Npy : public testing::Test {
+class Npy : public support::UniqueFolder {
  protected:
   void SetUp() override {
-    std::random_device random;
-    do folder_ = fs::temp_directory_path() / ("eigenheads_npy_" + std::to_string(random()));
-    while (!fs::create_directory(folder_));
+    support::UniqueFolder::SetUp();
     path_ = folder_ / "a.npy";
-  }
-  void TearDown() override {
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
   }
 
   template <class T, int Rank>
@@ -93,17 +77,9 @@ class Npy : public testing::Test {
     return eh::read_file(path_);
   }
 
-  // What is refused, without the path that the message must name first.
   template <class T, int Rank>
   std::string refusal(const std::string& bytes) {
-    const std::string start = "eigenheads: " + path_.string() + ": ";
-    try {
-      (void)load<T, Rank>(bytes);
-    } catch (const eh::FileError& error) {
-      const std::string message = error.what();
-      return message.starts_with(start) ? message.substr(start.size()) : message;
-    }
-    return "nothing is refused";
+    return support::file_refusal(path_, [&] { (void)load<T, Rank>(bytes); });
   }
   std::string refusal(const std::string& bytes) { return refusal<float, 1>(bytes); }
 
@@ -128,7 +104,7 @@ class Npy : public testing::Test {
     EXPECT_EQ(file.size(), header.data_offset + bytes_of(tensor).size());
   }
 
-  fs::path folder_, path_;
+  fs::path path_;
 
  private:
   void put(const std::string& bytes) { eh::write_file(path_, bytes); }
@@ -623,25 +599,20 @@ TEST_F(Npy, IsTheOldFileWhenItCannotSave) {
   EXPECT_THROW((void)(eh::load_npy<float, 1>(folder)), eh::FileError);
   EXPECT_THROW((void)(eh::load_npy<float, 1>(folder_ / "missing.npy")), eh::FileError);
   EXPECT_THROW((void)eh::read_npy_header(folder), eh::FileError);
+  const fs::path cut_short = folder_ / "a.npy\0.npy"s;
+  EXPECT_THROW(eh::save_npy(cut_short, eh::Tensor<float, 1>(3)), eh::FileError);
+  EXPECT_FALSE(fs::exists(path_));
 }
 
-// 2621 is written "2,621" or "2.621" where a stream asks such a locale.
 TEST_F(Npy, WritesTheSameInEveryLocale) {
-  struct Grouping : std::numpunct<char> {
-    char do_thousands_sep() const override { return '.'; }
-    std::string do_grouping() const override { return "\3"; }
-  };
   eh::Tensor<float, 2> matrix(2621, 401);
   matrix.setConstant(1.5f);
   const std::string expected = saved(matrix);
   ASSERT_NE(expected.find("(2621, 401)"), std::string::npos);
 
-  const std::locale before = std::locale::global(std::locale(std::locale::classic(), new Grouping));
-  std::setlocale(LC_ALL, "de_DE.UTF-8");  // where it is installed
+  const support::OtherLocale locale;
   const std::string in_locale = saved(matrix);
   const auto loaded = eh::load_npy<float, 2>(path_);
-  std::locale::global(before);
-  std::setlocale(LC_ALL, "C");
   EXPECT_EQ(in_locale, expected);
   EXPECT_EQ(loaded.dimension(0), 2621);
 }

@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
-#include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -14,6 +13,8 @@
 #include <eigenheads/io/file.hpp>
 #include <eigenheads/io/npy.hpp>
 #include <eigenheads/io/torch_weights.hpp>
+
+#include "io/support.hpp"
 
 namespace {
 
@@ -38,16 +39,9 @@ void expect_equal(const X& got, const X& expected) {
 
 constexpr Index E = 6, kdim = 4, vdim = 5;
 
-// A folder of its own for every test, and the layers in it.
-class TorchWeights : public testing::Test {
+// Layers in a folder of its own for every test.
+class TorchWeights : public support::UniqueFolder {
  protected:
-  void SetUp() override {
-    // Tests run side by side, and so may two builds of them.
-    folder_ = path(testing::TempDir()) / ("eigenheads_" + std::to_string(std::random_device()()));
-    ASSERT_TRUE(std::filesystem::create_directories(folder_));
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   [[nodiscard]] path file(const std::string& name) const { return folder_ / (name + ".npy"); }
 
   template <class X>
@@ -89,8 +83,6 @@ class TorchWeights : public testing::Test {
       text.replace(at, dir.size(), "<dir>");
     return text;
   }
-
-  path folder_;
 };
 
 template <class T>
@@ -353,6 +345,12 @@ TEST_F(TorchWeights, RefusesValuesThatAreNoFloats) {
   save_packed();
   save("out_proj.weight", eh::Tensor<std::int32_t, 2>(E, E).setZero());
   expect_refused("<dir>/out_proj.weight.npy: holds int32 values; expected float32 or float64");
+}
+
+TEST_F(TorchWeights, RefusesAFolderWithAZeroByteInItsName) {
+  save_packed();
+  const std::string name = folder_.string() + std::string("\0x", 2);
+  expect_refused({name}, "<dir>?x: a zero byte in the name of a file");
 }
 
 TEST_F(TorchWeights, RefusesACutFile) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // Whole files, in and out.
-//   A write goes to a new file beside the target, `<target>.unfinished<N>`, which is renamed when
-//   it is complete: after an error the old file is still there and no half-written one is, and of
-//   two programs that write one path the later wins whole. A program that is killed in between
-//   leaves its unfinished file behind. Nothing is synced: after a power cut the disk may hold
-//   either.
+//   A write goes to a new file beside the target, `<target>.unfinished<N>` (cut to the length of
+//   <target> where longer names are too long), which is renamed when it is complete: after an error
+//   the old file is still there and no half-written one is, and of two programs that write one path
+//   the later wins whole. A program that is killed in between leaves its unfinished file behind.
+//   Nothing is synced: after a power cut the disk may hold either.
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -98,6 +99,14 @@ class File {
   std::FILE* handle_;
 };
 
+// The system reads a name up to its first zero byte, so that it would be another file's.
+inline void require_name(const std::filesystem::path& path) {
+  std::string name = path.string();
+  if (name.find('\0') == name.npos) return;
+  std::ranges::replace(name, '\0', '?');  // messages end at a zero byte too
+  refuse_file(name, "a zero byte in the name of a file");
+}
+
 // Asked before a file is opened: to open a FIFO would be to wait for whoever writes to it.
 inline void require_regular(const std::filesystem::path& path,
                             std::filesystem::file_status status) {
@@ -107,6 +116,7 @@ inline void require_regular(const std::filesystem::path& path,
 
 // In bytes.
 [[nodiscard]] inline std::uintmax_t regular_file_size(const std::filesystem::path& path) {
+  require_name(path);
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   if (error || !std::filesystem::exists(status))
@@ -117,17 +127,45 @@ inline void require_regular(const std::filesystem::path& path,
   return size;
 }
 
+// The number-th name for an unfinished file beside `target`. The short ones are no longer than the
+// target's own, which therefore fit wherever that does.
+[[nodiscard]] inline std::filesystem::path unfinished_name(const std::filesystem::path& target,
+                                                           unsigned number, bool is_short) {
+  const std::string ending = ".unfinished" + std::to_string(number);
+  std::string name = target.filename().string();
+  if (is_short) {
+    std::size_t kept = name.size() - (std::min)(name.size(), ending.size());
+    const auto continues = [](char c) { return (c & 0xC0) == 0x80; };  // a character in UTF-8
+    while (kept > 0 && continues(name[kept])) --kept;
+    const std::size_t length = (std::min)(name.size() - kept, ending.size());
+    name = name.substr(0, kept) + ending.substr(ending.size() - length);
+  } else {
+    name += ending;
+  }
+  return target.parent_path() / name;
+}
+
 // Creates an empty file beside `target` that no other thread or program has, and returns its name.
 [[nodiscard]] inline std::string create_beside(const std::filesystem::path& path,
                                                const std::filesystem::path& target) {
-  for (unsigned number = 0;; ++number) {
-    std::string name = target.string() + ".unfinished" + std::to_string(number);
-    if (std::FILE* file = std::fopen(name.c_str(), "wbx"); file != nullptr) {
-      std::fclose(file);
-      return name;
+  constexpr unsigned most = 100'000;  // the short names of short names repeat
+  bool is_short = false;
+  for (unsigned number = 0; number < most;) {
+    const std::filesystem::path unfinished = unfinished_name(target, number, is_short);
+    if (unfinished != target) {
+      if (std::FILE* file = std::fopen(unfinished.string().c_str(), "wbx"); file != nullptr) {
+        std::fclose(file);
+        return unfinished.string();
+      }
+      if (errno != EEXIST && (errno != ENAMETOOLONG || is_short)) refuse_file(path, last_error());
+      if (errno == ENAMETOOLONG) {
+        is_short = true;
+        continue;
+      }
     }
-    if (errno != EEXIST) refuse_file(path, last_error());
+    ++number;
   }
+  refuse_file(path, "every name for an unfinished file beside it is taken");
 }
 
 struct Removal {
@@ -142,6 +180,7 @@ struct Removal {
 // write_file of the parts, one after the other.
 inline void write_file_parts(const std::filesystem::path& path,
                              std::span<const std::string_view> parts) {
+  require_name(path);
   std::error_code error;
   std::filesystem::path target = path;
   if (std::filesystem::is_symlink(std::filesystem::symlink_status(path, error))) {

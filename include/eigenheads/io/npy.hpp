@@ -72,7 +72,7 @@ template <class T, class Stored, int Rank>
   for (std::size_t axis = shape.size(); axis-- > 0; to *= shape[axis]) step[axis] = to;
   to = 0;
   for (Index from = 0; from < stored.size(); ++from) {
-    tensor.data()[to] = stored.data()[from];
+    tensor.data()[to] = static_cast<T>(stored.data()[from]);
     for (std::size_t axis = 0; axis < shape.size(); ++axis) {  // the first axis counts fastest
       to += step[axis];
       if (++index[axis] < shape[axis]) break;

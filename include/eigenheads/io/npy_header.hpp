@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // What stands before the data of a NumPy .npy file:
-//   "\x93NUMPY" | major, minor version | header length: 2 bytes, from version 2.0 on 4 | header |
-//   data header: {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }, spaces, and a newline
-//   https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+//   "\x93NUMPY" | major, minor version | header length | header | data
+// The length takes 2 bytes, from version 2.0 on 4. The header is padded with spaces to a newline:
+//   {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
+// https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 // The header is a Python literal to NumPy. Here it is matched against that one form, in one pass,
 // and never evaluated; a file is trusted with nothing, and no more is allocated than its size
 // allows.

@@ -4,8 +4,9 @@
 //   header length: 8 bytes, little-endian | header, and spaces after it | data
 //   https://github.com/huggingface/safetensors#format
 // Every byte of the data is one tensor's, so a file that was cut short is refused, and so is one
-// whose header was damaged; the data has no checksum. A file is trusted with nothing, and no more
-// is allocated than its size allows. Needs nlohmann-json 3.
+// whose header does not fit it; the data has no checksum. A file is trusted with nothing, and no
+// more is allocated than its size allows. A tensor of a type that is not supported is kept as it is:
+// only to ask for its elements is an error. Needs nlohmann-json 3.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -104,12 +105,13 @@ class Safetensors {
       detail::reverse_each(bytes.data(), bytes.size(), sizeof(T));
     const std::uint64_t begin = header_.entries.empty() ? 0 : header_.entries.back().end;
     const std::uint64_t end = begin + bytes.size();
-    header_.entries.push_back({name,
-                               detail::safetensors_type_of<T>(),
-                               {view.dimensions().begin(), view.dimensions().end()},
-                               begin,
-                               end,
-                               std::move(bytes)});
+    header_.entries.push_back({.name = name,
+                               .type = detail::safetensors_type_of<T>(),
+                               .shape = {view.dimensions().begin(), view.dimensions().end()},
+                               .begin = begin,
+                               .end = end,
+                               .bytes = std::move(bytes)});
+    header_.positions.emplace(name, header_.entries.size() - 1);
   }
   // A tensor without dimensions: a counter, a seed.
   template <SafetensorsElement T>
@@ -135,6 +137,10 @@ class Safetensors {
   }
   [[nodiscard]] bool contains(std::string_view name) const { return find(name) != nullptr; }
   [[nodiscard]] SafetensorsType type(std::string_view name) const { return entry(name).type; }
+  // As the format calls it, also where type() is `unsupported`: "F8_E4M3".
+  [[nodiscard]] std::string type_name(std::string_view name) const {
+    return detail::dtype_of(entry(name));
+  }
   [[nodiscard]] const std::vector<Index>& shape(std::string_view name) const {
     return entry(name).shape;
   }
@@ -150,9 +156,9 @@ class Safetensors {
     const bool is_narrow = std::same_as<T, float> && detail::is_narrow_float(held.type);
     const auto fits = [](Index got, Index want) { return want == any_size || got == want; };
     if ((held.type != type && !is_narrow) || !std::ranges::equal(held.shape, expected, fits))
-      refuse("tensor " + detail::quoted_name(name) + " is " +
-             detail::described(held.type, held.shape) + "; expected " + name_of(type) + ' ' +
-             detail::expected_text(expected));
+      refuse("tensor " + detail::quoted_name(name) + " is " + detail::described(held) +
+             (held.type == SafetensorsType::unsupported ? ", a type that is not supported" : "") +
+             "; expected " + name_of(type) + ' ' + detail::expected_text(expected));
 
     std::array<Index, static_cast<std::size_t>(Rank)> shape{};
     std::ranges::copy(held.shape, shape.begin());
@@ -178,10 +184,11 @@ class Safetensors {
   friend Safetensors parse_safetensors(std::string_view bytes, const std::filesystem::path& name);
   friend void write_safetensors(const std::filesystem::path& path, const Safetensors& contents);
 
-  Safetensors(const std::filesystem::path& path, detail::File& file, std::uintmax_t size)
-      : path_(path), header_(detail::read_safetensors_header(file, size)) {
+  Safetensors(const std::filesystem::path& path, detail::File& file, std::uintmax_t file_size)
+      : path_(path), header_(detail::read_safetensors_header(file, file_size)) {
     for (detail::SafetensorsEntry& entry : header_.entries) {
-      entry.bytes.resize(static_cast<std::size_t>(entry.end - entry.begin));
+      const std::uint64_t size = entry.end - entry.begin;
+      entry.bytes.resize(static_cast<std::size_t>(size));
       file.read(entry.bytes.data(), entry.bytes.size());
       if (entry.type == SafetensorsType::boolean) detail::require_booleans(path, entry);
     }
@@ -195,8 +202,8 @@ class Safetensors {
     if (!detail::is_utf8(text)) detail::refuse({what, ": not UTF-8"});
   }
   [[nodiscard]] const detail::SafetensorsEntry* find(std::string_view name) const {
-    const auto found = std::ranges::find(header_.entries, name, &detail::SafetensorsEntry::name);
-    return found == header_.entries.end() ? nullptr : &*found;
+    const auto found = header_.positions.find(name);
+    return found == header_.positions.end() ? nullptr : &header_.entries[found->second];
   }
   [[nodiscard]] const detail::SafetensorsEntry& entry(std::string_view name) const {
     const auto* found = find(name);
@@ -217,7 +224,7 @@ class Safetensors {
 // The same from memory; `name` is what messages call it.
 [[nodiscard]] inline Safetensors parse_safetensors(std::string_view bytes,
                                                    const std::filesystem::path& name) {
-  if (bytes.empty()) detail::refuse_file(name, "empty");
+  detail::require_safetensors_size(name, bytes.size());  // no file in memory is empty
   auto file = detail::File::in_memory(name, bytes);
   return Safetensors(name, file, bytes.size());
 }

@@ -10,6 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -34,7 +35,8 @@ enum class SafetensorsType {
   float32,
   int64,
   uint64,
-  float64
+  float64,
+  unsupported  // what no tensor here can hold: F8_E4M3, C64 and others
 };
 
 namespace detail {
@@ -42,9 +44,9 @@ namespace detail {
 struct SafetensorsTypeFacts {
   SafetensorsType type;
   const char* name;
-  Index bytes;
+  Index bytes;  // of an element
 };
-inline constexpr std::array<SafetensorsTypeFacts, 13> safetensors_types{
+inline constexpr std::array<SafetensorsTypeFacts, 14> safetensors_types{
     {{SafetensorsType::boolean, "BOOL", 1},
      {SafetensorsType::int8, "I8", 1},
      {SafetensorsType::uint8, "U8", 1},
@@ -57,11 +59,29 @@ inline constexpr std::array<SafetensorsTypeFacts, 13> safetensors_types{
      {SafetensorsType::float32, "F32", 4},
      {SafetensorsType::int64, "I64", 8},
      {SafetensorsType::uint64, "U64", 8},
-     {SafetensorsType::float64, "F64", 8}}};
+     {SafetensorsType::float64, "F64", 8},
+     {SafetensorsType::unsupported, "unsupported", 0}}};
 
 [[nodiscard]] constexpr const SafetensorsTypeFacts& facts_of(SafetensorsType type) {
   return safetensors_types[static_cast<std::size_t>(type)];
 }
+
+// The format's other types, whose tensors are kept as bytes. The format grows: names that are not
+// here are kept as well.
+struct SafetensorsUnsupportedFacts {
+  std::string_view name;
+  std::uint64_t bits;  // of an element; those of a tensor fill whole bytes
+};
+inline constexpr std::array<SafetensorsUnsupportedFacts, 9> safetensors_unsupported{
+    {{"F4", 4},
+     {"F6_E2M3", 6},
+     {"F6_E3M2", 6},
+     {"F8_E4M3", 8},
+     {"F8_E4M3FNUZ", 8},
+     {"F8_E5M2", 8},
+     {"F8_E5M2FNUZ", 8},
+     {"F8_E8M0", 8},
+     {"C64", 64}}};
 
 // Read as float.
 [[nodiscard]] constexpr bool is_narrow_float(SafetensorsType type) {
@@ -77,24 +97,38 @@ struct SafetensorsEntry {
   SafetensorsType type{};
   std::vector<Index> shape;
   std::uint64_t begin = 0, end = 0;
-  std::string bytes;  // once they are read; little-endian
+  std::string dtype = {};  // of an unsupported type, as the file calls it
+  std::string bytes = {};  // once they are read; little-endian
 };
 
 struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
   std::vector<SafetensorsEntry> entries;  // in the order of their data
+  // Of each name, its entry. A tree: a file can be made so that all its names have one hash.
+  std::map<std::string, std::size_t, std::less<>> positions;
 };
 
-[[nodiscard]] inline std::string described(SafetensorsType type, const std::vector<Index>& shape) {
-  return facts_of(type).name + (' ' + shape_text(shape));
+// As the format calls it: "F32".
+[[nodiscard]] inline std::string dtype_of(const SafetensorsEntry& entry) {
+  return entry.type == SafetensorsType::unsupported ? entry.dtype : facts_of(entry.type).name;
 }
 
 // Short and printable, whatever the file says.
-[[nodiscard]] inline std::string quoted_name(std::string_view name) {
-  std::string shown(name.substr(0, 80));
+[[nodiscard]] inline std::string printable(std::string_view text) {
+  std::string shown(text.substr(0, 80));
   for (char& c : shown)
     if (c < ' ' || c > '~') c = '?';
-  return '"' + shown + (shown.size() < name.size() ? "...\"" : "\"");
+  return shown + (shown.size() < text.size() ? "..." : "");
+}
+[[nodiscard]] inline std::string quoted_name(std::string_view name) {
+  return '"' + printable(name) + '"';
+}
+[[nodiscard]] inline std::string described(const SafetensorsEntry& entry) {
+  constexpr std::size_t most = 32;
+  const std::string shape = entry.shape.size() > most
+                                ? "of " + std::to_string(entry.shape.size()) + " dimensions"
+                                : shape_text(entry.shape);
+  return printable(dtype_of(entry)) + ' ' + shape;
 }
 
 // As JSON writes it; bytes that are not UTF-8 are left out.
@@ -125,8 +159,8 @@ struct SafetensorsHeader {
       if (!shape.empty()) shape += ',';
       shape += std::to_string(n);
     }
-    add(entry.name, std::string("{\"dtype\":\"") + facts_of(entry.type).name + "\",\"shape\":[" +
-                        shape + "],\"data_offsets\":[" + std::to_string(entry.begin) + ',' +
+    add(entry.name, "{\"dtype\":" + json_text(dtype_of(entry)) + ",\"shape\":[" + shape +
+                        "],\"data_offsets\":[" + std::to_string(entry.begin) + ',' +
                         std::to_string(entry.end) + "]}");
   }
   text += text.empty() ? "{}" : "}";
@@ -136,7 +170,7 @@ struct SafetensorsHeader {
 
 }  // namespace detail
 
-// As safetensors calls it: "F32".
+// As the format calls it: "F32".
 [[nodiscard]] constexpr const char* name_of(SafetensorsType type) {
   return detail::facts_of(type).name;
 }

@@ -9,7 +9,6 @@
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,7 +28,11 @@ class SafetensorsHeaderEvents {
   SafetensorsHeaderEvents(const std::filesystem::path& path, SafetensorsHeader& header)
       : path_(path), header_(header) {}
 
-  bool null() { unexpected("null"); }
+  bool null() {
+    // The format's own library takes it for none.
+    if (place_ != Place::top || key_ != safetensors_metadata_key) unexpected("null");
+    return true;
+  }
   bool boolean(bool) { unexpected("a truth value"); }
   bool binary(std::vector<std::uint8_t>&) { unexpected("binary"); }
   bool number_integer(std::int64_t) { unexpected("a negative number"); }
@@ -45,7 +48,7 @@ class SafetensorsHeaderEvents {
     if (place_ == Place::metadata)
       header_.metadata.emplace(key_, text);
     else if (place_ == Place::entry && field_ == dtype)
-      entry_.type = type(text);
+      set_type(text);
     else
       unexpected("the string " + quoted_name(text));
     return true;
@@ -86,7 +89,10 @@ class SafetensorsHeaderEvents {
     if (place_ == Place::metadata) {
       if (header_.metadata.contains(key)) refuse("second key " + quoted_name(key) + " in metadata");
     } else {
-      if (!names_.insert(key).second) refuse("second key " + quoted_name(key));
+      const bool is_second = key == safetensors_metadata_key
+                                 ? std::exchange(has_metadata_, true)
+                                 : !header_.positions.try_emplace(key).second;
+      if (is_second) refuse("second key " + quoted_name(key));
       entry_ = {};
       entry_.name = key;
       seen_ = {};
@@ -120,10 +126,21 @@ class SafetensorsHeaderEvents {
     refuse(where() + std::string(fields[field_]) + expected + ", found " + found);
   }
 
-  [[nodiscard]] SafetensorsType type(const std::string& name) const {
-    for (const SafetensorsTypeFacts& facts : safetensors_types)
-      if (name == facts.name) return facts.type;
-    refuse(where() + "dtype " + quoted_name(name) + " is not supported");
+  void set_type(const std::string& name) {
+    const auto facts = std::ranges::find(safetensors_types, name, &SafetensorsTypeFacts::name);
+    const bool is_supported =
+        facts != safetensors_types.end() && facts->type != SafetensorsType::unsupported;
+    entry_.type = is_supported ? facts->type : SafetensorsType::unsupported;
+    if (!is_supported) entry_.dtype = name;
+  }
+
+  // Of an element; 0 if only the file's writer knows.
+  [[nodiscard]] std::uint64_t bits() const {
+    if (entry_.type != SafetensorsType::unsupported)
+      return 8 * static_cast<std::uint64_t>(facts_of(entry_.type).bytes);
+    const auto facts = std::ranges::find(safetensors_unsupported, entry_.dtype,
+                                         &SafetensorsUnsupportedFacts::name);
+    return facts == safetensors_unsupported.end() ? 0 : facts->bits;
   }
 
   void add_entry() {
@@ -131,37 +148,48 @@ class SafetensorsHeaderEvents {
       if (!seen_[field]) refuse(where() + "no key " + quoted_name(fields[field]));
 
     // A length of 0 does not excuse the others: who multiplies them would overflow.
-    const Index width = facts_of(entry_.type).bytes;
-    const Index width_in_memory = (std::max)(width, is_narrow_float(entry_.type) ? Index{4} : 1);
-    const auto limit =
-        static_cast<std::uint64_t>((std::numeric_limits<Index>::max)() / width_in_memory);
-    std::uint64_t size = 1;
+    const std::uint64_t in_memory =
+        is_narrow_float(entry_.type) ? 32 : (std::max)(bits(), std::uint64_t{8});
+    const std::uint64_t limit = largest / (in_memory / 8);
+    std::uint64_t elements = 1;
     bool is_empty = false;
     for (const std::uint64_t n : shape_) {
-      if (n > 0 && size > limit / n) refuse(where() + "its shape is more than memory can hold");
-      size *= n > 0 ? n : 1;
+      if (n > 0 && elements > limit / n) refuse(where() + "its shape is more than memory can hold");
+      elements *= n > 0 ? n : 1;
       is_empty = is_empty || n == 0;
       entry_.shape.push_back(static_cast<Index>(n));
     }
-    size = is_empty ? 0 : size * static_cast<std::uint64_t>(width);
+    require_offsets(is_empty ? 0 : elements);
+    header_.entries.push_back(std::move(entry_));
+  }
 
+  void require_offsets(std::uint64_t elements) {
     if (offsets_.size() != 2)
       refuse(where() + "data_offsets: expected two numbers, found " +
              std::to_string(offsets_.size()));
     entry_.begin = offsets_[0];
     entry_.end = offsets_[1];
-    if (entry_.end < entry_.begin || entry_.end - entry_.begin != size)
-      refuse(where() + "data_offsets [" + std::to_string(entry_.begin) + ", " +
-             std::to_string(entry_.end) + "] do not fit " + described(entry_.type, entry_.shape) +
-             ", which takes " + std::to_string(size) + " bytes");
-    header_.entries.push_back(std::move(entry_));
+    const bool is_known = bits() > 0 || elements == 0;
+    const std::uint64_t width = is_known ? bits() : 1;  // no type takes less
+    const std::uint64_t left_over = elements % 8 * width;
+    const std::uint64_t size = elements / 8 * width + (left_over + 7) / 8;  // the product overflows
+    const std::uint64_t held = entry_.end - entry_.begin;
+    const bool fits =
+        is_known ? held == size && left_over % 8 == 0 : held >= size && held <= largest;
+    if (entry_.begin <= entry_.end && fits) return;
+    refuse(where() + "data_offsets [" + std::to_string(entry_.begin) + ", " +
+           std::to_string(entry_.end) + "] do not fit " + described(entry_) + ", which takes " +
+           (is_known ? "" : "at least ") + std::to_string(size) + " bytes" +
+           (is_known && left_over % 8 != 0 ? ", the last of them not whole" : ""));
   }
+
+  static constexpr auto largest = static_cast<std::uint64_t>((std::numeric_limits<Index>::max)());
 
   const std::filesystem::path& path_;
   SafetensorsHeader& header_;
   Place place_ = Place::start;
   std::string key_;  // of the whole header, or of the metadata
-  std::set<std::string> names_;
+  bool has_metadata_ = false;
   SafetensorsEntry entry_;
   Field field_ = dtype;
   std::array<bool, count> seen_{};
@@ -172,8 +200,10 @@ class SafetensorsHeaderEvents {
 // length.
 inline void require_whole_data(const std::filesystem::path& path, SafetensorsHeader& header,
                                std::uint64_t present) {
-  const auto position = [](const auto& entry) { return std::pair(entry.begin, entry.end); };
-  std::ranges::stable_sort(header.entries, {}, position);
+  const auto place = [](const auto& entry) { return std::pair(entry.begin, entry.end); };
+  std::ranges::stable_sort(header.entries, {}, place);
+  for (std::size_t i = 0; i < header.entries.size(); ++i)
+    header.positions.find(header.entries[i].name)->second = i;
   std::uint64_t end = 0;
   for (const SafetensorsEntry& entry : header.entries) {
     if (entry.begin != end)
@@ -190,18 +220,27 @@ inline void require_whole_data(const std::filesystem::path& path, SafetensorsHea
                           std::to_string(present));
 }
 
+inline void require_safetensors_size(const std::filesystem::path& path, std::uint64_t file_size) {
+  if (file_size < sizeof(std::uint64_t))
+    refuse_file(path, std::to_string(file_size) + " bytes are too few for a safetensors file");
+}
+
+[[nodiscard]] inline std::uint64_t read_header_length(File& file) {
+  std::array<char, sizeof(std::uint64_t)> bytes{};
+  file.read(bytes.data(), bytes.size());
+  std::uint64_t length = 0;
+  for (std::size_t i = bytes.size(); i-- > 0;)
+    length = length << 8 | static_cast<unsigned char>(bytes[i]);
+  return length;
+}
+
 // Everything before the data, and that the file has room for exactly that data.
 [[nodiscard]] inline SafetensorsHeader read_safetensors_header(File& file,
                                                                std::uint64_t file_size) {
   const std::filesystem::path& path = file.path();
   constexpr std::uint64_t offset = sizeof(std::uint64_t);
-  if (file_size < offset)
-    refuse_file(path, std::to_string(file_size) + " bytes are too few for a safetensors file");
-  std::array<char, offset> length_bytes{};
-  file.read(length_bytes.data(), length_bytes.size());
-  std::uint64_t length = 0;
-  for (std::size_t i = length_bytes.size(); i-- > 0;)
-    length = length << 8 | static_cast<unsigned char>(length_bytes[i]);
+  require_safetensors_size(path, file_size);
+  const std::uint64_t length = read_header_length(file);
   if (length > safetensors_max_header)
     refuse_file(path, "the header should have " + std::to_string(length) + " bytes; at most " +
                           std::to_string(safetensors_max_header) + " are allowed");

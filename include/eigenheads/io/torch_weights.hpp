@@ -23,7 +23,7 @@
 #include <vector>
 
 #include <eigenheads/error.hpp>                 // refuse, shape_text, expected_text
-#include <eigenheads/io/file.hpp>               // FileError, refuse_file
+#include <eigenheads/io/file.hpp>               // FileError, refuse_file, require_name
 #include <eigenheads/io/npy.hpp>                // load_npy, read_npy_header
 #include <eigenheads/multi_head_attention.hpp>  // MultiHeadAttention
 #include <eigenheads/tensor.hpp>                // Index, Tensor, TensorView
@@ -104,6 +104,7 @@ class TorchWeights {
   }
 
   void add_all(const std::filesystem::path& path) {
+    detail::require_name(path);
     std::error_code error;
     if (!std::filesystem::is_directory(path, error)) return add(path);
     std::vector<std::filesystem::path> files;
