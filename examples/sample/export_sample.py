@@ -4,8 +4,9 @@
 
   export_sample.py [OUT_DIR]      (default: the folder of this script; takes half a minute)
 
-Needs NumPy and PyTorch, 1.13 (Debian's python3-torch) or any 2.x. Everything is seeded, but another
-version of PyTorch rounds differently and so ends with somewhat different weights.
+Needs NumPy, safetensors and PyTorch, 1.13 (Debian's python3-torch) or any 2.x. Everything is
+seeded, but another version of PyTorch rounds differently and so ends with somewhat different
+weights.
 
 The task gives five heads five different things to look for. A query token has to name, from the
 other sentence, which has most of the words in another order:
@@ -19,6 +20,7 @@ import sys
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 EMBED, HEADS, CODE = 100, 5, 20  # five codes of 20 numbers are one output
 STEPS, BATCH, LONGEST = 600, 64, 16
@@ -127,6 +129,7 @@ def main(out):
     (out / "weights").mkdir(parents=True, exist_ok=True)
     for name, x in parameters.items():
         np.save(out / "weights" / (name + ".npy"), x.numpy())
+    save_file(parameters, out / "layer.safetensors")
     arrays = dict(queries=q, keys=k, values=k, valid_lens=lens, expected_output=output.float(),
                   expected_attention=attention.float())
     for name, x in arrays.items():

@@ -12,6 +12,9 @@
 #define EIGENHEADS_VERSION_MINOR 1
 #define EIGENHEADS_VERSION_PATCH 0
 
+#if defined(_MSC_VER) && !defined(__clang__)
+#error "Eigenheads needs g++ 12, clang 14 or newer: MSVC cannot compile its kernels for each CPU."
+#endif
 #if !EIGEN_VERSION_AT_LEAST(3, 4, 0)
 #error "Eigenheads needs Eigen 3.4.0 or newer."
 #endif
