@@ -13,8 +13,8 @@
 namespace bench {
 
 [[nodiscard]] inline std::string bars(const Rows& all, const std::string& scalar, int threads) {
-  using eigenheads::detail::plot::SvgWriter;
-  using eigenheads::detail::plot::text_width;
+  using eigenheads::plot::SvgWriter;
+  using eigenheads::plot::text_width;
   constexpr double font = 12, bar = 11, gap = 12, margin = 16, scale_width = 520, top = 78;
   // The library in a strong colour; who it is measured against in quiet ones.
   constexpr std::array colours{"#d1495b", "#9aa5b1", "#30638e", "#66a182", "#edae49", "#7d5ba6"};

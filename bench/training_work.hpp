@@ -3,8 +3,8 @@
 // A training case with its tensors: the forward cases of work.hpp, and their backward passes.
 #include <array>
 
-#include <eigenheads/attention_backward.hpp>             // scaled_dot_product_attention_backward
-#include <eigenheads/multi_head_attention_backward.hpp>  // Activations, Gradients
+#include <eigenheads/attention_backward.hpp>    // scaled_dot_product_attention_backward
+#include <eigenheads/multi_head_attention.hpp>  // Activations, Gradients
 
 #include "work.hpp"
 
@@ -24,9 +24,9 @@ class AttentionBackwardWork final : public AttentionWork<T> {
 
   void run_library(eh::Context& context) override {
     if (this->result_.output.size() == 0) Base::run_library(context);
-    gradients_ = eh::scaled_dot_product_attention_backward(
-        grad_output_, this->queries_, this->keys_, this->values_, this->result_, this->mask_,
-        eh::PlainScore{}, {}, context);
+    gradients_ = eh::scaled_dot_product_attention_backward(grad_output_, this->queries_,
+                                                           this->keys_, this->values_,
+                                                           this->result_, this->mask_, {}, context);
   }
   void run_composed(Composed<T>& composed) override {
     const auto [kind, B, H, G, Q, K, D, masking, lens] = this->case_;

@@ -137,8 +137,8 @@ class AttentionWork : public Work<T> {
 
   void run_library(eh::Context& context) override {
     const auto attend = [&](const auto& score) {
-      result_ =
-          eh::scaled_dot_product_attention(queries_, keys_, values_, mask_, score, {}, context);
+      result_ = eh::scaled_dot_product_attention(queries_, keys_, values_, mask_, {.score = score},
+                                                 context);
     };
     if (case_.masking == Masking::score_bias)
       attend(eh::ScoreBias<T>(bias_));

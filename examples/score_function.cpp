@@ -31,7 +31,7 @@ int main() {
   x.setConstant(0.5f);  // words that are all alike: only the score function tells them apart
 
   const Fading fading{.rate = 0.25f};
-  const auto [y, weights] = attention.with_weights(x, x, x, {}, fading);
+  const auto [y, weights] = attention.with_weights(x, x, x, {}, {.score = fading});
   std::cout << "What word 3 sees of each word:";
   for (eh::Index k = 0; k < T; ++k) std::cout << ' ' << weights(0, 0, 3, k);
   std::cout << '\n';
@@ -46,7 +46,7 @@ int main() {
   const auto each_second = [](float score, eh::ScorePosition at) {
     return (at.q - at.k) % 2 == 0 ? score : -std::numeric_limits<float>::infinity();
   };
-  const auto seconds = attention.with_weights(x, x, x, {}, each_second).weights;
+  const auto seconds = attention.with_weights(x, x, x, {}, {.score = each_second}).weights;
   bool hides = true;
   for (eh::Index k = 0; k < T; ++k) hides &= (seconds(0, 0, 3, k) == 0) == (k % 2 == 0);
   std::cout << "A score of minus infinity " << (hides ? "hides" : "does not hide") << " a word.\n";

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include <eigenheads/attention.hpp>
+#include <eigenheads/attention_backward.hpp>
 #include <eigenheads/attention_reference.hpp>
 
 #include "support.hpp"
@@ -187,7 +188,7 @@ void expect_accurate_gradients(const Inputs<T>& inputs) {
   for (const eh::Causal causal : {eh::Causal::none, eh::Causal::bottom_right}) {
     const PairMask pairs{.Q = q.dimension(2), .K = k.dimension(2), .causal = causal};
     const eh::Mask mask = pairs.mask();
-    const eh::AttentionOptions options{.scale = static_cast<double>(scale)};
+    const eh::AttentionOptions<T> options{.scale = static_cast<double>(scale)};
     const auto exact = textbook_backward<T>(grad_output, inputs, pairs);
     const auto got = eh::scaled_dot_product_attention_backward<T>(
         grad_output, q, k, v, eh::scaled_dot_product_attention(q, k, v, mask, options), mask,

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <eigenheads/attention.hpp>
+#include <eigenheads/attention_backward.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 #include <eigenheads/prune_heads.hpp>
 
@@ -67,8 +68,9 @@ void start_threads(Context& context) {
 }
 
 // Of calls of a shape that the context has seen.
-template <class T, class... Score>
-void expect_none(const Shape& shape, const Mask& mask, int threads, const Score&... score) {
+template <class T>
+void expect_none(const Shape& shape, const Mask& mask, int threads,
+                 const eh::ScoreRef<T>& score = {}) {
   const auto& [B, Q, K, E, H, G] = shape;
   SCOPED_TRACE(testing::Message() << B << " x " << Q << " x " << K << ", " << threads
                                   << " threads");
@@ -77,7 +79,9 @@ void expect_none(const Shape& shape, const Mask& mask, int threads, const Score&
   const auto q = random_tensor<T>(1, B, Q, E), k = random_tensor<T>(2, B, K, E);
   Tensor<T, 3> y(B, Q, E);
   Context context(threads);
-  const auto call = [&] { layer.forward_into(y, q, k, k, mask, score..., context); };
+  const auto call = [&] {
+    layer.forward_into(y, q, k, k, mask, {.score = score, .context = context});
+  };
   start_threads(context);
   for (int warm = 0; warm < 3; ++warm) call();
   for (int repeat = 0; repeat < 20; ++repeat) {
@@ -203,20 +207,38 @@ TYPED_TEST(Allocation, BackwardIsLinearInQueriesAndKeys) {
   const auto first = [&](Index n) { return TensorView<T, 3>(kept.data(), {1, n, 16}); };
   expect_linear("attention", [&](Index n) {
     const TensorView<T, 4> x(kept.data(), {1, 2, n, 8});
-    const eh::AttentionOptions options{.dropout = 0.25, .seed = eh::DropoutSeed{3}};
+    const eh::AttentionOptions<T> options{.dropout = 0.25, .seed = eh::DropoutSeed{3}};
     Context context;
-    const auto result = eh::scaled_dot_product_attention(x, x, x, mask, score, options, context);
-    (void)eh::scaled_dot_product_attention_backward<T>(x, x, x, x, result, mask, score, options,
-                                                       context);
+    const auto result =
+        eh::scaled_dot_product_attention(x, x, x, mask, with_score(options, score), context);
+    (void)eh::scaled_dot_product_attention_backward<T>(x, x, x, x, result, mask,
+                                                       with_score(options, score), context);
   });
   const auto layer = make_layer<T>(16, {.num_hiddens = 16, .num_heads = 2, .dropout = 0.25});
   expect_linear("layer", [&](Index n) {
     Context context;
     typename eh::MultiHeadAttention<T>::Activations saved;
-    (void)layer.forward(first(n), first(n), first(n), mask, score, saved, eh::DropoutSeed{3},
-                        context);
+    (void)layer.forward(first(n), first(n), first(n), mask, saved,
+                        {.score = score, .seed = eh::DropoutSeed{3}, .context = context});
     (void)layer.backward(first(n), saved, context);
   });
+}
+
+// What a further thread takes for backward is a few blocks, however many queries and keys there are.
+TYPED_TEST(Allocation, BackwardTakesLittleMoreOnMoreThreads) {
+  using T = TypeParam;
+  constexpr Index n = 8192, D = 16;
+  const auto x = random_tensor<T>(1, 1, 2, n, D);
+  const Mask mask{.causal = eh::Causal::bottom_right, .window = {64, -1}};
+  const auto result = eh::scaled_dot_product_attention(x, x, x, mask);
+  const auto bytes = [&](int threads) {
+    Context context(threads);
+    (void)eh::scaled_dot_product_attention_backward<T>(x, x, x, x, result, mask, {}, context);
+    return context.scratch_bytes();
+  };
+  const Index one = bytes(1);
+  EXPECT_LE(bytes(2), one + (Index{1} << 20));
+  EXPECT_LE(bytes(5), one + (Index{4} << 20));
 }
 
 }  // namespace

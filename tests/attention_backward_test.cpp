@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The fused gradients of attention against those of attention_reference: masks, score functions,
 // dropout, shared heads, and sizes around the edges of every block.
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <gtest/gtest.h>
 #include <limits>
 #include <stdexcept>
@@ -10,7 +12,9 @@
 #include <vector>
 
 #include <eigenheads/attention.hpp>
+#include <eigenheads/attention_backward.hpp>
 #include <eigenheads/attention_reference.hpp>
+#include <eigenheads/dot_product_attention.hpp>
 
 #include "support.hpp"
 
@@ -44,12 +48,12 @@ void expect_near(const A& got, const B& expected, Index n, const std::string& na
 
 template <class T>
 eh::AttentionGradients<T> expect_reference(const Inputs<T>& x, const Mask& mask, const auto& score,
-                                           const AttentionOptions& options = {}) {
+                                           const AttentionOptions<T>& options = {}) {
   const Index Q = x.queries.dimension(2), D = x.queries.dimension(3), K = x.keys.dimension(2);
-  const auto result =
-      eh::scaled_dot_product_attention(x.queries, x.keys, x.values, mask, score, options);
+  const auto result = eh::scaled_dot_product_attention(x.queries, x.keys, x.values, mask,
+                                                       with_score(options, score));
   auto gradients = eh::scaled_dot_product_attention_backward(
-      x.grad_output, x.queries, x.keys, x.values, result, mask, score, options);
+      x.grad_output, x.queries, x.keys, x.values, result, mask, with_score(options, score));
   const T scale = static_cast<T>(1 / std::sqrt(static_cast<double>(D)));
   const auto dropout = eh::DropoutMask<T>::of(eh::Dropout(options.dropout), options.seed);
   const auto expected = eh::attention_reference_backward<T>(x.grad_output, x.queries, x.keys,
@@ -62,7 +66,8 @@ eh::AttentionGradients<T> expect_reference(const Inputs<T>& x, const Mask& mask,
   for (const int threads : {2, 3}) {
     Context context(threads);
     const auto again = eh::scaled_dot_product_attention_backward(
-        x.grad_output, x.queries, x.keys, x.values, result, mask, score, options, context);
+        x.grad_output, x.queries, x.keys, x.values, result, mask, with_score(options, score),
+        context);
     EXPECT_TRUE(same_bits(again.queries, gradients.queries));
     EXPECT_TRUE(same_bits(again.keys, gradients.keys));
     EXPECT_TRUE(same_bits(again.values, gradients.values));
@@ -102,6 +107,18 @@ TYPED_TEST(AttentionBackward, IsTheReferencesUnderMasks) {
       {.valid_lens = lens, .causal = Causal::top_left, .allowed = allowed}};
   for (const Mask& mask : masks)
     expect_reference(inputs<TypeParam>(B, 4, 2, Q, K, 6, 9), mask, eh::PlainScore{});
+}
+
+// Two queries whose keys begin, or end, one after the other, at every key: at every edge of a block
+// there is one that sees all of it and one that misses a key.
+TYPED_TEST(AttentionBackward, IsTheReferencesWhereverKeysBeginAndEnd) {
+  const Index K = 200;
+  const auto x = inputs<TypeParam>(1, 1, 1, 2, K, 3, 2);
+  for (Index n = 1; n < K; ++n) {
+    expect_reference(x, {.causal = Causal::bottom_right, .window = {n, -1}}, eh::PlainScore{});
+    expect_reference(x, {.valid_lens = {{n, n + 1}}}, eh::PlainScore{});
+    if (testing::Test::HasFailure()) return;
+  }
 }
 
 TYPED_TEST(AttentionBackward, IsTheReferencesThroughScoreFunctions) {
@@ -172,9 +189,10 @@ TYPED_TEST(AttentionBackward, WhatIsHiddenIsAbsent) {
       if (!allowed(0, 0, q, k)) bias(0, 0, q, k) = -Limits<T>::infinity();
     }
   const auto gradients = [&](const Mask& mask, const auto& score) {
-    const auto result = eh::scaled_dot_product_attention(x.queries, x.keys, x.values, mask, score);
+    const auto result =
+        eh::scaled_dot_product_attention(x.queries, x.keys, x.values, mask, {.score = score});
     return eh::scaled_dot_product_attention_backward(x.grad_output, x.queries, x.keys, x.values,
-                                                     result, mask, score);
+                                                     result, mask, {.score = score});
   };
   const auto clean = gradients({.allowed = allowed}, eh::PlainScore{});
   const auto expect_clean = [&](const eh::AttentionGradients<T>& dirty) {
@@ -230,11 +248,59 @@ TYPED_TEST(AttentionBackward, WhatIsNotFiniteStaysAmongThoseThatSeeIt) {
       for (Index k = 0; k < K; ++k)
         if (is_bad(k)) {
           ASSERT_TRUE(value == kInf<T> || all_are(row(got.keys, 0, 0, k), kNan<T>)) << k;
+          // dV = P^T dO, which no value takes part in.
+          if (member == &Inputs<T>::values) {
+            ASSERT_TRUE(same_bits(row(got.values, 0, 0, k), row(expected.values, 0, 0, k))) << k;
+          } else {
+            ASSERT_TRUE(value == kInf<T> || all_are(row(got.values, 0, 0, k), kNan<T>)) << k;
+          }
         } else {
           ASSERT_TRUE(same_bits(row(got.keys, 0, 0, k), row(expected.keys, 0, 0, k))) << k;
           ASSERT_TRUE(same_bits(row(got.values, 0, 0, k), row(expected.values, 0, 0, k))) << k;
         }
     }
+}
+
+// C1 and C3, over several blocks of keys and of queries: a sequence alone and cut to the keys that
+// it sees has the same gradients, and so has each query alone.
+TYPED_TEST(AttentionBackward, ASequenceCutToItsKeysAndAQueryAloneHaveTheSameBits) {
+  using T = TypeParam;
+  const Index B = 3, H = 2, K = 300;
+  const std::vector<Index> lens{300, 97, 210};
+  for (const Index Q : {1, 5, 49, 140}) {
+    const auto x = inputs<T>(B, H, 1, Q, K, 6, 7);
+    const auto gradients = [](TensorView<T, 4> dy, TensorView<T, 4> q, TensorView<T, 4> k,
+                              TensorView<T, 4> v, const Mask& mask) {
+      return eh::scaled_dot_product_attention_backward<T>(
+          dy, q, k, v, eh::scaled_dot_product_attention(q, k, v, mask), mask);
+    };
+    for (const Mask& mask :
+         {Mask{.valid_lens = lens}, Mask{.valid_lens = lens, .causal = Causal::top_left}}) {
+      const auto all = gradients(x.grad_output, x.queries, x.keys, x.values, mask);
+      for (Index b = 0; b < B; ++b) {
+        const Index kept = lens[static_cast<std::size_t>(b)];
+        const auto first = [kept](TensorView<T, 4> of) {
+          return TensorView<T, 4>(of.data(), {1, 1, kept, of.dimension(3)});
+        };
+        const auto q = sequence(x.queries, b), dy = sequence(x.grad_output, b);
+        const auto k = first(sequence(x.keys, b)), v = first(sequence(x.values, b));
+        const auto alone = gradients(dy, q, k, v, {.causal = mask.causal});
+        ASSERT_TRUE(same_bits(alone.queries, sequence(all.queries, b))) << Q << ' ' << b;
+        ASSERT_TRUE(same_bits(alone.keys, first(sequence(all.keys, b)))) << Q << ' ' << b;
+        ASSERT_TRUE(same_bits(alone.values, first(sequence(all.values, b)))) << Q << ' ' << b;
+        for (Index h = 0; h < H; ++h)
+          for (Index i = 0; i < Q; i += 1 + Q / 8) {
+            const auto one = [&](TensorView<T, 4> of) {
+              return TensorView<T, 4>(row(of, 0, h, i).data(), {1, 1, 1, of.dimension(3)});
+            };
+            const Index sees = mask.causal == Causal::none ? kept : std::min(i + 1, kept);
+            const auto of_one = gradients(one(dy), one(q), k, v, {.valid_lens = {sees}});
+            ASSERT_TRUE(same_bits(row(of_one.queries, 0, 0, 0), row(all.queries, b, h, i)))
+                << Q << ' ' << b << ' ' << i;
+          }
+      }
+    }
+  }
 }
 
 TEST(DotProductAttentionBackward, IsThatOfOneHead) {
@@ -246,9 +312,9 @@ TEST(DotProductAttentionBackward, IsThatOfOneHead) {
   EXPECT_EQ(refusal<std::logic_error>([&] { return attention.backward(dy, saved); }),
             "eigenheads: DotProductAttention: backward needs the activations of a forward call");
   EXPECT_EQ(refusal<std::invalid_argument>([&] { return attention.forward(q, k, v, lens, saved); }),
-            "eigenheads: DotProductAttention: dropout is 0.5; expected a DropoutSeed after the "
-            "activations");
-  const auto y = attention.forward(q, k, v, lens, saved, eh::DropoutSeed{3});
+            "eigenheads: DotProductAttention: dropout is 0.5; expected a DropoutSeed, {.seed = "
+            "...}, after the activations");
+  const auto y = attention.forward(q, k, v, lens, saved, {.seed = eh::DropoutSeed{3}});
   const auto gradients = attention.backward(dy, saved);
   const auto head = [](const eh::Tensor<double, 3>& x) {
     return eh::TensorView<double, 4>(x.data(), {x.dimension(0), 1, x.dimension(1), x.dimension(2)});

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <eigenheads/attention.hpp>
+#include <eigenheads/attention_backward.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 
 #include "guarded.hpp"

@@ -16,8 +16,8 @@ class AttentionReferenceTest : public testing::Test {
   struct Shape {
     Index B, H, G, Q, K, D, V;
   };
-  static eh::AttentionReference<T> attend(const Tensor<T, 4>& q, const Tensor<T, 4>& k,
-                                          const Tensor<T, 4>& v, const eh::Mask& mask, T scale) {
+  static eh::AttentionResult<T> attend(const Tensor<T, 4>& q, const Tensor<T, 4>& k,
+                                       const Tensor<T, 4>& v, const eh::Mask& mask, T scale) {
     return eh::attention_reference<T>(q, k, v, mask, scale);
   }
 };

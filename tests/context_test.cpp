@@ -179,38 +179,52 @@ TEST(Context, TheOnlyThreadIsNumberZero) {
 
 // ---- Scratch memory ----------------------------------------------------------------------------
 
-using eh::detail::Scratch;
+using eh::detail::Frame;
 
 TEST(Context, ScratchMemoryIsKeptAndReleased) {
   Context context;
   EXPECT_EQ(context.scratch_bytes(), 0);
-  float* const first = context.scratch<float>(Scratch::tasks, 1000);
-  EXPECT_GE(context.scratch_bytes(), 4000);
-  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first) % 64, 0u);
+  const float* first = nullptr;
+  {
+    const Frame frame(context);
+    first = frame.take<float>(1000);
+    EXPECT_GE(context.scratch_bytes(), 4000);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first) % 64, 0u);
+  }
   const Index bytes = context.scratch_bytes();
   for (const Index smaller : {1000, 10, 0, 999}) {
-    EXPECT_EQ(context.scratch<float>(Scratch::tasks, smaller), first);
+    const Frame frame(context);
+    EXPECT_EQ(frame.take<float>(smaller), first);
     EXPECT_EQ(context.scratch_bytes(), bytes);
   }
-  std::fill_n(context.scratch<double>(Scratch::tasks, 1000), 1000, 1.0);  // all of it is there
-  EXPECT_GE(context.scratch_bytes(), 8000);
+  {
+    const Frame frame(context);
+    std::fill_n(frame.take<double>(1000), 1000, 1.0);  // all of it is there
+    EXPECT_GE(context.scratch_bytes(), 8000);
+  }
   context.release();
   EXPECT_EQ(context.scratch_bytes(), 0);
-  std::fill_n(context.scratch<float>(Scratch::tasks, 5), 5, 1.0f);
+  const Frame frame(context);
+  std::fill_n(frame.take<float>(5), 5, 1.0f);
   EXPECT_GE(context.scratch_bytes(), 20);
 }
 
-// One piece of memory for each purpose, none of them in another.
-TEST(Context, ScratchOfOnePurposeIsNotThatOfAnother) {
-  Context context(2);
-  std::vector<int*> pieces;
-  for (int purpose = 0; purpose < static_cast<int>(Scratch::count); ++purpose) {
-    pieces.push_back(context.scratch<int>(static_cast<Scratch>(purpose), 100 + purpose));
-    std::fill_n(pieces.back(), 100 + purpose, purpose);
+TEST(Context, AMovedContextKeepsItsThreadsAndItsMemory) {
+  std::vector<Context> contexts;
+  for (int threads = 1; threads < 5; ++threads) contexts.emplace_back(threads);  // it moves them
+  for (int threads = 1; threads < 5; ++threads) {
+    Context moved = std::move(contexts[static_cast<std::size_t>(threads - 1)]);
+    EXPECT_EQ(moved.threads(), threads);
+    std::atomic<Index> sum = 0;
+    moved.parallel_for(100, [&](Index i) { sum += i; });
+    EXPECT_EQ(sum, 4950);
+    { static_cast<void>(Frame(moved).take<int>(1000)); }
+    Context again;
+    again = std::move(moved);
+    EXPECT_GE(again.scratch_bytes(), 4000);
+    again.parallel_for(100, [&](Index i) { sum -= i; });
+    EXPECT_EQ(sum, 0);
   }
-  for (int purpose = 0; purpose < static_cast<int>(Scratch::count); ++purpose)
-    for (int i = 0; i < 100 + purpose; ++i)
-      ASSERT_EQ(pieces[static_cast<std::size_t>(purpose)][i], purpose);
 }
 
 TEST(DefaultContext, IsTheThreadsOwnAndHasOneThread) {

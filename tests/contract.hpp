@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include <eigenheads/attention.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 
 #include "layers.hpp"

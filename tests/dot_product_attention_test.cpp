@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include <eigenheads/attention.hpp>
+#include <eigenheads/dot_product_attention.hpp>
 
 #include "support.hpp"
 #include "textbook.hpp"

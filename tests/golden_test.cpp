@@ -182,12 +182,12 @@ void expect_forward(const Case& c, const Score& score, double bound) {
   const auto layer = c.layer<T>();
   const eh::Mask mask = c.mask();
 
-  const auto with_weights = layer.with_weights(queries, keys, values, mask, score);
+  const auto with_weights = layer.with_weights(queries, keys, values, mask, {.score = score});
   EXPECT_LE(worst_difference(with_weights.output, c.tensor<double, 3>("output")), bound);
   EXPECT_LE(worst_difference(with_weights.weights, expected_weights), bound);
   expect_rows_of_weights<T>(with_weights.weights, expected_weights);
 
-  const eh::Tensor<T, 3> output = layer(queries, keys, values, mask, score);
+  const eh::Tensor<T, 3> output = layer(queries, keys, values, mask, {.score = score});
   ASSERT_EQ(shape(output), shape(with_weights.output));
   Index other_bits = 0;  // C4: asking for the weights changes nothing
   for (Index i = 0; i < output.size(); ++i)
@@ -221,8 +221,8 @@ void expect_backward(const Case& c, const Score& score, double bound) {
              values = c.tensor<T, 3>("values");
   const auto layer = c.layer<T>();
   typename eh::MultiHeadAttention<T>::Activations saved;
-  const auto output = layer.forward(queries, keys, values, c.mask(), score, saved);
-  const eh::Tensor<T, 3> inferred = layer(queries, keys, values, c.mask(), score);
+  const auto output = layer.forward(queries, keys, values, c.mask(), saved, {.score = score});
+  const eh::Tensor<T, 3> inferred = layer(queries, keys, values, c.mask(), {.score = score});
   ASSERT_EQ(shape(output), shape(inferred));
   EXPECT_TRUE(std::equal(output.data(), output.data() + output.size(), inferred.data()));
   const auto gradients = layer.backward(c.tensor<T, 3>("grad_output"), saved);

@@ -267,7 +267,8 @@ TYPED_TEST(HeadGates, SayWhatIsWrong) {
             "eigenheads: gates has shape [2, 6]; expected [B, H] = [3, 6], or one row for all "
             "sequences");
   EXPECT_EQ(refusal([&] { return eh::explain<T>(this->layer_, this->x_, this->m_); }),
-            "eigenheads: gates has shape [2, 6]; expected [B, H] = [3, 6]");
+            "eigenheads: gates has shape [2, 6]; expected [B, H] = [3, 6], or one row for all "
+            "sequences");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/attention.hpp>
 #include <eigenheads/head_importance.hpp>
 
 #include "head_measures.hpp"
@@ -64,11 +65,11 @@ void expect_definitions(const eh::MultiHeadAttention<T>& layer,
                k = heads_apart(layer.W_k(batch.keys), G),
                v = heads_apart(layer.W_v(batch.values), G);
     const Index B = q.dimension(0), Q = q.dimension(2), K = k.dimension(2);
-    const T scale = eh::detail::attention_scale<T>({}, V);
+    const T scale = eh::detail::default_scale<T>(V);
     const auto book = textbook<T>(q, k, v, batch.pairs, Wide<T>(scale), functions.wide);
     const Mask mask = batch.pairs.mask();
     // Bits of the layer's own heads.
-    const auto heads = eh::scaled_dot_product_attention(q, k, v, mask, functions.score);
+    const auto heads = eh::scaled_dot_product_attention(q, k, v, mask, {.score = functions.score});
     for (Index b = 0; b < B; ++b)
       for (Index h = 0; h < H; ++h)
         for (Index i = 0; i < Q; ++i) {

@@ -45,7 +45,8 @@ void add_batch(eh::HeadImportance<T>& importance, const eh::MultiHeadAttention<T
                const Batch<T>& batch, const Score& score = {},
                eh::Context& context = eh::default_context()) {
   typename eh::MultiHeadAttention<T>::Activations saved;
-  layer.forward(batch.queries, batch.keys, batch.values, batch.pairs.mask(), score, saved, context);
+  layer.forward(batch.queries, batch.keys, batch.values, batch.pairs.mask(), saved,
+                {.score = score, .context = context});
   importance.add(layer, saved, context);
 }
 

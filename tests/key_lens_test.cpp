@@ -67,7 +67,7 @@ TYPED_TEST(KeyLens, QueriesThatGoOnAreThoseOfTheWholeCall) {
   const eh::Alibi alibi(slopes);
   for (const Index left : {-1, 0, 40}) {
     const Mask all{.causal = Causal::top_left, .window = {left, -1}};
-    const auto whole = scaled_dot_product_attention(q, k, v, all, alibi);
+    const auto whole = scaled_dot_product_attention(q, k, v, all, {.score = alibi});
     for (const Index count : {1, 5, 60})
       for (const std::array<Index, 2> first :
            {std::array<Index, 2>{0, 240}, {31, 200}, {K - count, 1}}) {
@@ -80,8 +80,8 @@ TYPED_TEST(KeyLens, QueriesThatGoOnAreThoseOfTheWholeCall) {
           }
         Mask mask = all;
         mask.first_positions = std::vector<Index>(first.begin(), first.end());
-        ASSERT_TRUE(
-            same_bits(scaled_dot_product_attention(piece, k, v, mask, alibi).output, expected))
+        ASSERT_TRUE(same_bits(
+            scaled_dot_product_attention(piece, k, v, mask, {.score = alibi}).output, expected))
             << count << " queries from " << first[0] << " and " << first[1];
       }
   }
@@ -161,8 +161,9 @@ TYPED_TEST(KeyLens, GradientsAreTheReferences) {
        {Mask{.causal = Causal::bottom_right, .query_lens = {Q, 20}, .key_lens = {K, 33}},
         Mask{.causal = Causal::top_left, .window = {30, -1}, .first_positions = {0, 40}},
         Mask{.window = {20, 9}, .key_lens = {99, 3}, .first_positions = {17, 0}}}) {
-    const auto result = scaled_dot_product_attention(q, k, v, mask, alibi);
-    const auto got = eh::scaled_dot_product_attention_backward(dy, q, k, v, result, mask, alibi);
+    const auto result = scaled_dot_product_attention(q, k, v, mask, {.score = alibi});
+    const auto got =
+        eh::scaled_dot_product_attention_backward(dy, q, k, v, result, mask, {.score = alibi});
     const auto expected = eh::attention_reference_backward<T>(dy, q, k, v, mask, scale, alibi);
     expect_near(got.queries, expected.queries, "queries");
     expect_near(got.keys, expected.keys, "keys");

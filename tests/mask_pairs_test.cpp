@@ -265,6 +265,32 @@ TYPED_TEST(MaskPairs, AHiddenNanMakesTheRowsOfItsTilesGoKeyByKeyAndNoOthers) {
     }
 }
 
+// Where the rows of a tile see the same keys, whole tiles hand NaN on to the right rows.
+TYPED_TEST(MaskPairs, NanThatAllRowsSeeMakesNothingSlow) {
+  using T = TypeParam;
+  for (const auto& call : calls<T>())
+    for (const PairMask& mask : {PairMask{.Q = call.Q, .K = call.K},
+                                 PairMask{.Q = call.Q,
+                                          .K = call.K,
+                                          .lens_rank = 1,
+                                          .lens = constant_tensor<Index>(call.K - 1, B, 1)}})
+      for (const int threads : {1, 5}) {
+        auto v = call.v;
+        v(1, 1, call.K / 2, 0) = kNan<T>;
+        Context context(threads);
+        const auto got =
+            scaled_dot_product_attention(call.q, call.k, v, mask.mask(), {.scale = 0.5}, context);
+        EXPECT_EQ(context.row_by_row_count(), 0);
+        const auto clean = call.attend(mask.mask());
+        for (Index h = 0; h < H; ++h)
+          for (Index q = 0; q < call.Q; ++q)
+            for (Index c = 0; c < V; ++c) {
+              const T expected = h >= H / G && c == 0 ? kNan<T> : clean.output(1, h, q, c);
+              ASSERT_EQ(bits(got.output(1, h, q, c)), bits(expected)) << h << ' ' << q << ' ' << c;
+            }
+      }
+}
+
 // ---- What a bound mask says of pairs ------------------------------------------------------------
 
 TEST(BoundMaskOfPairs, ARowIsThatOfTheSequenceTheHeadAndTheQueryOrOfAll) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <eigenheads/attention.hpp>
+#include <eigenheads/merge_attention.hpp>
 
 #include "support.hpp"
 #include "textbook.hpp"
@@ -135,6 +136,19 @@ TYPED_TEST(MergeAttention, OfOtherShapesIsRefused) {
   EXPECT_EQ(refusal([&] { return merge_attention(other, some); }),
             "eigenheads: merge_attention: first.lse has shape [2, 3, 4]; expected "
             "[B, H, Q] = [2, 3, 5]");
+}
+
+// What a part that saw no key holds may be anything: it is not read.
+TYPED_TEST(MergeAttention, OfTwoPartsThatSawNoKeyIsZero) {
+  using T = TypeParam;
+  eh::AttentionResult<T> none{constant_tensor<T>(kNan<T>, 1, 1, 2, 3),
+                              constant_tensor<T>(-kInf<T>, 1, 1, 2)};
+  eh::AttentionResult<T> other = none;
+  other.output = constant_tensor<T>(T(7), 1, 1, 2, 3);
+  for (const auto& merged : {merge_attention(none, other), merge_attention(other, none)}) {
+    EXPECT_TRUE(all_are(merged.output, 0));
+    EXPECT_TRUE(all_are(merged.lse, -kInf<T>));
+  }
 }
 
 }  // namespace

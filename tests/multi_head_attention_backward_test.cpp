@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/head_importance.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 
 #include "layers.hpp"
@@ -91,7 +92,8 @@ class Backward : public testing::TestWithParam<Case> {
   // sum(output * grad_output): its gradients are what backward gives.
   [[nodiscard]] double loss() const {
     Layer::Activations unused;
-    const auto output = layer.forward(queries, keys, values, GetParam().mask, unused, kSeed);
+    const auto output =
+        layer.forward(queries, keys, values, GetParam().mask, unused, {.seed = kSeed});
     double sum = 0;
     for (Index i = 0; i < output.size(); ++i) sum += output.data()[i] * grad_output.data()[i];
     return sum;
@@ -154,7 +156,7 @@ class Backward : public testing::TestWithParam<Case> {
 
 TEST_P(Backward, GivesTheSlopesOfTheLoss) {
   Layer::Activations saved;
-  layer.forward(queries, keys, values, GetParam().mask, saved, kSeed);
+  layer.forward(queries, keys, values, GetParam().mask, saved, {.seed = kSeed});
   const auto gradients = layer.backward(grad_output, saved);
   expect_slopes(queries, gradients.queries, "queries");
   expect_slopes(keys, gradients.keys, "keys");
@@ -171,7 +173,7 @@ TEST_P(Backward, GivesTheSlopesOfGatesAndThroughThem) {
   gates(0, 0) = 0;
   layer.set_gates(gates);
   Layer::Activations saved;
-  layer.forward(queries, keys, values, GetParam().mask, saved, kSeed);
+  layer.forward(queries, keys, values, GetParam().mask, saved, {.seed = kSeed});
   const auto gradients = layer.backward(grad_output, saved);
   expect_slopes(queries, gradients.queries, "queries");
   expect_slopes(values, gradients.values, "values");
@@ -220,10 +222,11 @@ TEST_P(Backward, OfFloatIsThatOfDouble) {
   for (auto* x : {&queries, &keys, &values, &grad_output}) *x = rounded(*x);
   const Mask& mask = GetParam().mask;
   Layer::Activations saved;
-  layer.forward(queries, keys, values, mask, saved, kSeed);
+  layer.forward(queries, keys, values, mask, saved, {.seed = kSeed});
   const auto exact = layer.backward(grad_output, saved);
   eh::MultiHeadAttention<float>::Activations saved_float;
-  in_float.forward(narrow(queries), narrow(keys), narrow(values), mask, saved_float, kSeed);
+  in_float.forward(narrow(queries), narrow(keys), narrow(values), mask, saved_float,
+                   {.seed = kSeed});
   const auto got = in_float.backward(narrow(grad_output), saved_float);
 
   const auto largest = [](const auto& x) {
@@ -267,19 +270,20 @@ TEST_P(Backward, OfFloatIsThatOfDouble) {
 
 TEST_P(Backward, GivesTheSameBitsOnAnyNumberOfThreads) {
   Layer::Activations saved;
-  layer.forward(queries, keys, values, GetParam().mask, saved, kSeed);
+  layer.forward(queries, keys, values, GetParam().mask, saved, {.seed = kSeed});
   const auto expected = layer.backward(grad_output, saved);
   for (const int threads : {2, 3}) {
     Context context(threads);
     Layer::Activations again;
-    layer.forward(queries, keys, values, GetParam().mask, again, kSeed, context);
+    layer.forward(queries, keys, values, GetParam().mask, again,
+                  {.seed = kSeed, .context = context});
     EXPECT_TRUE(same_gradients(layer.backward(grad_output, again, context), expected));
   }
 }
 
 TEST_P(Backward, AddsToGradientsTwiceAsItDoesOnce) {
   Layer::Activations saved;
-  layer.forward(queries, keys, values, GetParam().mask, saved, kSeed);
+  layer.forward(queries, keys, values, GetParam().mask, saved, {.seed = kSeed});
   auto once = layer.backward(grad_output, saved), twice = once;
   layer.backward_into(twice, grad_output, saved, true);
   const auto doubled = [](auto& x) {
@@ -362,7 +366,7 @@ TEST(BackwardDropout, IsThatOfDropoutMask) {
   const auto x = random_tensor<double>(1, B, Q, 8), y = random_tensor<double>(2, B, K, 8);
   const Mask mask{.valid_lens = {270, 19}};
   Layer::Activations saved;
-  const auto output = layer.forward(x, y, y, mask, saved, kSeed);
+  const auto output = layer.forward(x, y, y, mask, saved, {.seed = kSeed});
   auto weights = layer.with_weights(x, y, y, mask).weights;
   const auto factors = eh::dropout_mask<double>(p, kSeed, B, H, Q, K);
   const auto values = layer.W_v(y);
@@ -379,8 +383,8 @@ TEST(BackwardDropout, IsThatOfDropoutMask) {
   for (Index i = 0; i < output.size(); ++i)
     EXPECT_NEAR(output.data()[i], expected.data()[i], 1e-14);
   EXPECT_EQ(refusal<std::invalid_argument>([&] { return layer.forward(x, y, y, mask, saved); }),
-            "eigenheads: MultiHeadAttention: dropout is 0.25; expected a DropoutSeed after the "
-            "activations");
+            "eigenheads: MultiHeadAttention: dropout is 0.25; expected a DropoutSeed, {.seed = "
+            "...}, after the activations");
 }
 
 TEST(BackwardCalls, RefusesWhatDoesNotFit) {
@@ -436,6 +440,47 @@ TEST(BackwardCalls, ALazyLayerTakesItsSizesFromForward) {
   EXPECT_TRUE(same_bits(lazy.forward(q, k, v, {}, a), eager.forward(q, k, v, {}, b)));
   EXPECT_TRUE(same_gradients(lazy.backward(random_tensor<double>(4, 2, 3, 8), a),
                              eager.backward(random_tensor<double>(4, 2, 3, 8), b)));
+}
+
+// A function that counts its copies, and that forgets what it does when it is gone.
+struct Mortal {
+  explicit Mortal(double rate) : rate_(rate) { ++alive; }
+  Mortal(const Mortal& other) : rate_(other.rate_) { ++alive; }
+  Mortal& operator=(const Mortal&) = delete;
+  ~Mortal() {
+    rate_ = std::numeric_limits<double>::quiet_NaN();
+    --alive;
+  }
+  double operator()(double score, eh::ScorePosition) const { return rate_ * score; }
+  double derivative(double, eh::ScorePosition) const { return rate_; }
+
+  double rate_;
+  static inline int alive = 0;
+};
+
+TEST(BackwardScores, TheActivationsKeepACopyOfTheScoreFunction) {
+  const eh::MultiHeadAttention<double> layer(
+      {.num_hiddens = 8, .num_heads = 2, .query_size = 5, .key_size = 5, .value_size = 5});
+  const auto x = random_tensor<double>(1, 2, 6, 5), dy = random_tensor<double>(2, 2, 6, 8);
+  const auto gradients_of = [&](const auto& function) {
+    eh::MultiHeadAttention<double>::Activations saved;
+    layer.forward(x, x, x, {}, saved, {.score = function});
+    auto moved = std::move(saved);
+    const auto copied = moved;
+    auto gradients = layer.backward(dy, copied);
+    eh::HeadImportance<double> importance(layer);
+    importance.add(layer, copied);
+    EXPECT_GT(importance.measures()[0].entropy, 0);
+    return gradients;
+  };
+  const Mortal function(0.5);
+  const auto expected = gradients_of(function);
+  eh::MultiHeadAttention<double>::Activations saved;
+  layer.forward(x, x, x, {}, saved, {.score = Mortal(0.5)});  // gone when forward returns
+  EXPECT_EQ(Mortal::alive, 2);
+  EXPECT_TRUE(same_bits(layer.backward(dy, saved).queries, expected.queries));
+  layer.forward(x, x, x, {}, saved);
+  EXPECT_EQ(Mortal::alive, 1);
 }
 
 }  // namespace

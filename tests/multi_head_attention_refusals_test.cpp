@@ -219,4 +219,33 @@ TYPED_TEST(MultiHeadAttentionRefusals, ARefusedFirstCallLeavesALazyLayerLazy) {
   EXPECT_TRUE(this->is_lazy(lazy));
 }
 
+// Else the others would be drawn at random, without a word.
+TYPED_TEST(MultiHeadAttentionRefusals, ALazyLayerOfWhichSomeWeightsWereSetIsNotCalled) {
+  using T = TypeParam;
+  const auto &q = this->q_, &k = this->k_, &v = this->v_;
+  const std::array sizes{Index{7}, Index{3}, Index{9}};
+  for (std::size_t set = 0; set < 4; ++set) {
+    MultiHeadAttention<T> layer(this->lazy_options);
+    const std::array parts{&layer.W_q, &layer.W_k, &layer.W_v, &layer.W_o};
+    const std::array names{"W_q", "W_k", "W_v", "W_o"};
+    parts[set]->set_weight(random_tensor<T>(1, 12, set == 3 ? 12 : sizes[set]));
+    const std::string expected =
+        std::string("eigenheads: MultiHeadAttention: ") + names[set] + " was given a weight, and " +
+        names[set == 0 ? 1 : 0] +
+        " has none; set that too, or call initialize(query_size, key_size, value_size) before, to "
+        "keep weights that are drawn";
+    auto into = constant_tensor<T>(7, 2, 4, 12);
+    typename MultiHeadAttention<T>::Activations saved;
+    using Error = std::logic_error;
+    EXPECT_EQ(refusal<Error>([&] { return layer(q, k, v); }), expected);
+    EXPECT_EQ(refusal<Error>([&] { return layer.with_weights(q, k, v); }), expected);
+    EXPECT_EQ(refusal<Error>([&] { return layer.forward_into(into, q, k, v), 0; }), expected);
+    EXPECT_EQ(refusal<Error>([&] { return layer.forward(q, k, v, {}, saved); }), expected);
+    EXPECT_TRUE(all_are(into, 7));
+    EXPECT_FALSE(saved.is_saved());
+    layer.initialize(7, 3, 9);
+    EXPECT_EQ(layer(q, k, v).size(), 2 * 4 * 12);
+  }
+}
+
 }  // namespace

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include <eigenheads/attention.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 #include <eigenheads/transpose.hpp>
 

@@ -109,7 +109,7 @@ TYPED_TEST(ParameterTest, PaddingIsNeitherReadNorWritten) {
           memory(row / W, column, row % W) = static_cast<T>(i);
           expected(row / W, column, row % W) = static_cast<T>(3 * i + 2);
         }
-        const Parameter<T> parameter("w", memory.data(), rows, columns, W);
+        const Parameter<T> parameter("w", eh::detail::Panels<T>{memory.data(), rows, columns, W});
         for (Index i = 0; i < parameter.size(); ++i)
           ASSERT_EQ(bits(parameter.get(i)), bits(static_cast<T>(i)));
         parameter.update([](Index i, T value) { return T(2) * value + static_cast<T>(i + 1); });

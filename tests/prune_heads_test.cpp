@@ -100,7 +100,7 @@ TYPED_TEST(PruneHeads, GivesTheBitsOfTheGatedLayer) {
           EXPECT_TRUE(
               same_bits(support::row(seen_pruned.weights, b, h, q),
                         support::row(seen.weights, b,
-                                     pruned.head_indices()[static_cast<std::size_t>(h)], q)));
+                                     pruned.original_heads()[static_cast<std::size_t>(h)], q)));
     eh::Context two(2);
     EXPECT_TRUE(same_bits(pruned(this->queries, this->keys, this->values, c.mask, two), expected));
     EXPECT_TRUE(same_bits(whole(this->queries, this->keys, this->values, c.mask, two), expected));
@@ -127,8 +127,8 @@ TYPED_TEST(PruneHeads, TrainsWithTheBitsOfTheGatedLayer) {
       const auto whole = gated(layer, c.pruned), pruned = eh::prune_heads(layer, c.pruned);
       const auto train = [&](const auto& of) {
         typename MultiHeadAttention<T>::Activations saved;
-        auto y =
-            of.forward(this->queries, this->keys, this->values, c.mask, saved, eh::DropoutSeed{5});
+        auto y = of.forward(this->queries, this->keys, this->values, c.mask, saved,
+                            {.seed = eh::DropoutSeed{5}});
         return std::pair{y, of.backward(this->dy, saved)};
       };
       const auto [y, slopes] = train(whole);
@@ -138,7 +138,7 @@ TYPED_TEST(PruneHeads, TrainsWithTheBitsOfTheGatedLayer) {
       EXPECT_TRUE(same_bits(pruned_slopes.keys, slopes.keys));
       EXPECT_TRUE(same_bits(pruned_slopes.values, slopes.values));
       EXPECT_TRUE(same_bits(pruned_slopes.W_o.bias, slopes.W_o.bias));
-      const Heads& heads = pruned.head_indices();
+      const Heads& heads = pruned.original_heads();
       Heads kv_heads;
       for (const Index h : heads)
         if (const Index g = layer.kv_head(h); kv_heads.empty() || kv_heads.back() != g)
@@ -169,13 +169,14 @@ TYPED_TEST(PruneHeads, MasksAndScoresGoOnByTheOldNumbers) {
   const Tensor<T, 4> numbers = random_tensor<T>(21, 1, 4, Q, K);
   const eh::ScoreBias<T> bias(numbers);
   const Mask causal{.causal = eh::Causal::bottom_right};
-  EXPECT_TRUE(same_bits(pruned(this->queries, this->keys, this->values, causal, alibi),
-                        whole(this->queries, this->keys, this->values, causal, alibi)));
-  EXPECT_TRUE(same_bits(pruned(this->queries, this->keys, this->values, causal, bias),
-                        whole(this->queries, this->keys, this->values, causal, bias)));
+  EXPECT_TRUE(same_bits(pruned(this->queries, this->keys, this->values, causal, {.score = alibi}),
+                        whole(this->queries, this->keys, this->values, causal, {.score = alibi})));
+  EXPECT_TRUE(same_bits(pruned(this->queries, this->keys, this->values, causal, {.score = bias}),
+                        whole(this->queries, this->keys, this->values, causal, {.score = bias})));
   typename MultiHeadAttention<T>::Activations saved, saved_whole;
-  (void)pruned.forward(this->queries, this->keys, this->values, causal, bias, saved);
-  (void)whole.forward(this->queries, this->keys, this->values, causal, bias, saved_whole);
+  (void)pruned.forward(this->queries, this->keys, this->values, causal, saved, {.score = bias});
+  (void)whole.forward(this->queries, this->keys, this->values, causal, saved_whole,
+                      {.score = bias});
   const auto gradients = pruned.backward(this->dy, saved);
   EXPECT_TRUE(same_bits(gradients.score_bias, whole.backward(this->dy, saved_whole).score_bias));
 }
@@ -185,9 +186,9 @@ TYPED_TEST(PruneHeads, AgainAndAgain) {
   const Case c{"", 8, 4, 4, {}};
   const auto layer = make_layer<T>(c);
   const auto twice = eh::prune_heads(eh::prune_heads(layer, {5, 0}), {1, 2, 5});
-  EXPECT_EQ(twice.head_indices(), (Heads{1, 4, 6}));
+  EXPECT_EQ(twice.original_heads(), (Heads{1, 4, 6}));
   EXPECT_EQ(twice.num_kv_heads(), 3);
-  EXPECT_EQ(twice.num_heads_made(), 8);
+  EXPECT_EQ(twice.num_original_heads(), 8);
   const auto at_once = eh::prune_heads(layer, {7, 5, 3, 2, 0});
   EXPECT_TRUE(same_bits(twice(this->queries, this->keys, this->values),
                         at_once(this->queries, this->keys, this->values)));
@@ -199,7 +200,7 @@ TYPED_TEST(PruneHeads, NoneLeavesTheLayerAsItIs) {
   const auto same = eh::prune_heads(layer, {});
   EXPECT_TRUE(same_bits(same(this->queries, this->keys, this->values),
                         layer(this->queries, this->keys, this->values)));
-  EXPECT_EQ(same.head_indices(), (Heads{0, 1, 2, 3}));
+  EXPECT_EQ(same.original_heads(), (Heads{0, 1, 2, 3}));
 }
 
 TYPED_TEST(PruneHeads, AllLeaveTheBiasOfTheOutput) {
@@ -377,15 +378,16 @@ TEST(PruneHeadsPrint, SaysWhichHeadsAreLeft) {
 
 TEST(PruneHeadsPrint, ExplainCountsWhatIsLeft) {
   const auto layer = make_layer<float>({"", 6, 3, 8, {}});
-  const auto queries = random_tensor<float>(1, B, Q, E), keys = random_tensor<float>(2, B, K, 20);
-  const auto told = eh::explain<float>(eh::prune_heads(layer, {0, 1, 2}), queries, keys);
-  const auto whole = eh::explain<float>(layer, queries, keys);
+  const auto queries = random_tensor<float>(1, B, Q, E), keys = random_tensor<float>(2, B, K, 20),
+             values = random_tensor<float>(3, B, K, 17);
+  const auto told = eh::explain<float>(eh::prune_heads(layer, {0, 1, 2}), queries, keys, values);
+  const auto whole = eh::explain<float>(layer, queries, keys, values);
   EXPECT_EQ(told.attention_flops, whole.attention_flops / 2);
-  const auto closed = eh::explain<float>(gated(layer, {0, 1, 2}), queries, keys);
+  const auto closed = eh::explain<float>(gated(layer, {0, 1, 2}), queries, keys, values);
   EXPECT_EQ(closed.attention_flops, told.attention_flops);
   EXPECT_EQ(closed.projection_flops, told.projection_flops);
   const auto none = eh::prune_heads(layer, {0, 1, 2, 3, 4, 5});
-  EXPECT_EQ(eh::explain<float>(none, queries, keys).attention_flops, 0);
+  EXPECT_EQ(eh::explain<float>(none, queries, keys, values).attention_flops, 0);
 }
 
 }  // namespace

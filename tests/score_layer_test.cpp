@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include <eigenheads/attention.hpp>
 #include <eigenheads/attention_reference.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 #include <eigenheads/transpose.hpp>
@@ -64,18 +65,21 @@ TYPED_TEST(LayerScores, EveryDoorTakesThemAndGivesTheSameBits) {
     for (const PairMask& pairs : example_masks(B, Q, K, 3)) {
       SCOPED_TRACE(pairs.text());
       const Mask mask = pairs.mask();
-      const auto attended = scaled_dot_product_attention(heads_q, heads_k, heads_v, mask, score);
+      const auto attended =
+          scaled_dot_product_attention(heads_q, heads_k, heads_v, mask, {.score = score});
       Tensor<T, 3> together(B * H, Q, attention.head_size());
       std::copy_n(attended.output.data(), together.size(), together.data());
       const Tensor<T, 3> expected = attention.W_o(eh::transpose_output(together, H));
 
       Context context(2);
-      ASSERT_TRUE(same_bits(attention(x, y, z, mask, score), expected));
-      ASSERT_TRUE(same_bits(attention(x, y, z, mask, score, context), expected));
+      ASSERT_TRUE(same_bits(attention(x, y, z, mask, {.score = score}), expected));
+      ASSERT_TRUE(
+          same_bits(attention(x, y, z, mask, {.score = score, .context = context}), expected));
       Tensor<T, 3> into(B, Q, attention.num_hiddens());
-      attention.forward_into(into, x, y, z, mask, score);
+      attention.forward_into(into, x, y, z, mask, {.score = score});
       ASSERT_TRUE(same_bits(into, expected));
-      const auto [output, weights] = attention.with_weights(x, y, z, mask, score, context);
+      const auto [output, weights] =
+          attention.with_weights(x, y, z, mask, {.score = score, .context = context});
       ASSERT_TRUE(same_bits(output, expected));
       const auto exact = eh::attention_reference<T>(
           heads_q, heads_k, heads_v, mask, T(1 / std::sqrt(double(attention.head_size()))), score);
@@ -91,13 +95,14 @@ TYPED_TEST(LayerScores, ALazyLayerTakesThem) {
   const eh::MultiHeadAttentionOptions options{.num_hiddens = 12, .num_heads = H};
   eh::MultiHeadAttention<T> lazy(options, 5), eager(options, 5);
   const auto wrong = random_tensor<T>(4, B, H, Q, K - 1);
-  EXPECT_NE(refusal([&] { return lazy(this->q, this->k, this->v, {}, ScoreBias<T>(wrong)); }),
-            "not refused");
+  EXPECT_NE(
+      refusal([&] { return lazy(this->q, this->k, this->v, {}, {.score = ScoreBias<T>(wrong)}); }),
+      "not refused");
   EXPECT_TRUE(lazy.W_q.is_lazy() && lazy.W_k.is_lazy() && lazy.W_v.is_lazy());
   eager.initialize(E, E, E);
   const ScoreBias<T> score(this->bias);
-  EXPECT_TRUE(same_bits(lazy(this->q, this->k, this->v, {}, score),
-                        eager(this->q, this->k, this->v, {}, score)));
+  EXPECT_TRUE(same_bits(lazy(this->q, this->k, this->v, {}, {.score = score}),
+                        eager(this->q, this->k, this->v, {}, {.score = score})));
 }
 
 // A caller's function sees each pair that the mask leaves once, and no other; where the pairs are
@@ -125,7 +130,7 @@ TYPED_TEST(LayerScores, AFunctionSeesWhatTheMaskLeaves) {
         };
         const auto x = random_tensor<T>(1, B, many, E);
         Context context(2);
-        (void)this->layer(x, this->k, this->v, pairs.mask(), count, context);
+        (void)this->layer(x, this->k, this->v, pairs.mask(), {.score = count, .context = context});
         for (Index b = 0; b < B; ++b)
           for (Index h = 0; h < H; ++h)
             for (Index i = 0; i < many; ++i)
@@ -158,8 +163,8 @@ TYPED_TEST(LayerScores, WhatTheMaskHidesStaysHidden) {
       }
     const Mask mask = pairs.mask();
     const auto expect_same = [&](const auto& clean, const auto& dirty) {
-      EXPECT_TRUE(same_bits(this->layer(this->q, this->k, this->v, mask, clean),
-                            this->layer(this->q, this->k, dirty_v, mask, dirty)));
+      EXPECT_TRUE(same_bits(this->layer(this->q, this->k, this->v, mask, {.score = clean}),
+                            this->layer(this->q, this->k, dirty_v, mask, {.score = dirty})));
     };
     const Softcap<T> cap(T(5));
     expect_same(cap, cap);
@@ -180,16 +185,21 @@ TYPED_TEST(LayerScores, ABiasOfAnotherShapeIsRefusedByEveryDoor) {
     const auto wrong = random_tensor<T>(1, shape[0], shape[1], shape[2], shape[3]);
     const ScoreBias<T> score(wrong);
     const auto refused = [&](const auto& call) { EXPECT_EQ(refusal(call), message); };
-    refused([&] { return this->layer(this->q, this->k, this->v, {}, score); });
-    refused([&] { return this->layer(this->q, this->k, this->v, {}, chain(PlainScore{}, score)); });
-    refused([&] { return this->layer.with_weights(this->q, this->k, this->v, {}, score); });
+    refused([&] { return this->layer(this->q, this->k, this->v, {}, {.score = score}); });
+    refused([&] {
+      return this->layer(this->q, this->k, this->v, {}, {.score = chain(PlainScore{}, score)});
+    });
+    refused(
+        [&] { return this->layer.with_weights(this->q, this->k, this->v, {}, {.score = score}); });
     auto y = constant_tensor<T>(7, B, Q, this->layer.num_hiddens());
-    refused([&] { return this->layer.forward_into(y, this->q, this->k, this->v, {}, score), 0; });
+    refused([&] {
+      return this->layer.forward_into(y, this->q, this->k, this->v, {}, {.score = score}), 0;
+    });
     EXPECT_TRUE(all_are(y, T(7)));
     refused([&] {
       return scaled_dot_product_attention(random_tensor<T>(1, B, H, Q, 3),
                                           random_tensor<T>(1, B, 2, K, 3),
-                                          random_tensor<T>(1, B, 2, K, 3), {}, score);
+                                          random_tensor<T>(1, B, 2, K, 3), {}, {.score = score});
     });
   };
   expect_refused({2, 4, 7, 18}, expected("[2, 4, 7, 18]"));
@@ -205,8 +215,9 @@ TYPED_TEST(LayerScores, FunctionsThatCannotBeAreRefused) {
               "eigenheads: Softcap: cap is " + std::to_string(cap) + "; expected more than 0");
   // A slope for every head of the call: there is none to read beyond them.
   const auto few = random_tensor<T>(1, H - 1);
-  EXPECT_EQ(refusal([&] { return this->layer(this->q, this->k, this->v, {}, Alibi<T>(few)); }),
-            "eigenheads: Alibi: slopes has shape [3]; expected [H] = [4]");
+  EXPECT_EQ(
+      refusal([&] { return this->layer(this->q, this->k, this->v, {}, {.score = Alibi<T>(few)}); }),
+      "eigenheads: Alibi: slopes has shape [3]; expected [H] = [4]");
   EXPECT_NE(refusal([&] { return ScoreBias<T>(TensorView<T, 4>(nullptr, {1, 1, Q, K})); }),
             "not refused");
 }

@@ -41,7 +41,7 @@ struct Inputs {
   // Scores up to 12, so that a cap of 3 is felt.
   template <class Score>
   [[nodiscard]] eh::AttentionResult<T> attend(const Mask& mask, const Score& score) const {
-    return scaled_dot_product_attention(q, k, v, mask, score, {.scale = 2});
+    return scaled_dot_product_attention(q, k, v, mask, {.scale = 2, .score = score});
   }
   [[nodiscard]] eh::AttentionResult<T> attend(const Mask& mask = {}) const {
     return scaled_dot_product_attention(q, k, v, mask, {.scale = 2});

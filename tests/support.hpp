@@ -186,4 +186,11 @@ inline void finishes(std::function<void()> call) {
   done.get();
 }
 
+// The options with this score function.
+template <class Options, class Score>
+[[nodiscard]] Options with_score(Options options, const Score& score) {
+  options.score = score;
+  return options;
+}
+
 }  // namespace support

@@ -93,7 +93,7 @@ constexpr std::array<Option, 5> kTrain{{
     eh::Tensor<float, 3> heads(weights.dimension(1), weights.dimension(2), weights.dimension(3));
     std::copy_n(weights.data(), weights.size(), heads.data());  // of the only sequence
     layers.push_back({name, heads, letters(query_labels), letters(text), {}});
-    for (const Index h : block.attention.head_indices())
+    for (const Index h : block.attention.original_heads())
       layers.back().head_names.push_back("Head " + std::to_string(h + 1));
   };
   for (std::size_t i = 0; i < model.encoder.size(); ++i)

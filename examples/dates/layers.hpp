@@ -59,14 +59,6 @@ void add_to(Tensor<T, 3>& sum, const Tensor<T, 3>& x) {
   Row<T>(sum.data(), sum.size()) += ConstRow<T>(x.data(), x.size());
 }
 
-template <class T>
-[[nodiscard]] LinearGradients<T> gradients_of(const Linear<T>& linear) {
-  LinearGradients<T> gradients;
-  gradients.weight.resize(linear.out_features(), linear.in_features());
-  gradients.bias.resize(linear.has_bias() ? linear.out_features() : 0);
-  return gradients;
-}
-
 }  // namespace detail
 
 // A character together with its neighbours: attention finds things, but it is slow to learn what
@@ -239,18 +231,11 @@ class FeedForward : public Module<FeedForward<T>> {
   // Nothing goes back through what relu made 0.
   [[nodiscard]] Tensor<T, 3> backward(const Tensor<T, 3>& dy, const Activations& saved,
                                       Gradients& gradients, Context& context) const {
-    const Index rows = dy.dimension(0) * dy.dimension(1);
-    gradients.W_1 = detail::gradients_of(W_1);
-    gradients.W_2 = detail::gradients_of(W_2);
-    Tensor<T, 3> dinner(saved.inner.dimensions()), dx(saved.x.dimensions());
-    W_2.backward(saved.inner.data(), dy.data(), rows, dinner.data(), false, gradients.W_2, false,
-                 context);
+    Tensor<T, 3> dinner = W_2.backward(saved.inner, dy, gradients.W_2, false, context);
     detail::Row<T> slope(dinner.data(), dinner.size());
     slope *=
         (detail::ConstRow<T>(saved.inner.data(), saved.inner.size()) > T(0)).template cast<T>();
-    W_1.backward(saved.x.data(), dinner.data(), rows, dx.data(), false, gradients.W_1, false,
-                 context);
-    return dx;
+    return W_1.backward(saved.x, dinner, gradients.W_1, false, context);
   }
 };
 

@@ -12,7 +12,7 @@
 namespace dates {
 
 [[nodiscard]] inline std::string loss_curve(const std::vector<double>& losses) {
-  using eigenheads::detail::plot::pixels, eigenheads::detail::plot::SvgWriter;
+  using eigenheads::plot::pixels, eigenheads::plot::SvgWriter;
   constexpr double width = 720, height = 360, left = 56, right = 16, top = 40, bottom = 40;
   const auto [least, most] = std::ranges::minmax_element(losses);
   const double low = losses.empty() ? -4 : std::floor(std::log10((std::max)(*least, 1e-6)));

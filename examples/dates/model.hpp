@@ -102,10 +102,7 @@ class Model : public Module<Model<T>> {
     const Index B = batch.size(), E = queries.dimension(1);
     // logits = W_out norm_output(z) + b_out
     const Tensor<T, 3>& n = saved.norm_output.y;
-    Tensor<T, 3> dn(n.dimensions());
-    gradients.W_out = detail::gradients_of(W_out);
-    W_out.backward(n.data(), dlogits.data(), B * kOutputs, dn.data(), false, gradients.W_out, false,
-                   context);
+    const Tensor<T, 3> dn = W_out.backward(n, dlogits, gradients.W_out, false, context);
     const Tensor<T, 3> dz =
         norm_output.backward(dn, saved.norm_output, gradients.norm_output, context);
     // z = decoder(queries, m)

@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
-#include <eigenheads/plot/scale.hpp>  // value_ticks, Tick
 #include <eigenheads/plot/svg.hpp>    // number
+#include <eigenheads/plot/ticks.hpp>  // value_ticks, Tick
 
 namespace pruning {
 
-namespace plot = eigenheads::detail::plot;
+namespace plot = eigenheads::plot;
 
 struct Axis {
   std::string title;  // with its unit
@@ -28,7 +28,7 @@ struct Axis {
     return is_log ? std::log(inside / low) / std::log(high / low) : (inside - low) / (high - low);
   }
   [[nodiscard]] std::vector<plot::Tick> ticks() const {
-    if (!is_log) return plot::value_ticks({low, high}, intervals);
+    if (!is_log) return plot::value_ticks(low, high, intervals);
     // Powers of ten, at most five of them.
     std::vector<plot::Tick> result;
     const int first = static_cast<int>(std::ceil(std::log10(low) - 1e-9));

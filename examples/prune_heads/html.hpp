@@ -11,11 +11,11 @@
 
 namespace pruning {
 
-using eigenheads::detail::plot::escaped;
+using eigenheads::plot::escaped;
 
 // With a true minus.
 [[nodiscard]] inline std::string fixed(double value, int decimals) {
-  std::string text = eigenheads::detail::plot::number(value, std::chars_format::fixed, decimals);
+  std::string text = eigenheads::plot::number(value, std::chars_format::fixed, decimals);
   if (text.front() == '-') text.replace(0, 1, "\u2212");
   return text;
 }

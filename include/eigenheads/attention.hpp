@@ -80,13 +80,16 @@ void require_output_apart(TensorView<T, 4> output, std::string_view name,
 template <class T>
 [[nodiscard]] AttentionShape require_attention_shape(const AttentionInputs<T>& inputs) {
   const auto& [queries, keys, values] = inputs;
+  const auto require = [](std::string_view name, const StridedView<T, 4>& x, std::string_view axes,
+                          const std::array<Index, 4>& expected) {
+    require_shape(name, x.dimensions(), sizeof(T), x.data(), axes, expected);
+  };
+  require("queries", queries, "[B, H, Q, D]", {any_size, any_size, any_size, any_size});
   const AttentionShape shape{queries.dimension(0), queries.dimension(1), keys.dimension(1),
                              queries.dimension(2), keys.dimension(2),    queries.dimension(3),
                              values.dimension(3)};
-  require_dimensions("keys", keys.dimensions(), "[B, G, K, D]",
-                     std::array{shape.B, any_size, any_size, shape.D});
-  require_dimensions("values", values.dimensions(), "[B, G, K, V]",
-                     std::array{shape.B, shape.G, shape.K, any_size});
+  require("keys", keys, "[B, G, K, D]", {shape.B, any_size, any_size, shape.D});
+  require("values", values, "[B, G, K, V]", {shape.B, shape.G, shape.K, any_size});
   if (shape.D == 0) refuse({"queries has a head size of 0; expected 1 or more"});
   if (shape.H > 0 && (shape.G == 0 || shape.H % shape.G != 0))
     refuse({"keys has ", shape.G, " heads; expected a divisor of the queries' ", shape.H});
@@ -217,23 +220,21 @@ template <HeadsTensor Queries, class T = scalar_of<Queries>>
 // into `output`, [B, H, Q, V], which must not overlap an input. Allocates nothing once the context
 // has seen such a call.
 template <Scalar T>
-void scaled_dot_product_attention_into(AttentionResult<T>& result,
-                                       const std::type_identity_t<StridedView<T, 4>>& queries,
-                                       const std::type_identity_t<StridedView<T, 4>>& keys,
-                                       const std::type_identity_t<StridedView<T, 4>>& values,
-                                       const Mask& mask = {},
-                                       const std::type_identity_t<AttentionOptions<T>>& options = {},
-                                       Context& context = default_context()) {
+void scaled_dot_product_attention_into(
+    AttentionResult<T>& result, const std::type_identity_t<StridedView<T, 4>>& queries,
+    const std::type_identity_t<StridedView<T, 4>>& keys,
+    const std::type_identity_t<StridedView<T, 4>>& values, const Mask& mask = {},
+    const std::type_identity_t<AttentionOptions<T>>& options = {},
+    Context& context = default_context()) {
   detail::attend_into<T>(result, {queries, keys, values}, mask, options, context);
 }
 template <TensorOfRank<4> Output, class T = element_of<Output>>
-void scaled_dot_product_attention_into(Output&& output,
-                                       const std::type_identity_t<StridedView<T, 4>>& queries,
-                                       const std::type_identity_t<StridedView<T, 4>>& keys,
-                                       const std::type_identity_t<StridedView<T, 4>>& values,
-                                       const Mask& mask = {},
-                                       const std::type_identity_t<AttentionOptions<T>>& options = {},
-                                       Context& context = default_context()) {
+void scaled_dot_product_attention_into(
+    Output&& output, const std::type_identity_t<StridedView<T, 4>>& queries,
+    const std::type_identity_t<StridedView<T, 4>>& keys,
+    const std::type_identity_t<StridedView<T, 4>>& values, const Mask& mask = {},
+    const std::type_identity_t<AttentionOptions<T>>& options = {},
+    Context& context = default_context()) {
   detail::attend_into<T>(TensorSpan<T, 4>(output), {queries, keys, values}, mask, options, context);
 }
 

@@ -18,6 +18,7 @@
 #include <eigenheads/kernels/packed_matrix.hpp>      // PackedMatrix
 #include <eigenheads/kernels/schedule/backward.hpp>  // input_gradient, parameter_gradients
 #include <eigenheads/kernels/schedule/project.hpp>   // project
+#include <eigenheads/linear_gradients.hpp>           // LinearGradients
 #include <eigenheads/parameter.hpp>                  // Parameter
 #include <eigenheads/random.hpp>                     // random_symmetric
 #include <eigenheads/shape.hpp>                      // require_shape, make_tensor
@@ -29,30 +30,6 @@ struct LinearOptions {
   Index in_features = 0;  // 0: lazy, taken from the first input
   Index out_features = 0;
   bool bias = false;
-};
-
-// The gradients of a Linear's parameters, with their shapes, names and order.
-template <Scalar T>
-struct LinearGradients {
-  Tensor<T, 2> weight{0, 0};  // [out_features, in_features]
-  Tensor<T, 1> bias{0};       // [out_features], or empty: the layer has none
-
-  template <class Visitor>
-  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
-    visit_parameters(*this, visit, prefix);
-  }
-  template <class Visitor>
-  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
-    visit_parameters(*this, visit, prefix);
-  }
-
- private:
-  template <class Self, class Visitor>
-  static void visit_parameters(Self& self, Visitor& visit, std::string_view prefix) {
-    using Element = std::conditional_t<std::is_const_v<Self>, const T, T>;
-    visit(Parameter<Element>(std::string(prefix) + "weight", self.weight));
-    if (self.bias.size() > 0) visit(Parameter<Element>(std::string(prefix) + "bias", self.bias));
-  }
 };
 
 template <Scalar T>

@@ -13,11 +13,11 @@
 #include <cstdint>
 #include <limits>
 
-#include <eigenheads/allowed.hpp>     // Allowed
+#include <eigenheads/allowed.hpp>        // Allowed
 #include <eigenheads/detail/ranges.hpp>  // Range
-#include <eigenheads/error.hpp>       // refuse
-#include <eigenheads/tensor.hpp>      // Index
-#include <eigenheads/valid_lens.hpp>  // ValidLens
+#include <eigenheads/error.hpp>          // refuse
+#include <eigenheads/tensor.hpp>         // Index
+#include <eigenheads/valid_lens.hpp>     // ValidLens
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -140,7 +140,7 @@ class BoundMask {
     KeyRange seen{key_range(b, 0).begin, key_range(b, count - 1).end};
     if (mask_.valid_lens.rank() == 2)
       for (Index q = 0; q < count; ++q) seen.end = (std::max)(seen.end, key_range(b, q).end);
-    return {(std::min)(seen.begin, seen.end), seen.end};
+    return seen;
   }
 
  private:

@@ -71,10 +71,7 @@ class ScoreRef {
   requires(!std::derived_from<Score, ScoreRef>)
   ScoreRef(const Score& score)  // NOLINT: implicit, for {.score = Softcap(30.0f)}
       : score_(&score) {
-    static_assert(ScoreFunction<Score, T>,
-                  "This is no score function of the call's scalar type T: it has no member "
-                  "`T operator()(T score, ScorePosition) const`. (Softcap(30.0) is one of double, "
-                  "Softcap(30.0f) one of float.)");
+    detail::require_score_function<Score, T>();
     if constexpr (ScoreFunction<Score, T>) table_ = &detail::score_table_of<T, Score>;
   }
 

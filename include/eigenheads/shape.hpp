@@ -36,17 +36,12 @@ Index require_size(std::string_view name, std::span<const Index> shape) {
   return require_size(name, shape, static_cast<Index>(sizeof(T)));
 }
 
-inline void require_dimensions(std::string_view name, std::span<const Index> shape,
-                               std::string_view axes, std::span<const Index> expected) {
-  for (std::size_t axis = 0; axis < shape.size(); ++axis)
-    if (expected[axis] != any_size && shape[axis] != expected[axis])
-      refuse({name, " has shape ", shape, "; expected ", axes, " = ", expected_text(expected)});
-}
-
 inline void require_shape(std::string_view name, std::span<const Index> shape, Index bytes,
                           const void* data, std::string_view axes,
                           std::span<const Index> expected) {
-  require_dimensions(name, shape, axes, expected);
+  for (std::size_t axis = 0; axis < shape.size(); ++axis)
+    if (expected[axis] != any_size && shape[axis] != expected[axis])
+      refuse({name, " has shape ", shape, "; expected ", axes, " = ", expected_text(expected)});
   if (require_size(name, shape, bytes) > 0 && data == nullptr)
     refuse({name, " has shape ", shape, " but its data pointer is null"});
 }

@@ -40,10 +40,9 @@ class StridedView {
       detail::refuse({"strided view of shape ", dimensions, " with strides ", strides, " reaches ",
                       reach(), " elements, of ", memory.size()});
   }
-  // Any contiguous tensor.
+  // Any contiguous tensor. The call that takes it checks its shape, under the tensor's name.
   StridedView(TensorView<T, Rank> x)  // NOLINT: implicit, so that calls take tensors
       : data_(x.data()), dimensions_(x.dimensions()) {
-    require_shape_of("strided view", x);
     Index stride = 1;
     for (std::size_t axis = dimensions_.size(); axis-- > 0;) {
       strides_[axis] = stride;
@@ -82,13 +81,6 @@ class StridedView {
   }
 
  private:
-  template <class X>
-  static void require_shape_of(const char* name, const X& x) {
-    Dimensions every;
-    every.fill(any_size);
-    require_shape(name, x, "", every);
-  }
-
   void require_strides() const {
     const Index limit = (std::numeric_limits<Index>::max)() / static_cast<Index>(sizeof(T));
     Index reached = 1;

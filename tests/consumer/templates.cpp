@@ -27,7 +27,7 @@ void attend_in_every_way(const eh::Tensor<T, 3>& x, const eh::Mask& mask) {
   layer.set_gates(std::vector<T>{1, 0});
 
   typename eh::MultiHeadAttention<T>::Activations saved;
-  (void)layer.forward(x, x, x, mask, saved, eh::DropoutSeed{});
+  (void)layer.forward(x, x, x, mask, saved, {.seed = eh::DropoutSeed{}});
   const auto gradients = layer.backward(x, saved);
   eh::Adam<T>().step(layer, gradients);
   eh::Sgd<T>().step(layer, gradients);

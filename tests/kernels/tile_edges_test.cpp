@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include <eigenheads/attention.hpp>
 #include <eigenheads/attention_reference.hpp>
 #include <eigenheads/multi_head_attention.hpp>
 #include <eigenheads/transpose.hpp>
@@ -91,7 +92,7 @@ void expect_attention(const Sizes& sizes) {
   const Guarded<T, 4> q_end(q), k_end(k), v_end(v), q_begin(q, Edge::begin),
       k_begin(k, Edge::begin), v_begin(v, Edge::begin);
   const T scale = 1 / std::sqrt(static_cast<T>(D));
-  const eh::AttentionOptions options{.scale = static_cast<double>(scale)};
+  const eh::AttentionOptions<T> options{.scale = static_cast<double>(scale)};
   for (const PairMask& pairs : example_masks(2, Q, K, static_cast<std::uint64_t>(Q + K))) {
     SCOPED_TRACE(testing::Message()
                  << "H " << H << ", G " << G << ", D " << D << ", V " << V << ", " << pairs.text());

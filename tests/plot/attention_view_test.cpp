@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <gtest/gtest.h>
 #include <initializer_list>
@@ -284,6 +285,26 @@ TEST(AttentionView, EscapesWhateverItIsGiven) {
   EXPECT_EQ(count(attention_view_html<float>({}, {.title = "a<b & c"}), "a&lt;b &amp; c"), 2u);
 }
 
+// The page puts names together with its own words and numbers.
+TEST(AttentionView, IsolatesLabels) {
+  const std::string hebrew = "\u05D7\u05EA\u05D5\u05DC", fsi = "\u2068", pdi = "\u2069";
+  Layers<float> layers(1);
+  layers[0] = {.name = hebrew,
+               .weights = heads<float>(1, 2, 2),
+               .query_labels = {"\u202E", "a\u2067"},
+               .key_labels = {"b\u2069\u202C\u2029", "cat"},
+               .head_names = {hebrew}};
+  const std::string html = attention_view_html(layers, {.title = hebrew});
+  const std::string model = model_of(html), name = fsi + hebrew + pdi;
+  EXPECT_EQ(count(html, "<title>" + name + "</title>"), 1u);
+  EXPECT_EQ(count(html, "<h1><bdi>" + name + "</bdi></h1>"), 1u);
+  EXPECT_EQ(between(model, "\"name\":", ","), '"' + name + '"');
+  EXPECT_EQ(between(model, "\"heads\":", ","), "[\"" + name + "\"]");
+  EXPECT_EQ(between(model, "\"queryLabels\":[", "]"),
+            '"' + fsi + "\u202E\u202C" + pdi + "\",\"" + fsi + "a\u2067" + pdi + pdi + '"');
+  EXPECT_EQ(between(model, "\"keyLabels\":[", "]"), '"' + fsi + "b\u2424" + pdi + "\",\"cat\"");
+}
+
 TEST(AttentionView, TakesWhatIsEmpty) {
   EXPECT_EQ(between(model_of(attention_view_html<float>({})), "{", ",\n\"minimum"),
             "\"layers\":[]");
@@ -295,6 +316,55 @@ TEST(AttentionView, TakesWhatIsEmpty) {
     EXPECT_EQ(count(html, "id=\"weights-"), static_cast<std::size_t>(shape[0]));
     EXPECT_EQ(count(html, "\"minimum\":0,\"maximum\":1,"), 1u);
   }
+}
+
+// ---- The script, where there is a node to read it
+
+class AttentionViewScript : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (std::system("node --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "this needs node";
+    file_ = fs::path(testing::TempDir()) /
+            ("eigenheads_" + std::to_string(std::random_device{}()) + ".mjs");
+  }
+  void TearDown() override { fs::remove(file_); }
+
+  // The exit status of node with the text as its script.
+  int run(const std::string& script, const std::string& flags = "") {
+    write_file(file_, script);
+    return std::system(("node " + flags + " '" + file_.string() + "'").c_str());
+  }
+  static std::string script() {
+    return between(attention_view_html<float>({}), "<script type=\"module\">", "</script>");
+  }
+
+  fs::path file_;
+};
+
+TEST_F(AttentionViewScript, CanBeRead) { EXPECT_EQ(run(script(), "--check"), 0); }
+
+// Pixels that are larger than cells show each of them, to the last, though a part of the last pixel
+// was rounded away.
+TEST_F(AttentionViewScript, LeavesNoCellOut) {
+  const std::string spans =
+      "function spans" + between(script(), "\nfunction spans", "\n}\n") + "\n}\n";
+  EXPECT_EQ(
+      run("const clamp = (x, low, high) => Math.min(Math.max(x, low), high);\n" + spans + R"js(
+for (const count of [1, 2, 134, 512, 3000, 100000])
+  for (const ratio of [.5, .67, 1, 1.25, 1.5, 2, 3])
+    for (const side of [.75, .8, .99, 1 / 3]) {
+      const extent = count * side * ratio;
+      const pixels = Math.round(extent);
+      if (side * ratio >= 1 || pixels === 0) continue;
+      const { from, to } = spans(pixels, 0, 1 / (side * ratio), count);
+      for (let i = 0, next = 0; i < pixels; ++i) {
+        if (from[i] > next || to[i] <= from[i]) throw Error([count, ratio, side, i].join());
+        next = to[i];
+      }
+      if (to[pixels - 1] !== count) throw Error([count, ratio, side, to[pixels - 1]].join());
+    }
+)js"),
+      0);
 }
 
 // ---- Refusals

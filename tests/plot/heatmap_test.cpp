@@ -13,6 +13,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <eigenheads/plot/heatmap.hpp>
@@ -239,22 +240,6 @@ TEST(Heatmap, ClampsToTheGivenScale) {
   EXPECT_EQ(fills(svg), (Strings{"#440154", "#fde725"}));
 }
 
-TEST(Heatmap, PutsRoundTicksOnTheScale) {
-  const auto texts = [](double low, double high, int intervals) {
-    Strings all;
-    for (const plot::Tick& tick : plot::value_ticks({low, high}, intervals))
-      all.push_back(tick.text);
-    return all;
-  };
-  EXPECT_EQ(texts(0, 1, 5), (Strings{"0.0", "0.2", "0.4", "0.6", "0.8", "1.0"}));
-  EXPECT_EQ(texts(0, 1, 4), (Strings{"0.00", "0.25", "0.50", "0.75", "1.00"}));
-  EXPECT_EQ(texts(-1.5, 0.7, 3), (Strings{"\u22121", "0"}));
-  EXPECT_EQ(texts(0, 3000, 3), (Strings{"0", "1000", "2000", "3000"}));
-  EXPECT_EQ(texts(0, 4e-8, 2), (Strings{"0", "2e\u221208", "4e\u221208"}));
-  EXPECT_GE(texts(1, 1 + 2e-6, 3).size(), 2u);
-  EXPECT_GE(texts(-1e300, 1e300, 8).size(), 2u);
-}
-
 // ---- The text
 
 TEST(Heatmap, EscapesWhateverItIsGiven) {
@@ -278,6 +263,31 @@ TEST(Heatmap, EscapesWhateverItIsGiven) {
   EXPECT_EQ(plot::escaped("\xE6\x97\xA5 \xF0\x9F\x90\x88 \u00E9"), "\u65E5 \U0001F408 \u00E9");
   EXPECT_EQ(plot::escaped("\xE6\x97z\xFF\xC0\x80"), "\uFFFDz\uFFFD\uFFFD\uFFFD");
   EXPECT_EQ(plot::elided("\u65E5\u65E5\u65E5\u65E5", 3), "\u65E5\u65E5\u2026");
+}
+
+// "0.25" behind a token that turns text around reads "52.0", unless the token is isolated.
+TEST(Heatmap, IsolatesLabels) {
+  const std::string hebrew = "\u05D7\u05EA\u05D5\u05DC", turned = "\u202E", open = "a\u2067";
+  const std::string fsi = "\u2068", pdi = "\u2069";
+  const std::string svg = heatmaps_svg(matrices(1, 2, 1, 2, {0.25, 1.0, 0.5, 0.75}),
+                                       {.title = turned,
+                                        .titles = {hebrew, "cat"},
+                                        .xlabel = hebrew,
+                                        .ylabel = open,
+                                        .key_labels = {turned, open},
+                                        .query_labels = {"a\u2069\u2029b\u05D0"}});
+  const std::string query = "query 0 &#39;" + fsi + "a\u2424b\u05D0" + pdi + "&#39;, key ";
+  const std::string first = "0 &#39;" + fsi + turned + "\u202C" + pdi + "&#39;: ";
+  const std::string second = "1 &#39;" + fsi + open + pdi + pdi + "&#39;: ";
+  EXPECT_EQ(hovers(svg),
+            (Strings{fsi + hebrew + pdi + " / " + query + first + "0.25",
+                     fsi + hebrew + pdi + " / " + query + second + "1",
+                     "cat / " + query + first + "0.5", "cat / " + query + second + "0.75"}));
+  for (const std::string& text : between(svg, "<text", "</text>")) {
+    EXPECT_EQ(count(text, fsi) + count(text, "\u2067"), count(text, pdi)) << text;
+    EXPECT_EQ(count(text, turned), count(text, "\u202C")) << text;
+  }
+  EXPECT_EQ(count(svg, ">" + fsi + hebrew + pdi + "<"), 3u);  // a title and two x labels
 }
 
 TEST(Heatmap, IsTheSameInEveryLocaleAndForFloatAndDouble) {
@@ -448,8 +458,114 @@ TEST(HeatmapImage, ReplacesManyCells) {
   EXPECT_EQ(count(svg, "image-rendering:auto"), 1u);  // cells below a pixel
   const std::vector<Png> panels = images(svg);
   ASSERT_EQ(panels.size(), 1u);
-  EXPECT_EQ(panels[0].width, 600u);
-  EXPECT_EQ(panels[0].height, 700u);
+  EXPECT_EQ(panels[0].width, 438u);  // a pixel for each px of the panel
+  EXPECT_EQ(panels[0].height, 512u);
+}
+
+// One cell of weight 1 among zeros, wherever it is and however small the panel: one pixel has its
+// colour, and it is where the cell is.
+TEST(HeatmapImage, ShowsTheLargestWeightOfAPixel) {
+  for (const double size : {1.0, 2.0, 7.5, 100.0, 300.5, 512.0})
+    for (const Index at : {0, 1, 1499, 2500, 2999})
+      for (const bool is_row : {true, false}) {
+        Tensor<float, 4> weights =
+            is_row ? Tensor<float, 4>(1, 1, 1, 3000) : Tensor<float, 4>(1, 1, 3000, 1);
+        weights.setZero();
+        weights.data()[at] = 1;
+        const std::string svg = heatmaps_svg(weights, {.panel_size = size, .max_cells = 0});
+        const Png png = images(svg).at(0);
+        const std::uint32_t length = is_row ? png.width : png.height;
+        ASSERT_EQ(length, static_cast<std::uint32_t>(size));
+        for (std::uint32_t i = 0; i < length; ++i) {
+          const char level = is_row ? png.rows[0][i] : png.rows[i][0];
+          const bool is_here = i == static_cast<std::uint32_t>(at) * length / 3000 ||
+                               i == (static_cast<std::uint32_t>(at) + 1) * length / 3000;
+          EXPECT_TRUE(level == '\0' || (level == '\xFE' && is_here)) << i << ' ' << size;
+        }
+        std::size_t lit = 0;
+        for (const std::string& row : png.rows) lit += row.find('\xFE') != std::string::npos;
+        EXPECT_GE(lit, 1u) << at << ' ' << size;
+      }
+}
+
+TEST(HeatmapImage, LeavesNoPanelBetweenPixels) {
+  const std::string svg = heatmaps_svg(
+      matrices(2, 3, 1, 3000),
+      {.titles = {"a", "b", "incomprehensibilities"}, .key_labels = Strings(3000, "a")});
+  for (const std::string& place : between(svg, "class=\"panel\" transform=\"translate(", ")"))
+    EXPECT_EQ(place.find('.'), std::string::npos) << place;
+}
+
+TEST(Heatmap, CellsBelowAPixelShareOne) {
+  Tensor<float, 4> weights(1, 1, 1, 3000);
+  weights.setZero();
+  weights(0, 0, 0, 1234) = 1;
+  const std::string svg = heatmaps_svg(weights, {.panel_size = 300});
+  const Strings colors = fills(svg), texts = hovers(svg);
+  ASSERT_EQ(colors.size(), 300u);
+  EXPECT_EQ(count(svg, "width=\"1\" height=\"24\""), 300u);
+  EXPECT_EQ(std::count(colors.begin(), colors.end(), "#67000d"), 1);
+  EXPECT_EQ(colors[123], "#67000d");
+  EXPECT_EQ(texts[123], "query 0, key 1234: 1 (the greatest of keys 1230 to 1239)");
+  EXPECT_EQ(texts[0], "query 0, key 0: 0 (the greatest of keys 0 to 9)");
+
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::string both = heatmaps_svg(matrices(1, 1, 4, 4,
+                                                 {-1.0, -2.0, 1.0, nan, -3.0, -0.5, 2.0, 3.0,  //
+                                                  0.0, 0.0, 5.0, 5.0, 0.0, 0.0, 5.0, 5.0}),
+                                        {.panel_size = 2});
+  EXPECT_EQ(hovers(both),
+            (Strings{"query 1, key 1: -0.5 (the greatest of queries 0 to 1, keys 0 to 1)",
+                     "query 0, key 3: NaN (one of queries 0 to 1, keys 2 to 3)",
+                     "query 2, key 0: 0 (the greatest of queries 2 to 3, keys 0 to 1)",
+                     "query 2, key 2: 5 (the greatest of queries 2 to 3, keys 2 to 3)"}));
+}
+
+TEST(Heatmap, ElidesLongLabels) {
+  const std::string endless(100'000, 'x');
+  const std::string svg =
+      heatmaps_svg(matrices(1, 1, 10, 10), {.title = endless,
+                                            .titles = {endless},
+                                            .key_labels = Strings(10, endless),
+                                            .query_labels = Strings(10, endless)});
+  EXPECT_LT(svg.size(), 100'000u);
+  EXPECT_EQ(ill_formed(svg), "");
+  EXPECT_EQ(ill_formed(heatmaps_svg(matrices(1, 1, 2, 2), {.key_labels = {"", "\xFF"}})), "");
+}
+
+TEST(Heatmap, CellsThatShareNoPixelSaySo) {
+  EXPECT_EQ(hovers(heatmaps_svg(matrices(1, 1, 1, 3, {0.5, 1.0, 2.0}), {.panel_size = 2})),
+            (Strings{"query 0, key 0: 0.5", "query 0, key 2: 2 (the greatest of keys 1 to 2)"}));
+}
+
+// Every cell is in one step, and no step is empty.
+TEST(Heatmap, StepsCoverAllCells) {
+  for (const Index cells : {1, 2, 3, 7, 512, 513, 1023, 3000, 100'000})
+    for (const Index drawn : {1, 2, 3, 511, 512}) {
+      if (drawn > cells) continue;
+      const plot::Steps steps{cells, drawn, 1};
+      Index next = 0;
+      for (Index step = 0; step < drawn; ++step) {
+        const auto [first, last] = steps.cells(step);
+        EXPECT_EQ(first, next);
+        EXPECT_LE(first, last);
+        next = last + 1;
+      }
+      EXPECT_EQ(next, cells);
+    }
+}
+
+TEST(Heatmap, DrawsLongThinMatrices) {
+  for (const auto& [queries, keys] : std::vector<std::pair<Index, Index>>{
+           {1, 1}, {100'000, 1}, {1, 100'000}, {100'000, 0}, {0, 100'000}, {3, 511}, {513, 3}}) {
+    Tensor<float, 4> weights(1, 1, queries, keys);
+    weights.setConstant(0.5f);
+    for (const Index most : {0, 1'000'000}) {
+      const std::string svg = heatmaps_svg(weights, {.max_cells = most});
+      EXPECT_EQ(ill_formed(svg), "");
+      EXPECT_LT(svg.size(), 400'000u);
+    }
+  }
 }
 
 // ---- Refusals

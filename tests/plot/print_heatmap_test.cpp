@@ -17,6 +17,7 @@ namespace {
 
 using namespace eigenheads;
 using Strings = std::vector<std::string>;
+namespace plot = eigenheads::plot;
 
 template <class T = float>
 Tensor<T, 2> matrix(Index queries, Index keys, std::initializer_list<double> values = {}) {
@@ -90,6 +91,110 @@ TEST(PrintHeatmap, AlignsByColumns) {
       "weight:    0  ░ 0.25  ▒ 0.5  ▓ 0.75  █ 1\n");
 }
 
+// The bars stand below each other where labels hold marks, conjoining letters and emoji.
+TEST(PrintHeatmap, AlignsWhatIsOneCharacter) {
+  EXPECT_EQ(printed(matrix(8, 2, {0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0}),
+                    {.query_labels = {"\u0E01\u0E47", "\u0939\u093F\u0928\u094D\u0926\u0940",
+                                      "\u2705", "\u1112\u1161\u11AB", "\u2764\uFE0F",
+                                      "\U0001F469\u200D\U0001F467", "\U0001F1EC\U0001F1E7", "abcd"},
+                     .key_labels = {"\u2705", "\u0E01\u0E47"}}),
+            "      \u2705 \u0E01\u0E47\n"
+            "\u0E01\u0E47    │   ███│\n"
+            "\u0939\u093F\u0928\u094D\u0926\u0940 │███   │\n"
+            "\u2705   │   ███│\n"
+            "\u1112\u1161\u11AB   │███   │\n"
+            "\u2764\uFE0F   │   ███│\n"
+            "\U0001F469\u200D\U0001F467   │███   │\n"
+            "\U0001F1EC\U0001F1E7   │   ███│\n"
+            "abcd │███   │\n"
+            "weight:    0  ░ 0.25  ▒ 0.5  ▓ 0.75  █ 1\n");
+}
+
+TEST(PrintHeatmap, StacksWholeCharacters) {
+  EXPECT_EQ(
+      printed(matrix(1, 3, {0, 1, 0}),
+              {.key_labels = {"\u0E01\u0E47\u0E01\u0E47", "excellences", "\u2764\uFE0Fe\u0301"}}),
+      "     e\n"
+      "     x\n"
+      "     c\n"
+      "     e\n"
+      "     l\n"
+      "     l\n"
+      "     e\n"
+      "     n\n"
+      "     c\n"
+      "   \u0E01\u0E47 e \u2764\uFE0F\n"
+      "   \u0E01\u0E47 s e\u0301\n"
+      "0 │  ██  │\n"
+      "weight:    0  ░ 0.25  ▒ 0.5  ▓ 0.75  █ 1\n");
+  // A cluster of three columns makes cells of three.
+  const Strings lines =
+      lines_of(printed(matrix(1, 2, {0, 1}),
+                       {.key_labels = {"\u1112\u1161\u0939\u093F\uAC00\u093F", "excellences"}}));
+  EXPECT_EQ(lines[lines.size() - 2], "0 │   ███│");
+}
+
+TEST(PrintHeatmap, IsolatesLabels) {
+  const std::string cat = "\u05D7\u05EA\u05D5\u05DC";
+  EXPECT_EQ(printed(matrix(2, 2, {0, 1, 1, 0}),
+                    {.title = cat, .query_labels = {cat, "a"}, .key_labels = {"b", cat}}),
+            "\u2068" + cat + "\u2069\n" + "      b    \u2068" + cat + "\u2069\n" + "\u2068" + cat +
+                "\u2069 │     █████│\n"
+                "a    │█████     │\n"
+                "weight:    0  ░ 0.25  ▒ 0.5  ▓ 0.75  █ 1\n");
+}
+
+// Neither bytes that a terminal obeys nor controls of direction get through, but for the
+// printer's own isolates, which end where they began.
+TEST(PrintHeatmap, LetsNoControlThrough) {
+  Strings awkward = {"\x1b[31m",           "\u009B2J",   "\u0085",
+                     "\u2028\u2029",       "\u202E",     "\u2066",
+                     "\u2069\u202C",       "\x7F\b\r\n", "\u200F\u05D0\u2067",
+                     std::string(1, '\0'), "\xC2",       "\xE2\x80"};
+  const auto n = static_cast<Index>(awkward.size());
+  for (const Index width : {80, 400})
+    for (const std::string& title : awkward) {
+      const std::string text =
+          printed(matrix(n, n),
+                  {.title = title, .query_labels = awkward, .key_labels = awkward, .width = width});
+      std::size_t lines = 0;
+      for (const std::string& line : lines_of(text)) {
+        ++lines;
+        int open = 0;
+        for (const char32_t rune : plot::readable(line)) {
+          ASSERT_FALSE(rune >= 0x202A && rune <= 0x202E) << line;
+          ASSERT_FALSE(rune == 0x2066 || rune == 0x2067) << line;
+          open += (rune == 0x2068) - (rune == 0x2069);
+          ASSERT_TRUE(open == 0 || open == 1) << line;
+        }
+        EXPECT_EQ(open, 0) << line;
+        EXPECT_EQ(plot::to_utf8(plot::readable(line)), line);  // no control characters
+      }
+      EXPECT_GE(lines, static_cast<std::size_t>(n) + 3);
+      EXPECT_LE(lines, static_cast<std::size_t>(n) + 8);
+    }
+}
+
+TEST(PrintHeatmap, GivesMarksSomethingToStandOn) {
+  const Strings lines =
+      lines_of(printed(matrix(3, 1, {0, 1, 1}), {.query_labels = {"\u0301", "\u093F", "\uFE0F"}}));
+  EXPECT_EQ(lines[1], "\u25CC\u0301  │  │");
+  EXPECT_EQ(lines[2], "\u25CC\u093F │██│");
+  EXPECT_EQ(lines[3], "\u25CC\uFE0F  │██│");
+}
+
+TEST(PrintHeatmap, ElidesWholeCharactersAndPilesOfMarks) {
+  std::string flags, pile = "e";
+  for (int i = 0; i < 9; ++i) flags += "\U0001F1EC\U0001F1E7";
+  for (int i = 0; i < 100'000; ++i) pile += "\u0301";
+  const Strings lines = lines_of(
+      printed(matrix(2, 1, {0, 1}), {.query_labels = {flags, pile}, .key_labels = {flags}}));
+  const std::size_t kept = 7 * std::string("\U0001F1EC\U0001F1E7").size();
+  EXPECT_EQ(lines[lines.size() - 3], flags.substr(0, kept) + "\u2026 │  │");
+  EXPECT_LT(lines[lines.size() - 2].size(), 200u);
+  EXPECT_EQ(lines.size(), 8u + 3u);
+}
+
 TEST(PrintHeatmap, ShowsWhatATerminalWouldObey) {
   const Strings lines = lines_of(printed(
       matrix(2, 1, {0, 1}), {.title = "\x1b[2J\n", .query_labels = {"\x1b]0;x\x07", "\xFF"}}));
@@ -151,6 +256,16 @@ TEST(PrintHeatmap, SharesCellsByTheGreatest) {
             "1 │                          ▒▒│\n"
             "weight:    0  ░ 0.25  ▒ 0.5  ▓ 0.75  █ 1\n"
             "Each cell is the greatest of 3 keys, 0 to 2 in the first.\n");
+}
+
+TEST(PrintHeatmap, PrintsLongThinMatrices) {
+  EXPECT_EQ(lines_of(printed(matrix(1, 100'000))).size(), 8u);
+  EXPECT_EQ(lines_of(printed(matrix(100'000, 1))).size(), 100'002u);
+  EXPECT_EQ(printed(matrix(1, 1, {1}), {.query_labels = {""}, .key_labels = {""}}),
+            "\n"
+            " │██│\n"
+            "weight:    0  ░ 0.25  ▒ 0.5  ▓ 0.75  █ 1\n");
+  EXPECT_EQ(lines_of(printed(matrix(2, 2, {-1, -2, -3, -4})))[1], "0 │██▓▓│");
 }
 
 TEST(PrintHeatmap, SaysThatThereIsNothing) {

@@ -4,8 +4,9 @@
 // long memory lives is where the frame stands.
 //   const Frame frame(context);
 //   T* q = frame.take<T>(B * H * Q * D);
-// Memory is kept from call to call. It grows in the first call of a size, and is one piece when that
-// call has ended: later calls of this size allocate nothing (contract C7).
+// Memory is kept from call to call, in pieces that frames take in their order. A call whose frames
+// were seen before finds the same pieces, or one that holds all of them: it allocates nothing
+// (contract C7).
 #include <algorithm>
 #include <cstddef>
 #include <limits>
@@ -71,6 +72,7 @@ class Arena {
       std::unique_ptr<std::byte, Free> memory(
           static_cast<std::byte*>(::operator new(size, std::align_val_t{line_bytes})));
       blocks_.push_back({std::move(memory), size});
+      has_grown_ = true;
     }
     std::byte* const taken = blocks_[at_.block].memory.get() + at_.used;
     at_.used += size;
@@ -79,12 +81,15 @@ class Arena {
     return taken;
   }
 
-  // When all is given back, pieces become one, as large as the call needed. Without the memory for
-  // it, the next call starts anew.
+  // Pieces that waste as much as they hold become one, as large as the largest call needed; so a
+  // sequence that grows from call to call does not leave all of its pieces behind. Only after a call
+  // that grew: a warm one allocates nothing here either. Without the memory for it, the next call
+  // starts anew.
   void give_back(Mark mark) noexcept {
     at_ = mark;
-    if (!keeps_ && mark.total == 0) std::vector<Block>().swap(blocks_);
-    if (mark.total > 0 || blocks_.size() < 2) return;
+    if (mark.total > 0) return;
+    if (!keeps_) std::vector<Block>().swap(blocks_);
+    if (!std::exchange(has_grown_, false) || static_cast<std::size_t>(bytes()) <= 2 * peak_) return;
     blocks_.resize(1);
     blocks_.front().memory.reset();  // before the new one, not beside it
     blocks_.front().memory.reset(
@@ -96,7 +101,7 @@ class Arena {
   std::vector<Block> blocks_;
   Mark at_;
   std::size_t peak_ = 0;
-  bool keeps_ = true;
+  bool keeps_ = true, has_grown_ = false;
 };
 
 // Memory until the end of a scope; frames nest. Not from inside parallel_for.

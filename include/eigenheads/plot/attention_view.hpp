@@ -9,33 +9,25 @@
 //   Weights are embedded as binary32; those of a layer of double that holds a number outside its
 //   normal range, as binary64. A cell of the page is a weight rounded to four digits.
 #include <algorithm>
-#include <bit>
-#include <charconv>
-#include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <filesystem>
-#include <limits>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <vector>
 
-#include <eigenheads/detail/float_bits.hpp>           // is_finite
-#include <eigenheads/io/file.hpp>                     // write_file
-#include <eigenheads/plot/attention_view_lines.hpp>   // view_lines_script
-#include <eigenheads/plot/attention_view_matrix.hpp>  // view_matrix_script
-#include <eigenheads/plot/attention_view_page.hpp>    // view_head, view_style, view_body
-#include <eigenheads/plot/attention_view_script.hpp>  // view_script
-#include <eigenheads/plot/colormap.hpp>               // Colormap, palette_of
-#include <eigenheads/plot/heatmap_layout.hpp>         // require_count
-#include <eigenheads/plot/png.hpp>                    // base64
-#include <eigenheads/plot/scale.hpp>                  // scale_of, sample_of
-#include <eigenheads/plot/svg.hpp>                    // readable, escaped, append_utf8
-#include <eigenheads/shape.hpp>                       // require_shape, refuse
-#include <eigenheads/tensor.hpp>                      // Tensor, TensorView
+#include <eigenheads/io/file.hpp>                   // write_file
+#include <eigenheads/plot/attention_view_data.hpp>  // append_json, packed_rows, is_float_sized
+#include <eigenheads/plot/attention_view_page.hpp>  // view_head, view_scripts, ...
+#include <eigenheads/plot/colormap.hpp>             // Colormap, palette_of
+#include <eigenheads/plot/heatmap_layout.hpp>       // require_count
+#include <eigenheads/plot/png.hpp>                  // base64
+#include <eigenheads/plot/scale.hpp>                // scale_of, sample_of
+#include <eigenheads/plot/svg.hpp>                  // escaped
+#include <eigenheads/plot/text.hpp>                 // isolated
+#include <eigenheads/shape.hpp>                     // require_shape, refuse
+#include <eigenheads/tensor.hpp>                    // Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -60,93 +52,6 @@ struct AttentionViewOptions {
 };
 
 namespace detail::plot {
-
-// 360 MB of page; browsers give up soon after.
-inline constexpr Index most_view_weights = Index{1} << 26;
-
-// Inside <script> nothing but "<" could end the element, and readable() leaves no control
-// characters.
-inline void append_json(std::string& json, std::string_view utf8) {
-  json += '"';
-  for (const char32_t rune : readable(utf8)) {
-    if (rune == U'<') {
-      json += "\\u003c";
-      continue;
-    }
-    if (rune == U'"' || rune == U'\\') json += '\\';
-    append_utf8(json, rune);
-  }
-  json += '"';
-}
-inline void append_json(std::string& json, Index number) { json += std::to_string(number); }
-inline void append_json(std::string& json, double number) {  // the shortest that reads back
-  char buffer[32];
-  json.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, number).ptr);
-}
-inline void append_json(std::string& json, const std::vector<std::string>& strings) {
-  json += '[';
-  for (std::size_t i = 0; i < strings.size(); ++i) {
-    if (i > 0) json += ',';
-    append_json(json, strings[i]);
-  }
-  json += ']';
-}
-
-template <class Bits>
-void append_little_endian(std::string& out, Bits bits) {
-  for (std::size_t byte = 0; byte < sizeof(Bits); ++byte)
-    out += static_cast<char>(bits >> (8 * byte) & 0xFFu);
-}
-
-// The head's rows, little-endian. What surrounds a row's weights other than 0, which is what masks
-// leave, is not stored: first Q pairs of 32 bits, the keys [begin, end) that are, then their
-// weights.
-template <class Stored, Scalar T>
-[[nodiscard]] std::string packed_rows(const T* weights, Index Q, Index K) {
-  using Bits = BitsOf<Stored>;
-  const auto bits_of = [](const T& x) { return std::bit_cast<Bits>(static_cast<Stored>(x)); };
-  std::string bounds, values;
-  for (Index q = 0; q < Q; ++q) {
-    const T* row = weights + q * K;
-    Index begin = 0, end = K;
-    while (end > 0 && bits_of(row[end - 1]) == 0) --end;
-    while (begin < end && bits_of(row[begin]) == 0) ++begin;
-    append_little_endian(bounds, static_cast<std::uint32_t>(begin));
-    append_little_endian(bounds, static_cast<std::uint32_t>(end));
-    for (Index k = begin; k < end; ++k) append_little_endian(values, bits_of(row[k]));
-  }
-  return bounds + values;
-}
-
-// Whether float holds the number as it holds others: not as 0, infinity or a subnormal.
-template <Scalar T>
-[[nodiscard]] bool is_float_sized(const T& x) {
-  if (!detail::is_finite(x)) return true;
-  const double magnitude = std::abs(static_cast<double>(x));
-  return magnitude == 0 || (magnitude >= static_cast<double>((std::numeric_limits<float>::min)()) &&
-                            magnitude <= static_cast<double>((std::numeric_limits<float>::max)()));
-}
-
-// Of a dark page: small weights are as dark as it is, great ones light.
-[[nodiscard]] inline Palette dark_palette_of(Colormap colormap) {
-  Palette palette = palette_of(colormap);
-  if (colormap == Colormap::reds) {
-    const std::span<const Rgb> reds = anchors_of(colormap);
-    std::vector<Rgb> anchors(reds.rbegin() + 1, reds.rend() - 1);
-    anchors.insert(anchors.begin(), Rgb{38, 36, 41});
-    palette = palette_of(anchors);
-  }
-  palette[nan_level] = {118, 118, 118};
-  return palette;
-}
-
-[[nodiscard]] inline std::string base64(const Palette& palette) {
-  std::string bytes;
-  for (const Rgb& color : palette)
-    for (const std::uint8_t channel : {color.red, color.green, color.blue})
-      bytes += static_cast<char>(channel);
-  return base64(bytes);
-}
 
 template <Scalar T>
 class AttentionViewPage {
@@ -182,29 +87,29 @@ class AttentionViewPage {
   }
 
   [[nodiscard]] std::string write() && {
-    const std::string title = escaped(options_.title);
+    const std::string title = escaped(isolated(options_.title));
     html_.append(view_head).append("<title>").append(title).append("</title>\n<style>");
-    html_.append(view_style).append("</style>\n</head>\n<body>\n<header>\n<div>\n<h1>");
-    html_.append(title).append("</h1>").append(view_body);
+    html_.append(view_style).append("</style>\n</head>\n<body>\n<header>\n<div>\n<h1><bdi>");
+    html_.append(title).append("</bdi></h1>").append(view_body);
     for (std::size_t l = 0; l < layers_.size(); ++l) write_weights(l);
     html_ += "<script type=\"application/json\" id=\"model\">\n";
     write_model();
-    html_.append("\n</script>\n<script type=\"module\">").append(view_script);
-    html_.append(view_matrix_script).append(view_lines_script).append("\nstart();\n</script>\n");
-    html_ += "</body>\n</html>\n";
+    html_ += "\n</script>\n<script type=\"module\">";
+    for (const std::string_view script : view_scripts) html_ += script;
+    html_ += "\nstart();\n</script>\n</body>\n</html>\n";
     return std::move(html_);
   }
 
  private:
   void write_weights(std::size_t l) {
     const Tensor<T, 3>& weights = layers_[l].weights;
-    const Index H = weights.dimension(0), Q = weights.dimension(1), K = weights.dimension(2);
-    for (Index h = 0; h < H; ++h) {
-      const T* head = weights.data() + h * Q * K;
+    const Index queries = weights.dimension(1), keys = weights.dimension(2);
+    for (Index h = 0; h < weights.dimension(0); ++h) {
+      const T* head = weights.data() + h * queries * keys;
       html_.append("<script type=\"text/plain\" id=\"weights-").append(std::to_string(l));
       html_.append("-").append(std::to_string(h)).append("\">");
-      html_ +=
-          base64(bytes_[l] == 4 ? packed_rows<float>(head, Q, K) : packed_rows<double>(head, Q, K));
+      html_ += base64(bytes_[l] == 4 ? packed_rows<float>(head, queries, keys)
+                                     : packed_rows<double>(head, queries, keys));
       html_ += "</script>\n";
     }
   }

@@ -4,30 +4,32 @@
 // Learning, 11.1), as plain SVG 1.1.
 //   One colour scale and one colour bar for the whole grid. Every cell tells its value on hover, by
 //   its own indices in the tensor: "Head 2 / query 1 'cat', key 3 'sat': 0.1234".
+//   Cells narrower than a px share one, which shows the greatest of them and names it on hover.
 //   NaN is grey; infinities have the colours of the ends. The same input gives the same bytes.
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <eigenheads/io/file.hpp>              // write_file
 #include <eigenheads/plot/colormap.hpp>        // Palette, palette_of
+#include <eigenheads/plot/heatmap_axes.hpp>    // draw_key_axis, draw_query_axis, draw_bar
 #include <eigenheads/plot/heatmap_layout.hpp>  // HeatmapOptions, Layout
 #include <eigenheads/plot/png.hpp>             // indexed_png, base64
 #include <eigenheads/plot/scale.hpp>           // Scale, sample_of, value_text
 #include <eigenheads/plot/svg.hpp>             // SvgWriter
+#include <eigenheads/plot/text.hpp>            // elided, isolated
 #include <eigenheads/shape.hpp>                // require_shape
 #include <eigenheads/tensor.hpp>               // TensorOfRank, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 namespace detail::plot {
 
-inline constexpr const char *ink = "#262626", *line_ink = "#595959";
+inline constexpr const char* ink = "#262626";
 
 template <Scalar T>
 class HeatmapDrawing {
@@ -58,10 +60,10 @@ class HeatmapDrawing {
                  {"y", Layout::margin + title_font - 2},
                  {"font-size", title_font},
                  {"text-anchor", "middle"}},
-                elided(options_.title, 60));
+                isolated(elided(options_.title, 60)));
     for (Index row = 0; row < layout_.rows; ++row)
       for (Index column = 0; column < layout_.columns; ++column) draw_panel(row, column);
-    draw_bar();
+    draw_bar(svg_, layout_, scale_, options_.colormap, has_nan_ ? fills_[nan_level] : "");
     return std::move(svg_).finish();
   }
 
@@ -89,46 +91,48 @@ class HeatmapDrawing {
                  {"y", -7.0},
                  {"font-size", column_font},
                  {"text-anchor", "middle"}},
-                elided(options_.titles[static_cast<std::size_t>(column)], 60));
-    if (row == layout_.rows - 1) draw_key_axis();
-    if (column == 0) draw_query_axis();
+                isolated(elided(options_.titles[static_cast<std::size_t>(column)], 60)));
+    if (row == layout_.rows - 1) draw_key_axis(svg_, layout_, options_);
+    if (column == 0) draw_query_axis(svg_, layout_, options_);
     svg_.close();
   }
 
   void draw_cells(Index row, Index column) {
     const std::string panel = panel_name(row, column);
     svg_.open("g", {{"class", "cells"}, {"shape-rendering", "crispEdges"}});
-    for (Index q = 0; q < layout_.queries; ++q) {
-      const std::string query = panel + "query " + position_name(options_.query_labels, q);
-      for (Index k = 0; k < layout_.keys; ++k) {
-        const Sample sample = sample_of(matrices_(row, column, q, k));
-        svg_.open("rect", {{"x", static_cast<double>(k) * layout_.cell_width},
-                           {"y", static_cast<double>(q) * layout_.cell_height},
-                           {"width", layout_.cell_width},
-                           {"height", layout_.cell_height},
-                           {"fill", fills_[static_cast<std::size_t>(scale_.level(sample))]}});
-        svg_.hover(query + ", key " + position_name(options_.key_labels, k) + ": " +
-                   value_text(sample));
+    for (Index j = 0; j < layout_.query_steps.drawn; ++j)
+      for (Index i = 0; i < layout_.key_steps.drawn; ++i) {
+        const Shown shown = shown_at(row, column, j, i);
+        svg_.open("rect", {{"x", static_cast<double>(i) * layout_.key_steps.side},
+                           {"y", static_cast<double>(j) * layout_.query_steps.side},
+                           {"width", layout_.key_steps.side},
+                           {"height", layout_.query_steps.side},
+                           {"fill", fills_[static_cast<std::size_t>(scale_.level(shown.sample))]}});
+        svg_.hover(panel + "query " + position_name(options_.query_labels, shown.query) + ", key " +
+                   position_name(options_.key_labels, shown.key) + ": " + value_text(shown.sample) +
+                   share_of(shown.sample, j, i));
         svg_.close();
       }
-    }
     svg_.close();
   }
 
   void draw_image(Index row, Index column) {
     // Some viewers (librsvg 2.54) blur what they enlarge and know no image-rendering, so a cell is
     // two pixels for each px of the drawing. Rows that repeat cost next to nothing.
-    const auto pixels_of = [](double cell) {
-      return std::clamp(static_cast<Index>(2 * cell), Index{1}, Index{16});
+    const auto pixels_of = [](const Steps& steps) {
+      return steps.is_shrunk()
+                 ? 1
+                 : std::clamp(static_cast<Index>(2 * steps.side), Index{1}, Index{16});
     };
-    const Index across = pixels_of(layout_.cell_width), down = pixels_of(layout_.cell_height);
-    const auto width = static_cast<std::size_t>(layout_.keys * across);
+    const Steps &keys = layout_.key_steps, &queries = layout_.query_steps;
+    const Index across = pixels_of(keys), down = pixels_of(queries);
+    const auto width = static_cast<std::size_t>(keys.drawn * across);
     std::string scanlines;
-    scanlines.reserve((width + 1) * static_cast<std::size_t>(layout_.queries * down));
-    for (Index q = 0; q < layout_.queries; ++q) {
+    scanlines.reserve((width + 1) * static_cast<std::size_t>(queries.drawn * down));
+    for (Index j = 0; j < queries.drawn; ++j) {
       scanlines += '\0';  // PNG's filter "None"
-      for (Index k = 0; k < layout_.keys; ++k) {
-        const int level = scale_.level(sample_of(matrices_(row, column, q, k)));
+      for (Index i = 0; i < keys.drawn; ++i) {
+        const int level = scale_.level(shown_at(row, column, j, i).sample);
         scanlines.append(static_cast<std::size_t>(across), static_cast<char>(level));
       }
       for (Index copy = 1; copy < down; ++copy)
@@ -136,145 +140,70 @@ class HeatmapDrawing {
     }
     const std::string png =
         indexed_png(static_cast<std::uint32_t>(width),
-                    static_cast<std::uint32_t>(layout_.queries * down), scanlines, palette_);
-    // Cells below a pixel are averaged; larger ones keep their edges ("optimizeSpeed" is SVG 1.1's
-    // word for it, "pixelated" today's).
-    const bool shrunk = layout_.cell_width < 1 || layout_.cell_height < 1;
+                    static_cast<std::uint32_t>(queries.drawn * down), scanlines, palette_);
+    // Pixels that are the px of the drawing are averaged where a viewer shrinks them further; cells
+    // that are larger keep their edges ("optimizeSpeed" is SVG 1.1's word for it, "pixelated"
+    // today's).
+    const bool is_shrunk = keys.is_shrunk() || queries.is_shrunk();
     svg_.open("image",
               {{"width", layout_.panel_width},
                {"height", layout_.panel_height},
                {"preserveAspectRatio", "none"},
-               {"style", shrunk ? "image-rendering:auto"
-                                : "image-rendering:optimizeSpeed;image-rendering:pixelated"},
+               {"style", is_shrunk ? "image-rendering:auto"
+                                   : "image-rendering:optimizeSpeed;image-rendering:pixelated"},
                {"xlink:href", "data:image/png;base64," + base64(png)}});
     svg_.hover(panel_name(row, column) + std::to_string(layout_.queries) + " queries, " +
                std::to_string(layout_.keys) + " keys");
     svg_.close();
   }
 
-  void draw_key_axis() {
-    const double bottom = layout_.panel_height + 1;
-    std::string marks;
-    svg_.open("g", {{"class", "key-ticks"},
-                    {"font-size", tick_font},
-                    {"text-anchor", layout_.slanted ? "end" : "middle"}});
-    for (Index k = 0; k < layout_.keys; k += layout_.key_stride) {
-      const double x = (static_cast<double>(k) + 0.5) * layout_.cell_width;
-      marks += mark(x, bottom, 'v', tick_length);
-      if (layout_.slanted) {
-        const std::string turned = translation(x + 3, bottom + tick_length + 8) + " rotate(-45)";
-        svg_.text("text", {{"transform", turned}}, tick_text(options_.key_labels, k));
-      } else {
-        svg_.text("text", {{"x", x}, {"y", bottom + tick_length + 2 + tick_font * 0.8}},
-                  tick_text(options_.key_labels, k));
+  // What stands for all cells in a step of the queries and one of the keys: NaN, or the greatest,
+  // of several the first.
+  struct Shown {
+    Sample sample;
+    Index query, key;
+  };
+  [[nodiscard]] Shown shown_at(Index row, Index column, Index query_step, Index key_step) const {
+    const auto [first_query, last_query] = layout_.query_steps.cells(query_step);
+    const auto [first_key, last_key] = layout_.key_steps.cells(key_step);
+    Shown shown{sample_of(matrices_(row, column, first_query, first_key)), first_query, first_key};
+    for (Index q = first_query; q <= last_query; ++q)
+      for (Index k = first_key; k <= last_key && !shown.sample.is_nan; ++k) {
+        const Sample sample = sample_of(matrices_(row, column, q, k));
+        if (sample.is_nan || sample.value > shown.sample.value) shown = {sample, q, k};
       }
-    }
-    svg_.close();
-    draw_marks(marks);
-    if (!options_.xlabel.empty())
-      svg_.text("text",
-                {{"class", "xlabel"},
-                 {"x", layout_.panel_width / 2},
-                 {"y", bottom + tick_length + 6 + layout_.key_label_height + label_font},
-                 {"font-size", label_font},
-                 {"text-anchor", "middle"}},
-                options_.xlabel);
+    return shown;
   }
 
-  void draw_query_axis() {
-    std::string marks;
-    svg_.open("g", {{"class", "query-ticks"}, {"font-size", tick_font}, {"text-anchor", "end"}});
-    for (Index q = 0; q < layout_.queries; q += layout_.query_stride) {
-      const double y = (static_cast<double>(q) + 0.5) * layout_.cell_height;
-      marks += mark(-1, y, 'h', -tick_length);
-      svg_.text("text", {{"x", -tick_length - 4}, {"y", y + tick_font * 0.35}},
-                tick_text(options_.query_labels, q));
-    }
-    svg_.close();
-    draw_marks(marks);
-    if (!options_.ylabel.empty()) {
-      const double x = -tick_length - 4 - layout_.query_label_width - 8;
-      svg_.text("text",
-                {{"class", "ylabel"},
-                 {"transform", translation(x, layout_.panel_height / 2) + " rotate(-90)"},
-                 {"font-size", label_font},
-                 {"text-anchor", "middle"}},
-                options_.ylabel);
-    }
+  // " (the greatest of keys 6 to 11)", where a step has more than one cell.
+  [[nodiscard]] std::string share_of(const Sample& sample, Index query_step, Index key_step) const {
+    const auto range = [](const char* axis, const Steps& steps, Index step) -> std::string {
+      const auto [first, last] = steps.cells(step);
+      if (first == last) return "";
+      return axis + std::to_string(first) + " to " + std::to_string(last);
+    };
+    const std::string queries = range("queries ", layout_.query_steps, query_step);
+    const std::string keys = range("keys ", layout_.key_steps, key_step);
+    if (queries.empty() && keys.empty()) return "";
+    return (sample.is_nan ? " (one of " : " (the greatest of ") + queries +
+           (queries.empty() || keys.empty() ? "" : ", ") + keys + ")";
   }
 
-  void draw_bar() {
-    svg_.open("g", {{"class", "colorbar"},
-                    {"transform", translation(layout_.bar_left, layout_.bar_top)}});
-    // Two drawings in one page that share the name share the colours too.
-    const std::string gradient =
-        options_.colormap == Colormap::viridis ? "eigenheads-viridis" : "eigenheads-reds";
-    svg_.open("linearGradient",
-              {{"id", gradient}, {"x1", "0"}, {"y1", "1"}, {"x2", "0"}, {"y2", "0"}});
-    const std::span<const Rgb> anchors = anchors_of(options_.colormap);
-    for (std::size_t i = 0; i < anchors.size(); ++i) {
-      const double percent =
-          100.0 * static_cast<double>(i) / static_cast<double>(anchors.size() - 1);
-      svg_.leaf("stop", {{"offset", pixels(percent) + "%"}, {"stop-color", hex(anchors[i])}});
-    }
-    svg_.close();
-    svg_.leaf("rect", {{"x", -0.5},
-                       {"y", -0.5},
-                       {"width", bar_width + 1},
-                       {"height", layout_.bar_height + 1},
-                       {"fill", "url(#" + gradient + ")"},
-                       {"stroke", line_ink}});
-    std::string marks;
-    svg_.open("g", {{"font-size", tick_font}});
-    for (const Tick& tick : layout_.bar_ticks) {
-      const double y =
-          layout_.bar_height * (scale_.maximum - tick.value) / (scale_.maximum - scale_.minimum);
-      marks += mark(bar_width + 1, y, 'h', tick_length);
-      draw_bar_text(y, tick.text);
-    }
-    if (has_nan_) {
-      const double y = layout_.bar_height + 10;
-      svg_.leaf("rect", {{"class", "nan"},
-                         {"x", -0.5},
-                         {"y", y - 0.5},
-                         {"width", bar_width + 1},
-                         {"height", swatch_size + 1},
-                         {"fill", fills_[nan_level]},
-                         {"stroke", line_ink}});
-      draw_bar_text(y + swatch_size / 2, "NaN");
-    }
-    svg_.close();
-    draw_marks(marks);
-    svg_.close();
-  }
-
-  void draw_bar_text(double y, std::string_view text) {
-    svg_.text("text", {{"x", bar_width + tick_length + 4}, {"y", y + tick_font * 0.35}}, text);
-  }
-  void draw_marks(const std::string& path) {
-    if (!path.empty()) svg_.leaf("path", {{"d", path}, {"stroke", line_ink}});
-  }
-
-  // One tick mark as a part of a path: "M12 34v3".
-  [[nodiscard]] static std::string mark(double x, double y, char direction, double length) {
-    std::string path = "M";
-    path.append(pixels(x)).append(" ").append(pixels(y));
-    return path.append(1, direction).append(pixels(length));
-  }
-  [[nodiscard]] static std::string translation(double x, double y) {
-    return "translate(" + pixels(x) + "," + pixels(y) + ")";
+  // Every cell repeats it, so that it may not be as long as a caller likes.
+  [[nodiscard]] static std::string hover_name(std::string_view utf8) {
+    return isolated(elided(utf8, 200));
   }
   // "3 'sat'", or "3" of an axis without labels.
   [[nodiscard]] static std::string position_name(const std::vector<std::string>& labels, Index at) {
     if (labels.empty()) return std::to_string(at);
-    return std::to_string(at) + " '" + labels[static_cast<std::size_t>(at)] + "'";
+    return std::to_string(at) + " '" + hover_name(labels[static_cast<std::size_t>(at)]) + "'";
   }
   // What hover texts begin with: "Head 2 / ", "Head 2, row 1 / ", "row 1, column 0 / ", or nothing
   // for a panel that is alone.
   [[nodiscard]] std::string panel_name(Index row, Index column) const {
     const std::string row_name = "row " + std::to_string(row);
     if (!options_.titles.empty())
-      return options_.titles[static_cast<std::size_t>(column)] +
+      return hover_name(options_.titles[static_cast<std::size_t>(column)]) +
              (layout_.rows > 1 ? ", " + row_name : "") + " / ";
     if (layout_.rows * layout_.columns == 1) return "";
     return row_name + ", column " + std::to_string(column) + " / ";

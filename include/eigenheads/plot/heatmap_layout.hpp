@@ -12,13 +12,16 @@
 
 #include <eigenheads/error.hpp>          // refuse
 #include <eigenheads/plot/colormap.hpp>  // Colormap
-#include <eigenheads/plot/scale.hpp>     // Scale, Tick, value_ticks, round_stride, require_end
-#include <eigenheads/plot/svg.hpp>       // text_width, elided
+#include <eigenheads/plot/scale.hpp>     // Scale, require_end
+#include <eigenheads/plot/svg.hpp>       // text_width
+#include <eigenheads/plot/text.hpp>      // elided, isolated
+#include <eigenheads/plot/ticks.hpp>     // Tick, value_ticks, round_stride
 #include <eigenheads/tensor.hpp>         // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
-// Strings are UTF-8. Labels are elided in the drawing after 24 characters, titles after 60.
+// Strings are UTF-8. Labels are elided in the drawing after 24 characters, titles after 60, and
+// both after 200 in hover texts.
 struct HeatmapOptions {
   std::string title = {};                      // above the figure
   std::vector<std::string> titles = {};        // one above each column; empty: none
@@ -41,7 +44,7 @@ inline constexpr double slant = 0.70710678118654752;  // of key labels that do n
 
 [[nodiscard]] inline std::string tick_text(const std::vector<std::string>& labels, Index position) {
   if (labels.empty()) return std::to_string(position);
-  return elided(labels[static_cast<std::size_t>(position)], 24);
+  return isolated(elided(labels[static_cast<std::size_t>(position)], 24));
 }
 
 [[nodiscard]] inline double tick_width(const std::vector<std::string>& labels, Index position) {
@@ -63,9 +66,30 @@ inline void require_count(std::string_view name, const std::vector<std::string>&
             "], or none"});
 }
 
+// The cells of one axis of a panel as they are drawn: each for itself, or, where it would be
+// narrower than a px, all that begin within a px as one.
+struct Steps {
+  Index count = 0, drawn = 0;
+  double side = 0;  // of one that is drawn
+
+  [[nodiscard]] bool is_shrunk() const { return drawn < count; }
+  // The first and the last cell of a step.
+  struct Range {
+    Index first, last;
+  };
+  [[nodiscard]] Range cells(Index step) const {
+    if (!is_shrunk()) return {step, step};
+    const auto first = [&](Index i) {  // without the product, which may be too large
+      return count / drawn * i + count % drawn * i / drawn;
+    };
+    return {first(step), first(step + 1) - 1};
+  }
+};
+
 struct Layout {
   Index rows, columns, queries, keys;
   double cell_width, cell_height, panel_width, panel_height;
+  Steps key_steps, query_steps;
   double slot_width, slot_height;  // a panel and what is centred on it: its titles and labels
   double left, top;                // of the first slot
   double grid_width, grid_height;
@@ -78,11 +102,14 @@ struct Layout {
 
   static constexpr double gap = 14, margin = 12;
 
+  // Whole px, so that what is a px wide is one pixel.
   [[nodiscard]] double panel_left(Index column) const {
-    return left + static_cast<double>(column) * (slot_width + gap) + (slot_width - panel_width) / 2;
+    return std::round(left + static_cast<double>(column) * (slot_width + gap) +
+                      (slot_width - panel_width) / 2);
   }
   [[nodiscard]] double panel_top(Index row) const {
-    return top + static_cast<double>(row) * (slot_height + gap) + (slot_height - panel_height) / 2;
+    return std::round(top + static_cast<double>(row) * (slot_height + gap) +
+                      (slot_height - panel_height) / 2);
   }
 
   // An empty grid is laid out as one panel, and a panel without cells is a thin frame.
@@ -125,10 +152,17 @@ struct Layout {
     const double thinnest = (std::min)(24.0, cell * longest);
     const auto place = [&](Index count, double& cell_side, double& panel_side) {
       panel_side = (std::max)(cell * static_cast<double>(count), thinnest);
+      Steps steps{count, count, 0};
+      if (panel_side < static_cast<double>(count)) {
+        panel_side = std::floor(panel_side + 1e-6);  // of a product that was rounded
+        steps.drawn = static_cast<Index>(panel_side);
+      }
       cell_side = count == 0 ? 0 : panel_side / static_cast<double>(count);
+      steps.side = steps.is_shrunk() ? 1 : cell_side;
+      return steps;
     };
-    place(keys, cell_width, panel_width);
-    place(queries, cell_height, panel_height);
+    key_steps = place(keys, cell_width, panel_width);
+    query_steps = place(queries, cell_height, panel_height);
   }
 
   // Cells from tick to tick, for texts that take `length` px: any number of tokens, but of
@@ -181,7 +215,8 @@ struct Layout {
     height = std::ceil(margin +
                        (std::max)({bottom, top + grid_height, bar_top + bar_height + legend + 6}));
     bar_left = left + grid_width + gap + 2;
-    bar_ticks = value_ticks(scale, std::clamp(static_cast<int>(bar_height / 22), 3, 8));
+    bar_ticks = value_ticks(scale.minimum, scale.maximum,
+                            std::clamp(static_cast<int>(bar_height / 22), 3, 8));
     double widest = has_nan ? text_width("NaN", tick_font) : 0;
     for (const Tick& tick : bar_ticks)
       widest = (std::max)(widest, text_width(tick.text, tick_font));

@@ -16,12 +16,14 @@
 #include <string_view>
 #include <vector>
 
-#include <eigenheads/plot/colormap.hpp>        // Colormap, palette_of
-#include <eigenheads/plot/heatmap_layout.hpp>  // require_count
-#include <eigenheads/plot/scale.hpp>           // Scale, scale_of, sample_of, value_text
-#include <eigenheads/plot/svg.hpp>             // readable, append_utf8
-#include <eigenheads/shape.hpp>                // require_shape, refuse
-#include <eigenheads/tensor.hpp>               // TensorOfRank, TensorView
+#include <eigenheads/plot/character_width.hpp>  // columns_of
+#include <eigenheads/plot/colormap.hpp>         // Colormap, palette_of
+#include <eigenheads/plot/heatmap_layout.hpp>   // require_count
+#include <eigenheads/plot/scale.hpp>            // Scale, scale_of, sample_of, value_text
+#include <eigenheads/plot/terminal_text.hpp>    // printable, fitted, clusters
+#include <eigenheads/plot/text.hpp>             // isolated, to_utf8
+#include <eigenheads/shape.hpp>                 // require_shape, refuse
+#include <eigenheads/tensor.hpp>                // TensorOfRank, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -43,27 +45,10 @@ struct PrintHeatmapOptions {
 
 namespace detail::plot {
 
-// How many columns terminals give to a character (Unicode's East Asian Width, by its blocks).
-[[nodiscard]] inline Index columns_of(char32_t rune) {
-  const auto within = [&](char32_t first, char32_t last) { return first <= rune && rune <= last; };
-  if (within(0x300, 0x36F) || within(0x200B, 0x200F) || within(0x20D0, 0x20FF) ||
-      within(0xFE00, 0xFE0F) || rune == 0xFEFF)
-    return 0;
-  return within(0x1100, 0x115F) || within(0x2E80, 0xA4CF) || within(0xAC00, 0xD7A3) ||
-                 within(0xF900, 0xFAFF) || within(0xFE30, 0xFE6F) || within(0xFF00, 0xFF60) ||
-                 within(0xFFE0, 0xFFE6) || within(0x1F300, 0x1FAFF) || within(0x20000, 0x3FFFD)
-             ? 2
-             : 1;
-}
-[[nodiscard]] inline Index columns_of(std::u32string_view runes) {
-  Index columns = 0;
-  for (const char32_t rune : runes) columns += columns_of(rune);
-  return columns;
-}
-
 class HeatmapPrinter {
  public:
-  static constexpr Index widest_label = 16, widest_cell = 9, least_width = 40;
+  static constexpr Index widest_cell = 9, least_width = 40;
+  static constexpr int widest_label = 16;
 
   HeatmapPrinter(Index queries, Index keys, const Scale& scale, const PrintHeatmapOptions& options)
       : options_(options), scale_(scale), palette_(palette_of(options.colormap)) {
@@ -73,12 +58,18 @@ class HeatmapPrinter {
       refuse({"width is ", options.width, "; expected ", least_width, " columns or more"});
     queries_ = labels(options.query_labels, queries);
     keys_ = labels(options.key_labels, keys);
-    for (const std::u32string& label : queries_) margin_ = (std::max)(margin_, columns_of(label));
-    for (const std::u32string& label : keys_) cell_ = (std::max)(cell_, columns_of(label) + 1);
+    for (const std::u32string& label : queries_)
+      margin_ = (std::max)(margin_, Index{columns_of(label)});
+    for (const std::u32string& label : keys_)
+      cell_ = (std::max)(cell_, Index{columns_of(label) + 1});
     const Index room = options.width - margin_ - 3;  // a space and two bars
     stacked_ = cell_ > widest_cell || cell_ * keys > room;
-    if (stacked_) cell_ = 2;
-    binned_ = (std::max)((keys + room / 2 - 1) / (room / 2), Index{1});
+    if (stacked_) cell_ = widest_cluster();
+    binned_ = shared(keys, room / cell_);
+    if (binned_ > 1) {  // then there are no labels but numbers
+      cell_ = 2;
+      binned_ = (std::max)(shared(keys, room / cell_), Index{2});
+    }
   }
 
   // at(q, k): the Sample of a cell.
@@ -116,25 +107,32 @@ class HeatmapPrinter {
   [[nodiscard]] static std::vector<std::u32string> labels(const std::vector<std::string>& given,
                                                           Index count) {
     std::vector<std::u32string> labels;
-    for (Index i = 0; i < count; ++i) {
-      std::u32string label =
-          readable(given.empty() ? std::to_string(i) : given[static_cast<std::size_t>(i)]);
-      if (columns_of(label) > widest_label) {
-        while (columns_of(label) > widest_label - 1) label.pop_back();
-        label += U'\u2026';
-      }
-      labels.push_back(std::move(label));
-    }
+    for (Index i = 0; i < count; ++i)
+      labels.push_back(
+          fitted(printable(given.empty() ? std::to_string(i) : given[static_cast<std::size_t>(i)]),
+                 widest_label));
     return labels;
+  }
+
+  // How many of `keys` share a cell if there is room for `cells`.
+  [[nodiscard]] static Index shared(Index keys, Index cells) {
+    return (std::max)((keys + cells - 1) / cells, Index{1});
+  }
+  [[nodiscard]] Index widest_cluster() const {
+    Index widest = 2;
+    for (const std::u32string& key : keys_)
+      for (const std::u32string& cluster : clusters(key))
+        widest = (std::max)(widest, Index{columns_of(cluster)});
+    return widest;
   }
 
   void pad(Index columns) { text_.append(static_cast<std::size_t>(columns), ' '); }
   Index append(std::u32string_view runes) {
-    for (const char32_t rune : runes) append_utf8(text_, rune);
+    text_ += to_utf8(isolated(runes));
     return columns_of(runes);
   }
   void line(std::string_view utf8) {
-    append(readable(utf8));
+    append(printable(utf8));
     text_ += '\n';
   }
 
@@ -143,20 +141,24 @@ class HeatmapPrinter {
   void print_keys() {
     std::vector<std::u32string> heads;
     for (std::size_t k = 0; k < keys_.size(); k += static_cast<std::size_t>(binned_))
-      heads.push_back(binned_ == 1 ? keys_[k] : readable(std::to_string(k)));
+      heads.push_back(binned_ == 1 ? keys_[k] : printable(std::to_string(k)));
     if (!stacked_) {
       pad(margin_ + 2);
       for (const std::u32string& head : heads) pad(cell_ - append(head));
       end_line();
       return;
     }
+    std::vector<std::vector<std::u32string>> stacks;
     std::size_t height = 0;
-    for (const std::u32string& head : heads) height = (std::max)(height, head.size());
+    for (const std::u32string& head : heads) {
+      stacks.push_back(clusters(head));
+      height = (std::max)(height, stacks.back().size());
+    }
     for (std::size_t row = 0; row < height; ++row) {
       pad(margin_ + 2);
-      for (const std::u32string& head : heads) {
-        const std::size_t above = height - head.size();  // they stand on the matrix
-        pad(cell_ - (row < above ? 0 : append(std::u32string_view(head).substr(row - above, 1))));
+      for (const std::vector<std::u32string>& stack : stacks) {
+        const std::size_t above = height - stack.size();  // they stand on the matrix
+        pad(cell_ - (row < above ? 0 : append(stack[row - above])));
       }
       end_line();
     }

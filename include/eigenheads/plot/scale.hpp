@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// From values to levels of colour, and where the ticks go.
+// From values to levels of colour.
 //   level(x) = round((x - minimum) / (maximum - minimum) * 254), the ends for what lies outside
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite, is_nan, is_negative_infinity
 #include <eigenheads/error.hpp>              // refuse
@@ -94,48 +92,6 @@ template <Scalar T>
   low = (std::min)(low, 0.0);
   high = (std::max)(high, 0.0);
   return far_apart(low, high) ? Scale{low, high} : Scale{0, 1};
-}
-
-struct Tick {
-  double value;
-  std::string text;
-};
-
-// Two or more round values inside the scale, at most `intervals` steps of 1, 2, 2.5 or 5 times a
-// power of ten where that leaves two.
-[[nodiscard]] inline std::vector<Tick> value_ticks(const Scale& scale, int intervals) {
-  const double wanted = (scale.maximum - scale.minimum) / intervals;
-  const int exponent = static_cast<int>(std::floor(std::log10(wanted)));
-  const double power = std::pow(10.0, exponent);
-  double step = 10 * power;
-  int decimals = -exponent - 1;
-  for (const double multiple : {5.0, 2.5, 2.0, 1.0})
-    if (multiple * power >= wanted * (1 - 1e-9)) {
-      step = multiple * power;
-      decimals = -exponent + (multiple == 2.5 ? 1 : 0);
-    }
-  const double magnitude = (std::max)(std::abs(scale.minimum), std::abs(scale.maximum));
-  const int digits = static_cast<int>(std::floor(std::log10(magnitude))) + decimals + 1;
-  const bool plain = magnitude < 1e6 && decimals <= 5;
-  std::vector<Tick> ticks;
-  const double slack = 1e-9 * step;
-  auto n = static_cast<long long>(std::ceil((scale.minimum - slack) / step));
-  for (; static_cast<double>(n) * step <= scale.maximum + slack; ++n) {
-    const double value = static_cast<double>(n) * step;
-    std::string text = plain ? number(value, std::chars_format::fixed, (std::max)(decimals, 0))
-                             : number(value, std::chars_format::general, (std::max)(digits, 1));
-    for (std::size_t at = 0; (at = text.find('-', at)) != std::string::npos;)
-      text.replace(at, 1, "\u2212");
-    ticks.push_back({value, text});
-  }
-  return ticks.size() < 2 ? value_ticks(scale, 2 * intervals) : ticks;
-}
-
-// The first of 1, 2, 5, 10, 20, 50, ... that is at least `least`.
-[[nodiscard]] inline Index round_stride(double least) {
-  for (Index power = 1;; power *= 10)
-    for (const Index multiple : {1, 2, 5})
-      if (static_cast<double>(multiple * power) >= least) return multiple * power;
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail::plot

@@ -1,14 +1,7 @@
 // SPDX-License-Identifier: MIT
-#pragma once
-// The script of the pages of attention_view.hpp, second part: the matrix of the open head, its
-// labels, and the cell that the pointer or the keys are at.
-#include <string_view>
-
-#include <eigenheads/version.hpp>  // EIGENHEADS_ABI
-
-namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
-
-inline constexpr std::string_view view_matrix_script = R"js(
+// The script of the pages, third part: the matrix of the open head, its labels, and the cell that
+// the pointer or the keys are at.
+R"js(
 // ---- The matrix. One canvas, as large as what is seen of it; scrolling moves what is drawn.
 
 const matrix = byId('matrix'), sheet = matrix.firstElementChild, cell = byId('cell');
@@ -196,13 +189,29 @@ function placeCell() {
   tip.style.top = clamp(ty, 8, innerHeight - size.height - 8) + 'px';
 }
 
+// The cell at the pointer. Of those that share its pixel it is the greatest, which is what is seen.
 function cellAt(event) {
+  const { queries: Q, keys: K } = current(), weights = weightsOf(state.layer, state.head);
   const box = matrix.getBoundingClientRect(), { left, top, width: w, height: h } = grid;
   const x = event.clientX - box.left, y = event.clientY - box.top;
   if (x < left || y < top) return null;
-  const q = Math.floor((y - top + matrix.scrollTop) / h);
-  const k = Math.floor((x - left + matrix.scrollLeft) / w);
-  return q < current().queries && k < current().keys ? { q, k } : null;
+  const [q0, q1] = cellsAt(y - top, matrix.scrollTop, h, Q);
+  const [k0, k1] = cellsAt(x - left, matrix.scrollLeft, w, K);
+  if (q0 >= Q || k0 >= K) return null;
+  let found = { q: q0, k: k0 }, most = -1;
+  for (let q = q0; q < q1; ++q)
+    for (let k = k0; k < k1; ++k) {
+      const level = levelOf(weights.values[q * K + k], scaleOf(weights));
+      if (level > most) found = { q, k }, most = level;
+    }
+  return found;
+}
+function cellsAt(place, scrolled, side, count) {
+  const ratio = devicePixelRatio, at = Math.floor((place + scrolled) / side);
+  if (side * ratio >= 1 || at >= count) return [at, at + 1];
+  const pixels = Math.floor(place * ratio) + 1;
+  const { from, to } = spans(pixels, scrolled / side, 1 / (side * ratio), count);
+  return [from.at(-1), to.at(-1)];
 }
 
 // A pointer that rests while the matrix scrolls under it has not moved.
@@ -261,6 +270,4 @@ function zoomBy(factor) {
 byId('smaller').addEventListener('click', () => zoomBy(1 / 1.5));
 byId('larger').addEventListener('click', () => zoomBy(1.5));
 byId('fit').addEventListener('click', () => zoomBy(0));
-)js";
-
-}  // namespace eigenheads::inline EIGENHEADS_ABI::detail::plot
+)js"

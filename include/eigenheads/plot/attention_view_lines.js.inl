@@ -1,14 +1,6 @@
 // SPDX-License-Identifier: MIT
-#pragma once
-// The script of the pages of attention_view.hpp, third part: two columns of tokens, and lines from
-// query to key.
-#include <string_view>
-
-#include <eigenheads/version.hpp>  // EIGENHEADS_ABI
-
-namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
-
-inline constexpr std::string_view view_lines_script = R"js(
+// The script of the pages, fourth part: two columns of tokens, and lines from query to key.
+R"js(
 // ---- The lines. token: the {side, index} whose lines are drawn alone, kept if it was chosen
 // rather than pointed at.
 
@@ -185,6 +177,4 @@ for (const side of ['query', 'key']) {
   });
 }
 lines.addEventListener('scroll', redrawLines);
-)js";
-
-}  // namespace eigenheads::inline EIGENHEADS_ABI::detail::plot
+)js"
