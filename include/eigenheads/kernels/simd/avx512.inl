@@ -73,11 +73,13 @@ EIGEN_ALWAYS_INLINE Doubles zero_if_below(Doubles y, Doubles x, Doubles limit) {
 
 EIGEN_ALWAYS_INLINE Floats select(const std::uint8_t* keep, Floats a, Floats b) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(keep));
-  return {_mm512_mask_mov_ps(b.v, _mm_test_epi8_mask(bytes, bytes), a.v)};
+  const __m512i wide = _mm512_maskz_cvtepu8_epi32(all16, bytes);
+  return {_mm512_mask_mov_ps(b.v, _mm512_test_epi32_mask(wide, wide), a.v)};
 }
 EIGEN_ALWAYS_INLINE Doubles select(const std::uint8_t* keep, Doubles a, Doubles b) {
   const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(keep));
-  return {_mm512_mask_mov_pd(b.v, static_cast<__mmask8>(_mm_test_epi8_mask(bytes, bytes)), a.v)};
+  const __m512i wide = _mm512_maskz_cvtepu8_epi64(all8, bytes);
+  return {_mm512_mask_mov_pd(b.v, _mm512_test_epi64_mask(wide, wide), a.v)};
 }
 
 EIGEN_ALWAYS_INLINE bool all_finite(Floats a) {
