@@ -44,7 +44,6 @@ file(CONFIGURE OUTPUT ${dir}/prebuilt.cpp CONTENT [[
 add_library(eigenheads_prebuilt STATIC EXCLUDE_FROM_ALL ${dir}/prebuilt.cpp ${namespace})
 add_library(eigenheads::prebuilt ALIAS eigenheads_prebuilt)
 target_link_libraries(eigenheads_prebuilt PUBLIC eigenheads::eigenheads)
-set_target_properties(eigenheads_prebuilt PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_compile_options(
   eigenheads_prebuilt INTERFACE "SHELL:-include \"${namespace}\""
                                 "SHELL:-include eigenheads/prebuilt.hpp")

@@ -1,3 +1,0 @@
-// SPDX-License-Identifier: MIT
-#define PREBUILT template
-#include "prebuilt.hpp"
