@@ -72,6 +72,8 @@ class BoundMask {
           {"first_positions are given with causal bottom_right, which places the queries "
            "at the end of the keys; expected top_left or none"});
     const auto [left, right] = mask.window;
+    hides_none_ = mask.valid_lens.rank() == 0 && mask.causal == Causal::none && left == -1 &&
+                  right == -1 && mask.query_lens.rank() == 0 && mask.key_lens.rank() == 0;
     if (left < -1 || right < -1)
       detail::refuse(
           {"window is {", left, ", ", right, "}; expected -1 (unlimited) or more on either side"});
@@ -85,6 +87,7 @@ class BoundMask {
 
   // The keys that lengths, causality and window leave: a range, the same for all heads.
   [[nodiscard]] KeyRange key_range(Index b, Index q) const {
+    if (hides_none_) return {0, keys_};
     if (q >= query_count(b)) return {};
     const Index aligned = this->aligned(b, q), keys = this->keys(b);
     Index begin = 0, end = keys;
@@ -146,6 +149,7 @@ class BoundMask {
  private:
   const Mask& mask_;
   Index queries_, keys_;
+  bool hides_none_ = false;  // by lengths, causality or window: asked for every row
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

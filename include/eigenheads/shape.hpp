@@ -20,16 +20,15 @@ namespace detail {
 inline Index require_size(std::string_view name, std::span<const Index> shape, Index bytes) {
   const Index limit = (std::numeric_limits<Index>::max)() / bytes;
   Index size = 1;
-  bool empty = false;
+  bool is_empty = false;
   for (const Index n : shape) {
     if (n < 0) refuse({name, " has a negative dimension: ", shape});
-    empty = empty || n == 0;
+    is_empty = is_empty || n == 0;
     if (n == 0) continue;  // but it does not excuse the others: Eigen multiplies them in any order
-    if (size > limit / n)
+    if (__builtin_mul_overflow(size, n, &size) || size > limit)
       refuse({name, " would have shape ", shape, ", more than memory can hold"});
-    size *= n;
   }
-  return empty ? 0 : size;
+  return is_empty ? 0 : size;
 }
 template <class T>
 Index require_size(std::string_view name, std::span<const Index> shape) {

@@ -11,7 +11,7 @@
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
 struct Range {
-  Index begin = 0, end = 0;  // [begin, end)
+  Index begin, end;  // [begin, end); Range{} is empty, and arrays of them are not set to 0
 
   [[nodiscard]] Index count() const { return end - begin; }
 };

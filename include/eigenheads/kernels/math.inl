@@ -40,13 +40,13 @@ struct ExpCoefficients<double> {
       1.000000000000000030394514,      0.9999999999999999970969711};
 };
 
-// e^t for t <= 0: within 2 ulp where the result is normal, exactly 0 below, NaN for NaN. What the
-// result is 0 for is reckoned as if it were 0: no product overflows, and every n is in range.
+// e^t for t <= 0: within 2 ulp where the result is normal, exactly 0 below, NaN for NaN. Where the
+// result is 0, the power is that of `limit`: no product overflows, and every n is in range.
 //   e^t = 2^n e^r,   n = round(t / ln(2)),   r = t - n ln(2)
 template <class T>
 EIGEN_ALWAYS_INLINE Register<T> exp_register(Register<T> t) {
   using Coefficients = ExpCoefficients<T>;
-  const Register<T> limit = broadcast(Coefficients::limit), near = zero_if_below(t, t, limit);
+  const Register<T> limit = broadcast(Coefficients::limit), near = max(limit, t);
   const Register<T> n = round(mul(near, broadcast(log2_e<T>)));
   const Register<T> r = fma(n, broadcast(-ln2_low<T>), fma(n, broadcast(-ln2_high<T>), near));
   Register<T> y = broadcast(Coefficients::value[0]);

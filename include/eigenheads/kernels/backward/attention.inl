@@ -90,15 +90,14 @@ void add_to_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& b
                           .panel_stride = backward_keys * W});
   for (Index d = 0; d < s.padded_D; d += W)
     for_each_tile(seen.queries.count(), [&](Index q, Index count) {
-      transposed_products<T>[static_cast<std::size_t>(count - 1)](
-          {.a = s.scores.ds_t + from + q,
-           .a_stride = backward_stride<T>,
-           .b = s.key_columns + d * backward_keys,
-           .b_stride = W,
-           .depth = seen.keys.count(),
-           .c = s.grad_queries + (from + q) * s.padded_D + d,
-           .c_stride = s.padded_D,
-           .adds = true});
+      multiply_transposed_tile<T>(count, {.a = s.scores.ds_t + from + q,
+                                          .a_stride = backward_stride<T>,
+                                          .b = s.key_columns + d * backward_keys,
+                                          .b_stride = W,
+                                          .depth = seen.keys.count(),
+                                          .c = s.grad_queries + (from + q) * s.padded_D + d,
+                                          .c_stride = s.padded_D,
+                                          .adds = true});
     });
 }
 

@@ -47,15 +47,14 @@ void weight_gradient(const WeightGradientCall<T>& call, T* block) {
     }
     for (Index p = call.panels.begin; p < call.panels.end; ++p)
       for_each_tile(outputs, [&](Index o, Index n) {
-        transposed_products<T>[static_cast<std::size_t>(n - 1)](
-            {.a = block + o,
-             .a_stride = gradient_outputs,
-             .b = call.x + (p * count + row) * W,
-             .b_stride = W,
-             .depth = taken,
-             .c = call.sums + o * columns + (p - call.panels.begin) * W,
-             .c_stride = columns,
-             .adds = true});
+        multiply_transposed_tile<T>(n, {.a = block + o,
+                                        .a_stride = gradient_outputs,
+                                        .b = call.x + (p * count + row) * W,
+                                        .b_stride = W,
+                                        .depth = taken,
+                                        .c = call.sums + o * columns + (p - call.panels.begin) * W,
+                                        .c_stride = columns,
+                                        .adds = true});
       });
   }
 }

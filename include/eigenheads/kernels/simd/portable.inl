@@ -47,7 +47,7 @@ template <class T>
 EIGEN_ALWAYS_INLINE Register<T> fma(Register<T> a, Register<T> b, Register<T> c) {
   return {a.v * b.v + c.v};
 }
-// The larger; which of the two where one is NaN is left open.
+// The larger; NaN if b is, and what a NaN in a gives is left open.
 template <class T>
 EIGEN_ALWAYS_INLINE Register<T> max(Register<T> a, Register<T> b) {
   return {a.v > b.v ? a.v : b.v};
