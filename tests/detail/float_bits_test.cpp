@@ -10,7 +10,7 @@ namespace {
 
 using namespace support;
 using eh::detail::BitsOf, eh::detail::infinity_bits, eh::detail::is_finite, eh::detail::is_nan,
-    eh::detail::is_negative_infinity;
+    eh::detail::is_negative_infinity, eh::detail::is_zero;
 
 static_assert(is_finite(1.0f) && !is_finite(kInf<double>) && is_nan(kNan<float>));
 
@@ -58,6 +58,13 @@ TYPED_TEST(FloatBitsTest, EveryKindOfNanOfEitherSign) {
       EXPECT_FALSE(is_finite(x)) << std::hex << bits;
       EXPECT_FALSE(is_negative_infinity(x)) << std::hex << bits;
     }
+}
+
+TYPED_TEST(FloatBitsTest, ZeroIsNeitherNanNorSmall) {
+  using T = TypeParam;
+  for (const T x : {T(0), T(-0.0)}) EXPECT_TRUE(is_zero(x));
+  for (const T x : {kNan<T>, -kNan<T>, Limits<T>::denorm_min(), T(-1), kInf<T>})
+    EXPECT_FALSE(is_zero(x)) << x;
 }
 
 }  // namespace

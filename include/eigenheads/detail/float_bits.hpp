@@ -30,6 +30,12 @@ template <Scalar T>
          static_cast<BitsOf<T>>(infinity_bits<T> << 1);
 }
 
+// Of either sign. x == 0 may also hold for NaN.
+template <Scalar T>
+[[nodiscard]] constexpr bool is_zero(const T& x) {
+  return static_cast<BitsOf<T>>(std::bit_cast<BitsOf<T>>(x) << 1) == 0;
+}
+
 template <Scalar T>
 [[nodiscard]] constexpr bool is_negative_infinity(const T& x) {
   return std::bit_cast<BitsOf<T>>(x) ==

@@ -35,9 +35,9 @@ void masked_softmax_row_backward(const T* weights, const T* grad_weights, Index 
                                  T* grad_scores) {
   T lanes[sum_lanes] = {};
   for (Index k = 0; k < count; ++k)
-    if (weights[k] != 0)
+    if (!detail::is_zero(weights[k]))
       lanes[k % sum_lanes] = std::fma(weights[k], grad_weights[k], lanes[k % sum_lanes]);
   const T mean = fold(lanes);
   for (Index k = 0; k < count; ++k)
-    grad_scores[k] = weights[k] != 0 ? weights[k] * (grad_weights[k] - mean) : T(0);
+    grad_scores[k] = detail::is_zero(weights[k]) ? T(0) : weights[k] * (grad_weights[k] - mean);
 }

@@ -178,7 +178,7 @@ void merge_output(const RowState<T>& rows, Index first, Index count) {
 // 1 / l, or 1 of an empty row's 0. A sum, because compilers divide by both sides of a choice.
 template <class T>
 [[nodiscard]] EIGEN_ALWAYS_INLINE T reciprocal_of_sum(T l) {
-  return T(1) / (l + T(l == 0));
+  return T(1) / (l + T(detail::is_zero(l)));
 }
 
 // O / l, times the gate, into the caller's memory, and what else was asked for. l is 0 only where a
@@ -189,16 +189,17 @@ void end_rows(const AttentionCall<T>& call, const RowTask& task, const RowState<
   for (Index i = 0; i < rows.count; ++i) {
     const Index h = task.head(call, i), q = task.query(shape, i);
     const T l = rows.sum[i], w = reciprocal_of_sum(l);
+    const bool sees_nothing = detail::is_zero(l);
     const T* from = rows.output + i * rows.padded_V;
     T* to = call.output.at(task.b, h, q);
-    if (l == 0)
+    if (sees_nothing)
       std::fill_n(to, shape.V, T(0));
     else
       scale_row(from, shape.V, w, to);
     if (const T gate = call.gates.at(task.b, h); gate != 1) gate_row(to, shape.V, gate);
     if (call.lse != nullptr)
       *call.lse_of(task.b, h, q) =
-          l == 0 ? -std::numeric_limits<T>::infinity() : rows.maximum[i] + natural_log(l);
+          sees_nothing ? -std::numeric_limits<T>::infinity() : rows.maximum[i] + natural_log(l);
     if (call.weights != nullptr)
       finish_weights(call.weights_of(task.b, h, q),
                      call.mask->allowed_row(task.b, call.heads.original(h), q), rows, i, w);
