@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>   // refuse, any_size
 #include <eigenheads/shape.hpp>   // require_shape
 #include <eigenheads/tensor.hpp>  // Index, TensorView
@@ -58,3 +59,5 @@ class Allowed {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

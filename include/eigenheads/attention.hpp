@@ -11,8 +11,9 @@
 #include <string_view>
 #include <type_traits>
 
-#include <eigenheads/attention_result.hpp>         // AttentionResult
-#include <eigenheads/context.hpp>                  // Context
+#include <eigenheads/attention_result.hpp>  // AttentionResult
+#include <eigenheads/context.hpp>           // Context
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/dropout.hpp>                  // Dropout
 #include <eigenheads/kernels/schedule/attend.hpp>  // attend
 #include <eigenheads/mask.hpp>                     // Mask, BoundMask
@@ -239,3 +240,5 @@ void scaled_dot_product_attention_into(
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -5,8 +5,9 @@
 #include <array>
 #include <type_traits>
 
-#include <eigenheads/attention.hpp>                  // CheckedAttention, AttentionResult
-#include <eigenheads/context.hpp>                    // Context
+#include <eigenheads/attention.hpp>  // CheckedAttention, AttentionResult
+#include <eigenheads/context.hpp>    // Context
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/schedule/backward.hpp>  // attend_backward
 #include <eigenheads/shape.hpp>                      // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                     // TensorView
@@ -86,3 +87,5 @@ template <Scalar T>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -18,10 +18,11 @@
 
 #include <eigenheads/attention_result.hpp>   // AttentionResult
 #include <eigenheads/detail/float_bits.hpp>  // is_negative_infinity
-#include <eigenheads/dropout.hpp>            // DropoutMask
-#include <eigenheads/mask.hpp>               // BoundMask, Range
-#include <eigenheads/score.hpp>              // ScoreFunction, PlainScore, score_derivative
-#include <eigenheads/tensor.hpp>             // TensorView
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/dropout.hpp>  // DropoutMask
+#include <eigenheads/mask.hpp>     // BoundMask, Range
+#include <eigenheads/score.hpp>    // ScoreFunction, PlainScore, score_derivative
+#include <eigenheads/tensor.hpp>   // TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 namespace detail {
@@ -185,3 +186,5 @@ requires ScoreFunction<Score, T>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

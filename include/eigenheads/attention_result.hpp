@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // What attention gives.
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/tensor.hpp>  // Tensor
 
 namespace eigenheads::inline EIGENHEADS_ABI {
@@ -23,3 +24,5 @@ struct AttentionOutput {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -6,7 +6,8 @@
 //   layer.forward(x, x, x, mask, saved, {.seed = DropoutSeed{step}});
 #include <optional>
 
-#include <eigenheads/context.hpp>    // Context
+#include <eigenheads/context.hpp>  // Context
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/dropout.hpp>    // DropoutSeed
 #include <eigenheads/score_ref.hpp>  // ScoreRef, TrainableScoreRef
 
@@ -37,3 +38,5 @@ struct TrainingOptions {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -12,8 +12,9 @@
 #include <unsupported/Eigen/CXX11/ThreadPool>
 #include <utility>
 
-#include <eigenheads/detail/arena.hpp>        // Arena
-#include <eigenheads/detail/crew.hpp>         // Crew, Work, Task
+#include <eigenheads/detail/arena.hpp>  // Arena
+#include <eigenheads/detail/crew.hpp>   // Crew, Work, Task
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/thread_pool.hpp>  // ThreadPool
 #include <eigenheads/error.hpp>               // refuse
 
@@ -164,3 +165,5 @@ class LastContext {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -13,10 +13,11 @@
 #include <eigenheads/attention.hpp>           // CheckedAttention
 #include <eigenheads/attention_backward.hpp>  // scaled_dot_product_attention_backward
 #include <eigenheads/call_options.hpp>        // CallOptions, TrainingOptions
-#include <eigenheads/dropout.hpp>             // Dropout
-#include <eigenheads/mask.hpp>                // Mask, ValidLens
-#include <eigenheads/shape.hpp>               // require_shape
-#include <eigenheads/tensor.hpp>              // Tensor, TensorView
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/dropout.hpp>  // Dropout
+#include <eigenheads/mask.hpp>     // Mask, ValidLens
+#include <eigenheads/shape.hpp>    // require_shape
+#include <eigenheads/tensor.hpp>   // Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -164,3 +165,5 @@ std::ostream& operator<<(std::ostream& out, const DotProductAttention<T>& attent
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -15,9 +15,10 @@
 #include <string_view>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite
-#include <eigenheads/random.hpp>             // philox4x32
-#include <eigenheads/shape.hpp>              // refuse, make_tensor
-#include <eigenheads/tensor.hpp>             // Index, Scalar, Tensor
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/random.hpp>  // philox4x32
+#include <eigenheads/shape.hpp>   // refuse, make_tensor
+#include <eigenheads/tensor.hpp>  // Index, Scalar, Tensor
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -102,3 +103,5 @@ template <Scalar T>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

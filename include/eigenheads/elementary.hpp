@@ -7,6 +7,7 @@
 #include <iterator>
 #include <span>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>            // refuse
 #include <eigenheads/kernels/targets.hpp>  // elementary_kernels
 #include <eigenheads/tensor.hpp>           // Scalar
@@ -45,3 +46,5 @@ inline void log(std::span<const float> x, std::span<float> y) { detail::log_of(x
 inline void log(std::span<const double> x, std::span<double> y) { detail::log_of(x, y); }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

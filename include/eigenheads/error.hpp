@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/version.hpp>  // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
@@ -92,3 +93,5 @@ template <class Exception = std::invalid_argument>
 
 }  // namespace detail
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

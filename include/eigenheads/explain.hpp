@@ -8,7 +8,8 @@
 #include <cstdint>
 #include <ostream>
 
-#include <eigenheads/context.hpp>                // Context
+#include <eigenheads/context.hpp>  // Context
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/isa.hpp>                    // InstructionSet
 #include <eigenheads/kernels/schedule/plan.hpp>  // AttentionPlan
 #include <eigenheads/layer/checks.hpp>           // checked_call
@@ -147,3 +148,5 @@ inline std::ostream& operator<<(std::ostream& out, const Explanation& explanatio
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -20,7 +20,8 @@
 #include <stdexcept>
 #include <vector>
 
-#include <eigenheads/context.hpp>                      // Context
+#include <eigenheads/context.hpp>  // Context
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/schedule/statistics.hpp>  // add_statistics, add_contributions
 #include <eigenheads/mask.hpp>                         // BoundMask
 #include <eigenheads/multi_head_attention.hpp>         // MultiHeadAttention
@@ -257,3 +258,5 @@ template <Scalar T, class Metric>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>    // refuse
 #include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 
@@ -60,3 +61,5 @@ namespace detail {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

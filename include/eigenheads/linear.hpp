@@ -14,7 +14,8 @@
 #include <type_traits>
 #include <utility>
 
-#include <eigenheads/context.hpp>                    // Context
+#include <eigenheads/context.hpp>  // Context
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/packed_matrix.hpp>      // PackedMatrix
 #include <eigenheads/kernels/schedule/backward.hpp>  // input_gradient, parameter_gradients
 #include <eigenheads/kernels/schedule/project.hpp>   // project
@@ -319,3 +320,5 @@ std::ostream& operator<<(std::ostream& out, const Linear<T>& linear) {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

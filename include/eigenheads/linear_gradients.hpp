@@ -5,6 +5,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/parameter.hpp>  // Parameter
 #include <eigenheads/tensor.hpp>     // Tensor
 
@@ -35,3 +36,5 @@ struct LinearGradients {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

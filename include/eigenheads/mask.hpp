@@ -13,7 +13,8 @@
 #include <cstdint>
 #include <limits>
 
-#include <eigenheads/allowed.hpp>        // Allowed
+#include <eigenheads/allowed.hpp>  // Allowed
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>  // Range
 #include <eigenheads/error.hpp>          // refuse
 #include <eigenheads/tensor.hpp>         // Index
@@ -153,3 +154,5 @@ class BoundMask {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

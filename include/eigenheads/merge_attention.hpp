@@ -2,8 +2,9 @@
 #pragma once
 // Attention over some keys and over others, joined by their log-sum-exp.
 #include <eigenheads/attention_result.hpp>  // AttentionResult
-#include <eigenheads/kernels/targets.hpp>   // with_kernels
-#include <eigenheads/shape.hpp>             // require_shape, make_tensor
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/kernels/targets.hpp>  // with_kernels
+#include <eigenheads/shape.hpp>            // require_shape, make_tensor
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -35,3 +36,5 @@ template <Scalar T>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -17,6 +17,7 @@
 #include <eigenheads/call_options.hpp>       // CallOptions, TrainingOptions
 #include <eigenheads/detail/head_gates.hpp>  // HeadGates
 #include <eigenheads/detail/head_set.hpp>    // HeadSet
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/dropout.hpp>            // Dropout
 #include <eigenheads/layer/activations.hpp>  // LayerActivations, LayerGradients
 #include <eigenheads/layer/backward.hpp>     // run_layer_backward
@@ -288,3 +289,5 @@ std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) 
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/panels.hpp>  // Panels
 #include <eigenheads/shape.hpp>          // require_shape, refuse
 #include <eigenheads/tensor.hpp>         // Index, Scalar, TensorSpan, TensorView
@@ -136,3 +137,5 @@ concept HasParameters = requires(Module& module) {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

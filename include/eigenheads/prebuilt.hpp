@@ -8,6 +8,7 @@
 //   A unit whose flags give another namespace (version.hpp) finds nothing there: it compiles its own,
 // if it is told which namespace is there. EIGENHEADS_PREBUILT_KNOWN says that it is, and the macro
 // EIGENHEADS_PREBUILT_<namespace> which. The target sees to both.
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/eigenheads.hpp>  // all that is declared here
 
 #define EIGENHEADS_PREBUILT_JOIN(first, second) first##second
@@ -66,3 +67,5 @@ EIGENHEADS_PREBUILT_ALL(template, double)
 EIGENHEADS_PREBUILT_ALL(extern template, float)
 EIGENHEADS_PREBUILT_ALL(extern template, double)
 #endif
+
+#include <eigenheads/detail/macros_on.inl>

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/multi_head_attention.hpp>  // MultiHeadAttention
 #include <eigenheads/tensor.hpp>                // Index
 
@@ -46,3 +47,5 @@ template <Scalar T>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

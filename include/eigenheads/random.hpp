@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/tensor.hpp>  // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
@@ -53,3 +54,5 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -17,7 +17,8 @@
 #include <type_traits>
 #include <utility>
 
-#include <eigenheads/detail/float_bits.hpp>   // is_finite
+#include <eigenheads/detail/float_bits.hpp>  // is_finite
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/scalar_math.hpp>  // tanh
 #include <eigenheads/error.hpp>               // refuse, any_size
 #include <eigenheads/shape.hpp>               // require_shape
@@ -278,3 +279,5 @@ template <class... Functions>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -6,6 +6,7 @@
 #include <memory>
 #include <type_traits>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>            // refuse
 #include <eigenheads/kernels/targets.hpp>  // score_forward, score_backward
 #include <eigenheads/score.hpp>            // ScoreFunction, PlainScore, ScoreBias, last_bias
@@ -132,3 +133,5 @@ class TrainableScoreRef : public ScoreRef<T> {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

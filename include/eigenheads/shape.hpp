@@ -8,6 +8,7 @@
 #include <span>
 #include <string_view>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>   // refuse, any_size
 #include <eigenheads/tensor.hpp>  // Index, Tensor, TensorView
 
@@ -81,3 +82,5 @@ void require_disjoint(std::string_view name, TensorView<T, Rank> result,
 }  // namespace detail
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>    // blocks_of
 #include <eigenheads/kernels/targets.hpp>  // elementary_kernels
 #include <eigenheads/mask.hpp>             // ValidLens, BoundMask
@@ -65,3 +66,5 @@ template <TensorOfRank<3> Weights, TensorOfRank<3> GradWeights>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

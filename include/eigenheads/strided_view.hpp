@@ -10,6 +10,7 @@
 #include <limits>
 #include <span>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>   // refuse, any_size
 #include <eigenheads/shape.hpp>   // require_shape, require_size
 #include <eigenheads/tensor.hpp>  // Index, TensorView
@@ -146,3 +147,5 @@ template <TensorOfRank<5> X>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/tensor_traits.hpp>  // TensorTraits, TensorLike
 #include <eigenheads/version.hpp>               // EIGENHEADS_ABI, Index
 
@@ -145,3 +146,5 @@ template <class T, std::size_t Rank>
 TensorSpan(T*, const std::array<Index, Rank>&) -> TensorSpan<T, static_cast<int>(Rank)>;
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -7,6 +7,7 @@
 #include <array>
 #include <string>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/shape.hpp>   // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>  // TensorOfRank, TensorView
 
@@ -53,3 +54,5 @@ template <TensorOfRank<3> X>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

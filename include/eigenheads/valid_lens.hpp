@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>   // refuse, any_size
 #include <eigenheads/shape.hpp>   // require_shape
 #include <eigenheads/tensor.hpp>  // Index, TensorView
@@ -170,3 +171,5 @@ class ValidLens {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

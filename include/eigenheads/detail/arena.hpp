@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>    // refuse
 #include <eigenheads/version.hpp>  // Index
 
@@ -156,3 +157,5 @@ class Cutter {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <unsupported/Eigen/CXX11/ThreadPool>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/tensor.hpp>  // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -135,3 +136,5 @@ struct Leave {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

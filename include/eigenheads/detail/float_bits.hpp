@@ -8,6 +8,7 @@
 #include <limits>
 #include <type_traits>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/tensor.hpp>  // Scalar
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -43,3 +44,5 @@ template <Scalar T>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

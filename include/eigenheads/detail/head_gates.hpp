@@ -12,10 +12,11 @@
 #include <vector>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite
-#include <eigenheads/error.hpp>              // number_text, refuse
-#include <eigenheads/kernels/heads.hpp>      // GateTable
-#include <eigenheads/shape.hpp>              // require_shape, refuse
-#include <eigenheads/tensor.hpp>             // Tensor, TensorView
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/error.hpp>          // number_text, refuse
+#include <eigenheads/kernels/heads.hpp>  // GateTable
+#include <eigenheads/shape.hpp>          // require_shape, refuse
+#include <eigenheads/tensor.hpp>         // Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -86,3 +87,5 @@ class HeadGates {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

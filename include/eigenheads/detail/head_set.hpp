@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>   // refuse
 #include <eigenheads/tensor.hpp>  // Index
 
@@ -74,3 +75,5 @@ class HeadSet {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -6,6 +6,7 @@
 // element by element; kernels/panels.inl writes whole panels.
 #include <type_traits>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>  // blocks_of
 #include <eigenheads/version.hpp>        // Index
 
@@ -32,3 +33,5 @@ struct Panels {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

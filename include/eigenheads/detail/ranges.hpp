@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <span>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/version.hpp>  // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -61,3 +62,5 @@ std::span<const Range> cut_ranges(std::span<const Range> ranges, Index first, In
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -10,7 +10,8 @@
 #include <limits>
 
 #include <eigenheads/detail/float_bits.hpp>  // BitsOf, is_nan
-#include <eigenheads/tensor.hpp>             // Scalar
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/tensor.hpp>  // Scalar
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -77,3 +78,5 @@ EIGEN_ALWAYS_INLINE T tanh(T x) {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>    // refuse
 #include <eigenheads/version.hpp>  // EIGENHEADS_ABI, Index
 
@@ -116,3 +117,5 @@ template <int Rank, class X>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

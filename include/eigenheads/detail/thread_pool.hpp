@@ -13,6 +13,7 @@
 #include <unistd.h>  // getpid
 #endif
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>    // refuse
 #include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 
@@ -79,3 +80,5 @@ class ThreadPool {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

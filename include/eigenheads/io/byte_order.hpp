@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstddef>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -18,3 +19,5 @@ inline void reverse_each(char* bytes, std::size_t size, std::size_t width) {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -19,6 +19,7 @@
 #include <system_error>
 #include <utility>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>  // raise
 
 namespace eigenheads::inline EIGENHEADS_ABI {
@@ -227,3 +228,5 @@ inline void write_file(const std::filesystem::path& path, std::string_view bytes
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

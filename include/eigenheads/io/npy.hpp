@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/io/byte_order.hpp>  // is_big_endian, reverse_each
 #include <eigenheads/io/file.hpp>        // File, FileError, refuse_file, write_file_parts
 #include <eigenheads/io/npy_header.hpp>  // NpyHeader, NpyType, read_npy_header, npy_header_text
@@ -134,3 +135,5 @@ void save_npy(const std::filesystem::path& path, const X& tensor) {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>    // shape_text
 #include <eigenheads/io/file.hpp>  // File, FileError, refuse_file
 #include <eigenheads/tensor.hpp>   // Index
@@ -289,3 +290,5 @@ class NpyHeaderParser {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/io/byte_order.hpp>          // is_big_endian, reverse_each
 #include <eigenheads/io/file.hpp>                // File, FileError, refuse_file, write_file_parts
 #include <eigenheads/io/safetensors_header.hpp>  // SafetensorsType, SafetensorsHeader
@@ -247,3 +248,5 @@ inline void write_safetensors(const std::filesystem::path& path, const Safetenso
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

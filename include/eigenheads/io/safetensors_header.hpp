@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>   // shape_text
 #include <eigenheads/tensor.hpp>  // Index
 
@@ -176,3 +177,5 @@ struct SafetensorsHeader {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/io/file.hpp>                // File, refuse_file
 #include <eigenheads/io/safetensors_header.hpp>  // SafetensorsHeader
 #include <eigenheads/tensor.hpp>                 // Index
@@ -266,3 +267,5 @@ inline void require_safetensors_size(const std::filesystem::path& path, std::uin
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

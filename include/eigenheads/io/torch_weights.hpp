@@ -22,6 +22,7 @@
 #include <system_error>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>                 // refuse, shape_text, expected_text
 #include <eigenheads/io/file.hpp>               // FileError, refuse_file, require_name
 #include <eigenheads/io/npy.hpp>                // load_npy, read_npy_header
@@ -215,3 +216,5 @@ template <Scalar T>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

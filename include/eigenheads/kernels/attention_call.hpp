@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/dropout.hpp>         // DropoutMask
 #include <eigenheads/kernels/heads.hpp>   // AttentionShape, HeadTable, GateTable
 #include <eigenheads/kernels/layout.hpp>  // StridedMatrix
@@ -91,3 +92,5 @@ struct MergePart {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -3,6 +3,7 @@
 // What the backward kernels of attention are given.
 #include <array>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/attention_call.hpp>  // AttentionShape, HeadTable, GateTable
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -71,3 +72,5 @@ struct BackwardTask {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

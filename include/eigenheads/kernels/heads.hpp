@@ -3,6 +3,7 @@
 // Which heads take part in a call, and what their outputs are multiplied by.
 #include <algorithm>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/version.hpp>  // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -63,3 +64,5 @@ struct RowTask {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // Where a matrix of heads lies in memory.
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/version.hpp>  // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -47,3 +48,5 @@ struct StridedMatrix {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

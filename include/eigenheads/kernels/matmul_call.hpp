@@ -3,6 +3,7 @@
 // What the kernels of a projection, y = x W^T + b, are given, and those that pack.
 #include <span>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/panels.hpp>   // Panels
 #include <eigenheads/detail/ranges.hpp>   // Range
 #include <eigenheads/kernels/layout.hpp>  // StridedMatrix
@@ -44,3 +45,5 @@ struct WeightGradientCall {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -6,7 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include <eigenheads/detail/arena.hpp>     // line_bytes
+#include <eigenheads/detail/arena.hpp>  // line_bytes
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/panels.hpp>    // Panels
 #include <eigenheads/kernels/targets.hpp>  // projection_kernels
 #include <eigenheads/shape.hpp>            // make_tensor
@@ -68,3 +69,5 @@ class PackedMatrix {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/panels.hpp>           // Panels
 #include <eigenheads/kernels/attention_call.hpp>  // AttentionCall
 
@@ -59,3 +60,5 @@ struct ContributionCall {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -3,6 +3,7 @@
 // The kernels behind pointers: what calls them is compiled once, not once for every instruction set.
 // A member has the name of the kernel that it points to, in the .inl that holds it. There are several
 // tables, not one, because who names a table compiles all of its kernels for all instruction sets.
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/attention_call.hpp>  // AttentionCall, PackedHead
 #include <eigenheads/kernels/backward_call.hpp>   // AttentionBackwardCall
 #include <eigenheads/kernels/matmul_call.hpp>     // MatmulCall, WeightGradientCall, PackColumnsCall
@@ -64,3 +65,5 @@ struct StatisticsKernels {  // statistics/weights.inl, statistics/contributions.
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

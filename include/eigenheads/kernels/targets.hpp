@@ -20,14 +20,14 @@
 #include <type_traits>
 #include <utility>
 
-#include <eigenheads/detail/arena.hpp>             // Cutter
-#include <eigenheads/detail/float_bits.hpp>        // is_finite, BitsOf
+#include <eigenheads/detail/arena.hpp>       // Cutter
+#include <eigenheads/detail/float_bits.hpp>  // is_finite, BitsOf
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/isa.hpp>                      // instruction_set
 #include <eigenheads/kernels/simd/intrinsics.hpp>  // what the files of simd/ call
 #include <eigenheads/kernels/table.hpp>            // AttentionKernels, the calls
 #include <eigenheads/mask.hpp>                     // Range
 #include <eigenheads/score.hpp>                    // ScorePosition, PlainScore
-
 // Sizes are signed in here, as Eigen's; an array of such a length is not worth a cast each time.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-conversion"
@@ -141,3 +141,5 @@ template <class T, class Score>
 
 }  // namespace detail
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

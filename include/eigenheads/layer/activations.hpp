@@ -10,12 +10,13 @@
 
 #include <eigenheads/detail/head_gates.hpp>  // HeadGates
 #include <eigenheads/detail/head_set.hpp>    // HeadSet
-#include <eigenheads/dropout.hpp>            // DropoutMask
-#include <eigenheads/layer/forward.hpp>      // LayerCall, HeadTensors
-#include <eigenheads/linear.hpp>             // LinearGradients
-#include <eigenheads/mask.hpp>               // Mask
-#include <eigenheads/score_ref.hpp>          // ScoreRef
-#include <eigenheads/tensor.hpp>             // Tensor, TensorView
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/dropout.hpp>        // DropoutMask
+#include <eigenheads/layer/forward.hpp>  // LayerCall, HeadTensors
+#include <eigenheads/linear.hpp>         // LinearGradients
+#include <eigenheads/mask.hpp>           // Mask
+#include <eigenheads/score_ref.hpp>      // ScoreRef
+#include <eigenheads/tensor.hpp>         // Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -31,7 +32,7 @@ class LayerActivations {
   [[nodiscard]] TensorView<T, 4> v() const { return v_; }  // [B, G, K, V]
   [[nodiscard]] TensorView<T, 3> heads() const {
     return heads_;
-  }                                                            // [B, Q, H * V], before the gates
+  }  // [B, Q, H * V], before the gates
   [[nodiscard]] TensorView<T, 3> lse() const { return lse_; }  // [B, H, Q]
   [[nodiscard]] const Mask& mask() const { return mask_; }
   // The score function of the call, or a copy of it.
@@ -156,3 +157,5 @@ struct LayerGradients {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

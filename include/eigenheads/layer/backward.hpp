@@ -6,7 +6,8 @@
 #include <stdexcept>
 #include <type_traits>
 
-#include <eigenheads/context.hpp>                    // Context
+#include <eigenheads/context.hpp>  // Context
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/schedule/backward.hpp>  // attend_backward
 #include <eigenheads/layer/activations.hpp>          // LayerActivations, LayerGradients
 #include <eigenheads/layer/forward.hpp>              // LayerParts, gate_heads
@@ -148,3 +149,5 @@ void run_layer_backward(const LayerParts<T>& layer, const LayerActivations<T>& s
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/layer/forward.hpp>  // LayerParts, LayerCall
 #include <eigenheads/shape.hpp>          // require_shape, require_disjoint, refuse
 
@@ -98,3 +99,5 @@ void require_output(const LayerCall<T>& call, TensorView<T, 3> output) {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

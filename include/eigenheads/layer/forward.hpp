@@ -9,8 +9,9 @@
 #include <algorithm>
 #include <span>
 
-#include <eigenheads/context.hpp>                  // Context
-#include <eigenheads/detail/arena.hpp>             // Frame
+#include <eigenheads/context.hpp>       // Context
+#include <eigenheads/detail/arena.hpp>  // Frame
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/schedule/attend.hpp>  // attend
 #include <eigenheads/layer/participation.hpp>      // Participation, Mode
 #include <eigenheads/linear.hpp>                   // Linear
@@ -153,3 +154,5 @@ void run_layer(const LayerParts<T>& layer, const LayerCall<T>& call, T* output, 
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/shape.hpp>   // refuse, require_size
 #include <eigenheads/tensor.hpp>  // Index
 
@@ -47,3 +48,5 @@ namespace detail {
 }  // namespace detail
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -10,9 +10,10 @@
 #include <eigenheads/detail/arena.hpp>       // Frame
 #include <eigenheads/detail/head_gates.hpp>  // HeadGates
 #include <eigenheads/detail/head_set.hpp>    // HeadSet
-#include <eigenheads/detail/ranges.hpp>      // Range, join_ranges
-#include <eigenheads/kernels/heads.hpp>      // AttentionShape, HeadTable
-#include <eigenheads/mask.hpp>               // BoundMask
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/ranges.hpp>  // Range, join_ranges
+#include <eigenheads/kernels/heads.hpp>  // AttentionShape, HeadTable
+#include <eigenheads/mask.hpp>           // BoundMask
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -158,3 +159,5 @@ template <class T>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

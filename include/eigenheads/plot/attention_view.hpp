@@ -17,6 +17,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/io/file.hpp>                   // write_file
 #include <eigenheads/plot/attention_view_data.hpp>  // append_json, packed_rows, is_float_sized
 #include <eigenheads/plot/attention_view_page.hpp>  // view_head, view_scripts, ...
@@ -187,3 +188,5 @@ void write_attention_view(const std::filesystem::path& path,
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

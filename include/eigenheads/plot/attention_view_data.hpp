@@ -14,10 +14,11 @@
 #include <vector>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite, BitsOf
-#include <eigenheads/plot/colormap.hpp>      // Colormap, Palette, palette_of
-#include <eigenheads/plot/png.hpp>           // base64
-#include <eigenheads/plot/text.hpp>          // readable, isolated, append_utf8
-#include <eigenheads/tensor.hpp>             // Index, Scalar
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/plot/colormap.hpp>  // Colormap, Palette, palette_of
+#include <eigenheads/plot/png.hpp>       // base64
+#include <eigenheads/plot/text.hpp>      // readable, isolated, append_utf8
+#include <eigenheads/tensor.hpp>         // Index, Scalar
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
 
@@ -109,3 +110,5 @@ template <Scalar T>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail::plot
+
+#include <eigenheads/detail/macros_on.inl>

@@ -38,7 +38,10 @@ inline constexpr std::string_view view_scripts[] = {
     ,
 #include <eigenheads/plot/attention_view_matrix.js.inl>
     ,
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/plot/attention_view_lines.js.inl>
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail::plot
+
+#include <eigenheads/detail/macros_on.inl>

@@ -12,6 +12,7 @@
 #include <span>
 #include <string_view>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/plot/character_width_tables.hpp>  // CharacterRange, *_ranges
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
@@ -80,3 +81,5 @@ struct Cluster {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail::plot
+
+#include <eigenheads/detail/macros_on.inl>

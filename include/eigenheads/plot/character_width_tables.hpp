@@ -2,6 +2,7 @@
 #pragma once
 // Ranges of characters from Unicode 15.1.0, in order, as
 // tests/plot/make_character_widths.py writes them.
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
@@ -241,3 +242,5 @@ inline constexpr CharacterRange virama_ranges[] = {
 // clang-format on
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail::plot
+
+#include <eigenheads/detail/macros_on.inl>

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 
 namespace eigenheads::inline EIGENHEADS_ABI {
@@ -78,3 +79,5 @@ using Palette = std::array<Rgb, 256>;
 }  // namespace detail::plot
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

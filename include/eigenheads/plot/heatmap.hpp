@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/io/file.hpp>              // write_file
 #include <eigenheads/plot/colormap.hpp>        // Palette, palette_of
 #include <eigenheads/plot/heatmap_axes.hpp>    // draw_key_axis, draw_query_axis, draw_bar
@@ -244,3 +245,5 @@ void write_heatmaps(const std::filesystem::path& path, const Matrices& matrices,
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/plot/colormap.hpp>        // Colormap, anchors_of, hex
 #include <eigenheads/plot/heatmap_layout.hpp>  // HeatmapOptions, Layout, tick_text
 #include <eigenheads/plot/scale.hpp>           // Scale
@@ -133,3 +134,5 @@ inline void draw_bar(SvgWriter& svg, const Layout& layout, const Scale& scale, C
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail::plot
+
+#include <eigenheads/detail/macros_on.inl>

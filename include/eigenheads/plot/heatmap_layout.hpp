@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>          // refuse
 #include <eigenheads/plot/colormap.hpp>  // Colormap
 #include <eigenheads/plot/scale.hpp>     // Scale, require_end
@@ -226,3 +227,5 @@ struct Layout {
 
 }  // namespace detail::plot
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

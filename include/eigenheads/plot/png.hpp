@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/plot/colormap.hpp>  // Palette
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
@@ -151,3 +152,5 @@ class FixedHuffmanWriter {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail::plot
+
+#include <eigenheads/detail/macros_on.inl>

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/plot/character_width.hpp>  // columns_of
 #include <eigenheads/plot/colormap.hpp>         // Colormap, palette_of
 #include <eigenheads/plot/heatmap_layout.hpp>   // require_count
@@ -252,3 +253,5 @@ void print_heatmap(std::ostream& out, const Matrix& matrix,
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -10,10 +10,11 @@
 #include <string_view>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite, is_nan, is_negative_infinity
-#include <eigenheads/error.hpp>              // refuse
-#include <eigenheads/plot/colormap.hpp>      // level_count, nan_level
-#include <eigenheads/plot/svg.hpp>           // number
-#include <eigenheads/tensor.hpp>             // Index, Scalar, TensorView
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/error.hpp>          // refuse
+#include <eigenheads/plot/colormap.hpp>  // level_count, nan_level
+#include <eigenheads/plot/svg.hpp>       // number
+#include <eigenheads/tensor.hpp>         // Index, Scalar, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
 
@@ -95,3 +96,5 @@ template <Scalar T>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail::plot
+
+#include <eigenheads/detail/macros_on.inl>

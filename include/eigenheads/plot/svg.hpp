@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/plot/character_width.hpp>  // columns_of
 #include <eigenheads/plot/text.hpp>             // readable, append_utf8
 #include <eigenheads/version.hpp>               // EIGENHEADS_ABI
@@ -144,3 +145,5 @@ class SvgWriter {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::plot
+
+#include <eigenheads/detail/macros_on.inl>

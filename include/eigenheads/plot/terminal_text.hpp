@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/plot/character_width.hpp>  // columns_of, first_cluster
 #include <eigenheads/plot/text.hpp>             // readable, elided
 
@@ -48,3 +49,5 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail::plot
+
+#include <eigenheads/detail/macros_on.inl>

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/plot/character_width.hpp>  // first_cluster
 #include <eigenheads/version.hpp>               // EIGENHEADS_ABI
 
@@ -138,3 +139,5 @@ inline constexpr char32_t first_strong_isolate = 0x2068, pop_isolate = 0x2069,
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
 using namespace eigenheads::plot;  // what the plots are written with
 }
+
+#include <eigenheads/detail/macros_on.inl>

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/plot/svg.hpp>  // number
 #include <eigenheads/tensor.hpp>    // Index
 
@@ -56,3 +57,5 @@ struct Tick {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::plot
+
+#include <eigenheads/detail/macros_on.inl>

@@ -19,10 +19,11 @@
 #include <type_traits>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite
-#include <eigenheads/error.hpp>              // refuse
-#include <eigenheads/parameter.hpp>          // HasParameters
-#include <eigenheads/tensor.hpp>             // Scalar, Index
-#include <eigenheads/train/optimizer.hpp>    // Optimizer, require_option
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/error.hpp>            // refuse
+#include <eigenheads/parameter.hpp>        // HasParameters
+#include <eigenheads/tensor.hpp>           // Scalar, Index
+#include <eigenheads/train/optimizer.hpp>  // Optimizer, require_option
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -203,3 +204,5 @@ double clip_gradient_norm(double max_norm, Gradients&... gradients) {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -21,10 +21,11 @@
 #include <vector>
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite
-#include <eigenheads/error.hpp>              // number_text, refuse
-#include <eigenheads/kernels/targets.hpp>    // with_kernels
-#include <eigenheads/parameter.hpp>          // Parameter, HasParameters
-#include <eigenheads/tensor.hpp>             // Index
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/error.hpp>            // number_text, refuse
+#include <eigenheads/kernels/targets.hpp>  // with_kernels
+#include <eigenheads/parameter.hpp>        // Parameter, HasParameters
+#include <eigenheads/tensor.hpp>           // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -257,3 +258,5 @@ class Optimizer {
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

@@ -3,8 +3,9 @@
 // Shares the work of one attention out over the threads of a context, as its plan says.
 #include <algorithm>
 
-#include <eigenheads/context.hpp>                // Context
-#include <eigenheads/detail/arena.hpp>           // Frame
+#include <eigenheads/context.hpp>       // Context
+#include <eigenheads/detail/arena.hpp>  // Frame
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>          // Range
 #include <eigenheads/kernels/schedule/plan.hpp>  // AttentionPlan
 #include <eigenheads/kernels/targets.hpp>        // attention_kernels
@@ -120,3 +121,5 @@ void attend(AttentionCall<T> call, Context& context) {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -9,8 +9,9 @@
 #include <iterator>
 #include <span>
 
-#include <eigenheads/context.hpp>                   // Context
-#include <eigenheads/detail/arena.hpp>              // Frame
+#include <eigenheads/context.hpp>       // Context
+#include <eigenheads/detail/arena.hpp>  // Frame
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>             // Range, blocks_of
 #include <eigenheads/kernels/schedule/project.hpp>  // project, cuts_for
 #include <eigenheads/kernels/targets.hpp>           // backward_kernels
@@ -211,3 +212,5 @@ void attend_backward(const AttentionBackwardCall<T>& call, Context& context) {
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -5,6 +5,7 @@
 // order a row's blocks are merged.
 #include <algorithm>
 
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>    // blocks_of
 #include <eigenheads/kernels/targets.hpp>  // attention_kernels
 
@@ -79,3 +80,5 @@ template <class T>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

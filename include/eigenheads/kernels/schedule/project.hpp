@@ -7,8 +7,9 @@
 #include <cstddef>
 #include <span>
 
-#include <eigenheads/context.hpp>          // Context
-#include <eigenheads/detail/arena.hpp>     // Frame
+#include <eigenheads/context.hpp>       // Context
+#include <eigenheads/detail/arena.hpp>  // Frame
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>    // Range, cut_ranges, blocks_of
 #include <eigenheads/kernels/targets.hpp>  // projection_kernels
 
@@ -93,3 +94,5 @@ void project(const ProjectCall<T>& call, const ProjectedPart& part, Context& con
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

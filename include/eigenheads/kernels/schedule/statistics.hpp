@@ -7,8 +7,9 @@
 #include <cstddef>
 #include <span>
 
-#include <eigenheads/context.hpp>          // Context
-#include <eigenheads/detail/arena.hpp>     // Frame
+#include <eigenheads/context.hpp>       // Context
+#include <eigenheads/detail/arena.hpp>  // Frame
+#include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>    // blocks_of
 #include <eigenheads/kernels/targets.hpp>  // statistics_kernels
 
@@ -68,3 +69,5 @@ void add_contributions(const ContributionCall<T>& call, std::span<Contributions>
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// No include guard: every header includes this after its other includes, and macros_on.inl at its
+// end. In between, macros that a program has under names that are used here are set aside: <complex.h>
+// defines I, <termios.h> B0, <windows.h> min, max, near, far, small and ERROR.
+#pragma push_macro("H")
+#undef H
+#pragma push_macro("D")
+#undef D
+#pragma push_macro("E")
+#undef E
+#pragma push_macro("N")
+#undef N
+#pragma push_macro("G")
+#undef G
+#pragma push_macro("Q")
+#undef Q
+#pragma push_macro("K")
+#undef K
+#pragma push_macro("V")
+#undef V
+#pragma push_macro("B")
+#undef B
+#pragma push_macro("T")
+#undef T
+#pragma push_macro("S")
+#undef S
+#pragma push_macro("W")
+#undef W
+#pragma push_macro("I")
+#undef I
+#pragma push_macro("B0")
+#undef B0
+#pragma push_macro("min")
+#undef min
+#pragma push_macro("max")
+#undef max
+#pragma push_macro("small")
+#undef small
+#pragma push_macro("near")
+#undef near
+#pragma push_macro("far")
+#undef far
+#pragma push_macro("ERROR")
+#undef ERROR
+#pragma push_macro("isnan")
+#undef isnan
+#pragma push_macro("major")
+#undef major
+#pragma push_macro("minor")
+#undef minor
+#pragma push_macro("check")
+#undef check
+#pragma push_macro("verify")
+#undef verify
+#pragma push_macro("require")
+#undef require
