@@ -34,6 +34,7 @@
   DECLARE AttentionKernels<T> attention_kernels<T>();                                             \
   DECLARE BackwardKernels<T> backward_kernels<T>();                                               \
   DECLARE StatisticsKernels<T> statistics_kernels<T>();                                           \
+  DECLARE ElementaryKernels<T> elementary_kernels<T>();                                           \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Softcap<T>)                                              \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, ScoreBias<T>)                                            \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Alibi<T>)                                                \

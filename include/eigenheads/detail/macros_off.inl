@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// No include guard: every header includes this after its other includes, and macros_on.inl at its
+// No include guard: every header includes this among its other includes, and macros_on.inl at its
 // end. In between, macros that a program has under names that are used here are set aside: <complex.h>
 // defines I, <termios.h> B0, <windows.h> min, max, near, far, small and ERROR.
 #pragma push_macro("H")
