@@ -4,6 +4,7 @@
 #include <vector>
 
 #include <eigenheads/attention.hpp>
+#include <eigenheads/attention_reference.hpp>
 
 #include "support.hpp"
 #include "textbook.hpp"
@@ -214,6 +215,31 @@ TYPED_TEST(AttentionEdgeCases, ASumOverVeryManyKeys) {
   const auto got = scaled_dot_product_attention(q, k, v);
   EXPECT_TRUE(within(got.output, exact.output, exact.output_bound));
   EXPECT_TRUE(within(got.lse, exact.lse, exact.lse_bound));
+}
+
+// However it came: by an infinite key, or by a product that overflows. Its value, infinite too, stays
+// out of the row, whichever rows are multiplied together.
+TYPED_TEST(AttentionEdgeCases, AScoreOfMinusInfinityHidesItsKey) {
+  using T = TypeParam;
+  for (const Index Q : {1, 3, 49, 129})
+    for (const Index K : {97, 300})
+      for (const Index V : {64, 5})
+        for (const auto& mask : {eh::Mask{}, eh::Mask{.causal = eh::Causal::bottom_right}}) {
+          auto q = random_tensor<T>(1, 1, 2, Q, 32), k = random_tensor<T>(2, 1, 2, K, 32),
+               v = random_tensor<T>(3, 1, 2, K, V);
+          const Index hidden = K - 20;
+          k(0, 1, hidden, 7) = kInf<T>;
+          v(0, 1, hidden, 2) = kInf<T>;
+          for (Index i = 0; i < Q; i += 2) q(0, 1, i, 7) = T(-1);  // the others see +inf: NaN
+          const auto got = scaled_dot_product_attention(q, k, v, mask);
+          eh::Context context(5);
+          EXPECT_TRUE(same_bits(got, scaled_dot_product_attention(q, k, v, mask, {}, context)));
+          const auto expected =
+              eh::attention_reference<T>(q, k, v, mask, eh::detail::default_scale<T>(32));
+          for (Index i = 0; i < Q; i += 2)
+            for (Index j = 0; j < V; ++j)
+              ASSERT_NEAR(got.output(0, 1, i, j), expected.output(0, 1, i, j), T(1e-5)) << i;
+        }
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Calls without a context of their own from the destructors of static and thread_local objects, when
-// the thread's default context may be gone. Built with the address sanitizer by tests/CMakeLists.txt;
-// prints what the calls gave.
+// the thread's default context may be gone: an address sanitizer has something to find here. Prints
+// what the calls gave.
 #include <cstdio>
 #include <thread>
 

@@ -172,7 +172,7 @@ void multiply_values(const AttentionCall<T>& call, const RowState<T>& rows,
 
 template <class T>
 void attend_block(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
-                  const KeyBlock<T>& block) {
+                  KeyBlock<T>& block) {
   const TileList list = seeing_tiles(rows, block.begin, block.end);
   if (block.is_first)  // rows that see none of its keys
     for_each_tile(rows.count, [&](Index first, Index count) {
@@ -182,6 +182,12 @@ void attend_block(const AttentionCall<T>& call, const RowTask& task, const RowSt
     });
 
   multiply_keys(rows, block, call.shape.D, list.span());
+  // Where values are not finite, a score of -inf must keep them out of its row.
+  if ((!block.is_finite || block.is_taken_to_be_finite) && block.hides_by_range &&
+      hides_by_score(rows, block)) {
+    block.hides_by_range = false;
+    if (block.is_taken_to_be_finite) block.is_finite = are_values_finite(call, task, block);
+  }
   softmax_rows(call, task, rows, block);
   if (call.weights != nullptr) keep_weights(call, task, rows, block.begin, block.end);
   if (call.dropout != nullptr) drop_weights(call, task, rows, block);

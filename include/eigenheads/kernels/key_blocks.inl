@@ -14,7 +14,9 @@ struct KeyBlock {
   Index key_stride;
   Index value_stride, value_panel_stride;  // from one key to the next, from one panel to the next
   bool hides_by_range;  // keys are hidden by ranges alone: neither one by one nor by scores of -inf
-  bool is_finite;       // all values that are seen are
+  bool is_finite;       // all values that are seen are, or are taken to be:
+  // nobody has looked, since no key is hidden from one row and seen by another
+  bool is_taken_to_be_finite;
 };
 
 // Rows that are multiplied together, and the keys of the block at hand that any of them sees.
@@ -131,8 +133,8 @@ template <class T>
     block.values = values;
     block.value_stride = stride;
     block.value_panel_stride = W;
-    block.is_finite = (block.hides_by_range && have_one_range(rows, 0, rows.count)) ||
-                      all_finite(values + from * stride, stride, to - from, V);
+    block.is_taken_to_be_finite = block.hides_by_range && have_one_range(rows, 0, rows.count);
+    block.is_finite = block.is_taken_to_be_finite || are_values_finite(call, task, block);
   } else {
     block.values = rows.packed_values;
     block.value_stride = W;
@@ -145,4 +147,28 @@ template <class T>
                                        .panel_stride = KB * W});
   }
   return block;
+}
+
+// Of the keys that any row sees.
+template <class T>
+[[nodiscard]] bool are_values_finite(const AttentionCall<T>& call, const RowTask& task,
+                                     const KeyBlock<T>& block) {
+  const auto [from, to] = block.seen;
+  return all_finite(call.values.at(task.b, task.g, block.begin + from), call.values.row_stride,
+                    to - from, call.shape.V);
+}
+
+// Whether a score that a row sees is -inf, and so hides its key from this row: a product may overflow
+// to it, or a key be infinite.
+template <class T>
+[[nodiscard]] bool hides_by_score(const RowState<T>& rows, const KeyBlock<T>& block) {
+  for (Index i = 0; i < rows.count; ++i) {
+    const auto [begin, end] = keys_of_row(rows, i, block);
+    const T* const scores = rows.scores + i * key_block<T>;
+    if (all_finite(scores + begin, 0, 1, end - begin)) continue;
+    if (std::any_of(scores + begin, scores + end,
+                    [](const T& score) { return detail::is_negative_infinity(score); }))
+      return true;
+  }
+  return false;
 }
