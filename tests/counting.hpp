@@ -6,17 +6,29 @@
 #include <cstddef>
 #include <cstdlib>
 #include <dlfcn.h>
+#include <malloc.h>
 #include <pthread.h>
 
 namespace {
 
 std::atomic<bool> is_counting{false};
 std::atomic<long> allocations{0}, allocated_bytes{0}, locks{0};
+std::atomic<long> live_bytes{0}, most_live_bytes{0};  // since counting began
 
 void count(std::size_t bytes) {
   if (!is_counting) return;
   ++allocations;
   allocated_bytes += static_cast<long>(bytes);
+}
+void hold(std::size_t bytes) {
+  if (!is_counting) return;
+  const long live = live_bytes += static_cast<long>(bytes);
+  long most = most_live_bytes;
+  while (live > most && !most_live_bytes.compare_exchange_weak(most, live)) {
+  }
+}
+void let_go(std::size_t bytes) {
+  if (is_counting) live_bytes -= static_cast<long>(bytes);
 }
 
 }  // namespace
@@ -33,8 +45,12 @@ void count(std::size_t bytes) {
 extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void*,
                                                                   std::size_t),
                                                          void (*)(const volatile void*));
+extern "C" std::size_t __sanitizer_get_allocated_size(const volatile void*);
 [[maybe_unused]] static const int hooks = __sanitizer_install_malloc_and_free_hooks(
-    [](const volatile void*, std::size_t bytes) { count(bytes); }, [](const volatile void*) {});
+    [](const volatile void*, std::size_t bytes) { count(bytes), hold(bytes); },
+    [](const volatile void* memory) {
+      if (memory != nullptr) let_go(__sanitizer_get_allocated_size(memory));
+    });
 constexpr bool kCountsAll = false;  // no locks, and not every aligned allocation
 
 #else
@@ -48,22 +64,36 @@ void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);
 void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
+void __libc_free(void*);
 
 void* malloc(std::size_t bytes) {
   count(bytes);
-  return __libc_malloc(bytes);
+  void* const memory = __libc_malloc(bytes);
+  hold(malloc_usable_size(memory));
+  return memory;
 }
 void* calloc(std::size_t number, std::size_t bytes) {
   count(number * bytes);
-  return __libc_calloc(number, bytes);
+  void* const memory = __libc_calloc(number, bytes);
+  hold(malloc_usable_size(memory));
+  return memory;
 }
 void* realloc(void* memory, std::size_t bytes) {
   count(bytes);
-  return __libc_realloc(memory, bytes);
+  let_go(malloc_usable_size(memory));
+  void* const moved = __libc_realloc(memory, bytes);
+  hold(malloc_usable_size(moved));
+  return moved;
 }
 void* memalign(std::size_t alignment, std::size_t bytes) {
   count(bytes);
-  return __libc_memalign(alignment, bytes);
+  void* const memory = __libc_memalign(alignment, bytes);
+  hold(malloc_usable_size(memory));
+  return memory;
+}
+void free(void* memory) {
+  let_go(malloc_usable_size(memory));
+  __libc_free(memory);
 }
 void* aligned_alloc(std::size_t alignment, std::size_t bytes) { return memalign(alignment, bytes); }
 int posix_memalign(void** memory, std::size_t alignment, std::size_t bytes) {
@@ -84,15 +114,16 @@ namespace {
 
 struct Counted {
   long allocations, bytes, locks;
+  long peak;  // the most bytes that were held at one time, of those allocated while it was counted
 };
 
 template <class Call>
 Counted counted(const Call& call) {
-  allocations = allocated_bytes = locks = 0;
+  allocations = allocated_bytes = locks = live_bytes = most_live_bytes = 0;
   is_counting = true;
   call();
   is_counting = false;
-  return {allocations, allocated_bytes, locks};
+  return {allocations, allocated_bytes, locks, most_live_bytes};
 }
 
 }  // namespace

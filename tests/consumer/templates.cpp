@@ -20,7 +20,7 @@ void attend_in_every_way(const eh::Tensor<T, 3>& x, const eh::Mask& mask) {
   (void)layer(x, x, x, mask, context);
   const eh::Tensor<T, 1> slopes(2);
   const eh::Alibi<T> alibi{eh::TensorView<T, 1>(slopes)};
-  (void)layer(x, x, x, mask, eh::chain(eh::Softcap(T(30)), alibi), context);
+  (void)layer(x, x, x, mask, {.score = eh::chain(eh::Softcap(T(30)), alibi), .context = context});
   (void)layer.with_weights(x, x, x, mask);
   eh::Tensor<T, 3> output = x;
   layer.forward_into(output, x, x, x, mask);

@@ -4,9 +4,8 @@
 // long memory lives is where the frame stands.
 //   const Frame frame(context);
 //   T* q = frame.take<T>(B * H * Q * D);
-// Memory is kept from call to call, in pieces that frames take in their order. A call whose frames
-// were seen before finds the same pieces, or one that holds all of them: it allocates nothing
-// (contract C7).
+// Memory is kept from call to call. It grows in pieces in the first call of a size, and is one piece
+// when that call has ended: later calls of this size allocate nothing (contract C7).
 #include <algorithm>
 #include <cstddef>
 #include <limits>
@@ -45,6 +44,7 @@ class Arena {
   // Not while a frame is open.
   void release() {
     blocks_.clear();
+    at_ = {};
     peak_ = 0;
   }
 
@@ -67,12 +67,13 @@ class Arena {
 
   // Sizes are whole cache lines.
   [[nodiscard]] std::byte* take(std::size_t size) {
+    const std::size_t in_use = blocks_.empty() ? 0 : at_.block + (at_.used > 0 ? 1 : 0);
     while (at_.block < blocks_.size() && at_.used + size > blocks_[at_.block].size)
       at_ = {at_.block + 1, 0, at_.total};
     if (at_.block == blocks_.size()) {
-      std::unique_ptr<std::byte, Free> memory(
-          static_cast<std::byte*>(::operator new(size, std::align_val_t{line_bytes})));
-      blocks_.push_back({std::move(memory), size});
+      blocks_.resize(in_use);  // the others are nobody's, and too small
+      at_.block = in_use;
+      blocks_.push_back({allocate(size), size});
       has_grown_ = true;
     }
     std::byte* const taken = blocks_[at_.block].memory.get() + at_.used;
@@ -82,15 +83,18 @@ class Arena {
     return taken;
   }
 
-  // Pieces that waste as much as they hold become one, as large as the largest call needed; so a
-  // sequence that grows from call to call does not leave all of its pieces behind. Only after a call
-  // that grew: a warm one allocates nothing here either. Without the memory for it, the next call
-  // starts anew.
+  [[nodiscard]] static std::unique_ptr<std::byte, Free> allocate(std::size_t size) {
+    return std::unique_ptr<std::byte, Free>(
+        static_cast<std::byte*>(::operator new(size, std::align_val_t{line_bytes})));
+  }
+
+  // After a call that grew, its pieces become one, as large as any call needed so far. Without the
+  // memory for it, the next call starts anew.
   void give_back(Mark mark) noexcept {
     at_ = mark;
     if (mark.total > 0) return;
     if (!keeps_) std::vector<Block>().swap(blocks_);
-    if (!std::exchange(has_grown_, false) || static_cast<std::size_t>(bytes()) <= 2 * peak_) return;
+    if (!std::exchange(has_grown_, false) || blocks_.size() < 2) return;
     blocks_.resize(1);
     blocks_.front().memory.reset();  // before the new one, not beside it
     blocks_.front().memory.reset(
