@@ -74,8 +74,12 @@ void begin_rows(const AttentionCall<T>& call, const RowTask& task, const RowStat
   const AttentionShape& shape = call.shape;
   for (Index i = 0; i < rows.count; ++i) {
     const Index h = task.head(call, i), q = task.query(shape, i);
-    scale_row(call.queries.at(task.b, h, q), shape.D, call.scale, rows.queries + i * shape.D);
-    rows.ranges[i] = call.mask->key_range(task.b, call.heads.original(h), q);
+    const Range range = rows.ranges[i] = call.mask->key_range(task.b, call.heads.original(h), q);
+    T* const query = rows.queries + i * shape.D;
+    if (range.begin == range.end)  // it may be padding, which nobody has written
+      std::fill_n(query, shape.D, T(0));
+    else
+      scale_row(call.queries.at(task.b, h, q), shape.D, call.scale, query);
     if (call.weights != nullptr) std::fill_n(call.weights_of(task.b, h, q), shape.K, T(0));
     if (call.scores != nullptr)
       std::fill_n(call.scores_of(task.b, h, q), shape.K, -std::numeric_limits<T>::infinity());
