@@ -4,6 +4,7 @@
 // leaves, which say what was raised, and unmasked, which also holds for the threads that it starts.
 #include <cfenv>
 #include <cstdlib>
+#include <malloc.h>
 #include <string>
 #include <tuple>
 #include <unistd.h>
@@ -352,7 +353,8 @@ TEST(FloatingPointExceptionsElsewhere, NoneOnLesserInstructionSets) {
   for (const eh::InstructionSet set : {portable, neon, avx2, avx512}) {
     if (set == eh::instruction_set() || !eh::detail::runs_here(set)) continue;
     const std::string command =
-        std::string("EIGENHEADS_ISA=") + eh::name_of(set) + " '" + program + "' --gtest_brief=1";
+        std::string("EIGENHEADS_ISA=") + eh::name_of(set) + " '" + program +
+        "' --gtest_brief=1 --gtest_filter=-FloatingPointExceptionsElsewhere*";
     EXPECT_EQ(std::system(command.c_str()), 0) << eh::name_of(set);
   }
 }
