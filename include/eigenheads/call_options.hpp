@@ -24,6 +24,8 @@ class ContextRef {
   Context* context_ = nullptr;
 };
 
+// Options refer to a score function and a context: in a variable of this type, a function that is made
+// in its initialiser is gone when the next line begins.
 template <class T>
 struct CallOptions {
   ScoreRef<T> score{};  // between the scaled scores and the softmax (score.hpp)
