@@ -47,7 +47,9 @@ class StridedView {
     Index stride = 1;
     for (std::size_t axis = dimensions_.size(); axis-- > 0;) {
       strides_[axis] = stride;
-      stride *= (std::max)(dimensions_[axis], Index{1});
+      // A shape beyond all memory is refused by that call: here it only must not overflow.
+      if (__builtin_mul_overflow(stride, (std::max)(dimensions_[axis], Index{1}), &stride))
+        stride = 1;
     }
   }
   template <class X>

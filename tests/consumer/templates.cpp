@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#define EIGENHEADS_PREBUILT_SOURCE  // else prebuilt.hpp says that the code is made elsewhere
 #include "all_headers.hpp"
 
 namespace {
