@@ -137,7 +137,7 @@ inline constexpr char32_t first_strong_isolate = 0x2068, pop_isolate = 0x2069,
 }  // namespace eigenheads::inline EIGENHEADS_ABI::plot
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail::plot {
-using namespace eigenheads::plot;  // what the plots are written with
+using namespace eigenheads::plot;  // NOLINT: what the plots are written with
 }
 
 #include <eigenheads/detail/macros_on.inl>
