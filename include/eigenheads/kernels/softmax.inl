@@ -14,11 +14,6 @@ struct SeenKeys {
   const std::uint8_t* allowed;
 };
 
-// Whole groups of lanes: what the range [begin, end) touches.
-[[nodiscard]] inline Range touched_lanes(const SeenKeys& seen) {
-  return {seen.begin / sum_lanes * sum_lanes, (seen.end + sum_lanes - 1) / sum_lanes * sum_lanes};
-}
-
 // The sum of all lanes, which are used up.
 template <class T>
 [[nodiscard]] T fold(T* lanes) {
