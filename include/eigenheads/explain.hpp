@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <ostream>
+#include <type_traits>
 
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>

@@ -174,7 +174,7 @@ template <class T>
 void attend_block(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
                   KeyBlock<T>& block) {
   const TileList list = seeing_tiles(rows, block.begin, block.end);
-  if (block.is_first)  // rows that see none of its keys
+  if (block.is_first && list.rows < rows.count)  // some see none of its keys
     for_each_tile(rows.count, [&](Index first, Index count) {
       const Range seen = seen_by(rows, first, count, block.begin, block.end);
       if (seen.begin >= seen.end)

@@ -14,8 +14,8 @@ struct KeyBlock {
   Index key_stride;
   Index value_stride, value_panel_stride;  // from one key to the next, from one panel to the next
   bool hides_by_range;  // keys are hidden by ranges alone: neither one by one nor by scores of -inf
-  bool is_finite;       // all values that are seen are, or are taken to be:
-  // nobody has looked, since no key is hidden from one row and seen by another
+  bool is_finite;       // all values that are seen are, or are taken to be
+  // Nobody has looked at the values, since no range hides a key from one row that another sees.
   bool is_taken_to_be_finite;
 };
 
@@ -29,6 +29,7 @@ struct Tile {
 struct TileList {
   std::array<Tile, query_block> tiles;
   std::size_t count = 0;
+  Index rows = 0;  // in all of them
 
   [[nodiscard]] std::span<const Tile> span() const { return {tiles.data(), count}; }
 };
@@ -37,8 +38,9 @@ template <class T>
   TileList list;
   for_each_tile(rows.count, [&](Index first, Index count) {
     const Range seen = seen_by(rows, first, count, begin, end);
-    if (seen.begin < seen.end)
-      list.tiles[list.count++] = {first, count, {seen.begin - begin, seen.end - begin}};
+    if (seen.begin >= seen.end) return;
+    list.tiles[list.count++] = {first, count, {seen.begin - begin, seen.end - begin}};
+    list.rows += count;
   });
   return list;
 }

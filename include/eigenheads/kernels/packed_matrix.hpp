@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // A matrix of weights in panels: the only copy of it, in the order in which the tiles read it.
+#include <array>
 #include <cstddef>
 #include <new>
 #include <string_view>

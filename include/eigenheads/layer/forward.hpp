@@ -7,6 +7,7 @@
 // transpose_qkv and transpose_output are in the layouts that the projections and the attention
 // write to.
 #include <algorithm>
+#include <array>
 #include <span>
 
 #include <eigenheads/context.hpp>       // Context
