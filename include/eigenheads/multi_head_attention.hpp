@@ -36,8 +36,7 @@ class MultiHeadAttention {
  public:
   // Weights depend on (seed, parameter name, shape) alone: a lazy layer ends with an eager one's
   // bits. Throws std::invalid_argument for invalid options.
-  explicit MultiHeadAttention(const MultiHeadAttentionOptions& options, std::uint64_t seed = 0)
-      : MultiHeadAttention(Completed{detail::completed(options)}, seed) {}
+  explicit MultiHeadAttention(const MultiHeadAttentionOptions& options, std::uint64_t seed = 0);
 
   Linear<T> W_q, W_k, W_v, W_o;
 
@@ -80,14 +79,7 @@ class MultiHeadAttention {
 
   // Gives a lazy layer its input sizes, all or none, and draws weights. Throws std::invalid_argument
   // if one of them is invalid, or is known to be another.
-  void initialize(Index query_size, Index key_size, Index value_size) {
-    detail::require_input_size("query_size", query_size, W_q);
-    detail::require_input_size("key_size", key_size, W_k);
-    detail::require_input_size("value_size", value_size, W_v);
-    W_q.initialize(query_size);
-    W_k.initialize(key_size);
-    W_v.initialize(value_size);
-  }
+  void initialize(Index query_size, Index key_size, Index value_size);
 
   // visit(Parameter) for "W_q.weight" and, if there is one, "W_q.bias", then for W_k, W_v and W_o.
   // The prefix tells layers apart: "decoder." makes it "decoder.W_q.weight". Throws
@@ -112,56 +104,27 @@ class MultiHeadAttention {
   // computed, if a tensor, the mask or the score function does not fit.
   [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                         TensorView<T, 3> values, const Mask& mask = {},
-                                        const CallOptions<T>& options = {}) const {
-    const Call call = checked({queries, keys, values}, mask, options.score);
-    auto output = detail::make_tensor<T>("output", call.output_shape());
-    detail::run_layer<T>(parts(), call, output.data(), nullptr, options.context.get());
-    return output;
-  }
+                                        const CallOptions<T>& options = {}) const;
   [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                         TensorView<T, 3> values, const Mask& mask = {},
-                                        const CallOptions<T>& options = {}) {
-    initialize_for({queries, keys, values}, mask, options.score);
-    return std::as_const(*this)(queries, keys, values, mask, options);
-  }
+                                        const CallOptions<T>& options = {});
 
   // The same into `output`, [B, Q, num_hiddens], which may be `queries` itself but may overlap no
   // input otherwise. Allocates nothing once the context has seen such a call.
   void forward_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, TensorView<T, 3> keys,
                     TensorView<T, 3> values, const Mask& mask = {},
-                    const CallOptions<T>& options = {}) const {
-    const Call call = checked({queries, keys, values}, mask, options.score);
-    detail::require_output<T>(call, output);
-    detail::run_layer<T>(parts(), call, output.data(), nullptr, options.context.get());
-  }
+                    const CallOptions<T>& options = {}) const;
   void forward_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, TensorView<T, 3> keys,
                     TensorView<T, 3> values, const Mask& mask = {},
-                    const CallOptions<T>& options = {}) {
-    if (is_lazy())
-      detail::require_output<T>(fitting({queries, keys, values}, mask, options.score), output);
-    initialize_for({queries, keys, values}, mask, options.score);
-    std::as_const(*this).forward_into(output, queries, keys, values, mask, options);
-  }
+                    const CallOptions<T>& options = {});
 
   // The same output to the bit, and every head's weights, [B, H, Q, K].
   [[nodiscard]] AttentionOutput<T> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                                 TensorView<T, 3> values, const Mask& mask = {},
-                                                const CallOptions<T>& options = {}) const {
-    const Call call = checked({queries, keys, values}, mask, options.score);
-    const auto& shape = call.shape;
-    AttentionOutput<T> result{
-        detail::make_tensor<T>("output", call.output_shape()),
-        detail::make_tensor<T>("weights", std::array{shape.B, shape.H, shape.Q, shape.K})};
-    detail::run_layer<T>(parts(), call, result.output.data(), result.weights.data(),
-                         options.context.get());
-    return result;
-  }
+                                                const CallOptions<T>& options = {}) const;
   [[nodiscard]] AttentionOutput<T> with_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                                 TensorView<T, 3> values, const Mask& mask = {},
-                                                const CallOptions<T>& options = {}) {
-    initialize_for({queries, keys, values}, mask, options.score);
-    return std::as_const(*this).with_weights(queries, keys, values, mask, options);
-  }
+                                                const CallOptions<T>& options = {});
 
   // ---- Training ----------------------------------------------------------------------------------
 
@@ -176,46 +139,20 @@ class MultiHeadAttention {
   // is given.
   Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
                        const Mask& mask, Activations& saved,
-                       const TrainingOptions<T>& options = {}) const {
-    const Call call = checked({queries, keys, values}, mask, options.score);
-    options.score.require_trainable();
-    if (dropout_.p() > 0 && !options.seed)
-      detail::refuse({"MultiHeadAttention: dropout is ", detail::number_text(dropout_.p()),
-                      "; expected a DropoutSeed, {.seed = ...}, after the activations"});
-    auto output = detail::make_tensor<T>("output", call.output_shape());
-    const auto dropout =
-        options.seed ? DropoutMask<T>::of(dropout_, *options.seed) : DropoutMask<T>{};
-    detail::train_layer<T>(parts(), call, mask, dropout, saved, output.data(),
-                           options.context.get());
-    return output;
-  }
+                       const TrainingOptions<T>& options = {}) const;
   Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
                        const Mask& mask, Activations& saved,
-                       const TrainingOptions<T>& options = {}) {
-    initialize_for({queries, keys, values}, mask, options.score);
-    return std::as_const(*this).forward(queries, keys, values, mask, saved, options);
-  }
+                       const TrainingOptions<T>& options = {});
 
   // grad_output: [B, Q, num_hiddens], of a loss that `saved` was on the way to. Throws
   // std::invalid_argument if it is not of that shape, std::logic_error if nothing is saved or the
   // layer has other sizes than then. The weights must be those of the forward call. Memory is
   // linear in Q and K.
   [[nodiscard]] Gradients backward(TensorView<T, 3> grad_output, const Activations& saved,
-                                   Context& context = default_context()) const {
-    Gradients gradients;
-    backward_into(gradients, grad_output, saved, false, context);
-    return gradients;
-  }
+                                   Context& context = default_context()) const;
   // The same into `gradients`, or added to what it holds.
   void backward_into(Gradients& gradients, TensorView<T, 3> grad_output, const Activations& saved,
-                     bool accumulate = false, Context& context = default_context()) const {
-    detail::require_activations(parts(), saved, head_size_);
-    detail::require_projections(parts(), head_size_, num_hiddens_);
-    require_shape("grad_output", grad_output, "[B, Q, num_hiddens]",
-                  {saved.shape().B, saved.shape().Q, num_hiddens_});
-    detail::fit_gradients(parts(), saved, gradients, accumulate);
-    detail::run_layer_backward(parts(), saved, grad_output, gradients, accumulate, context);
-  }
+                     bool accumulate = false, Context& context = default_context()) const;
 
   // The layer as its steps see it (layer/forward.hpp).
   [[nodiscard]] detail::LayerParts<T> parts() const { return {W_q, W_k, W_v, W_o, heads_, gates_}; }
@@ -227,19 +164,7 @@ class MultiHeadAttention {
   using Call = detail::LayerCall<T>;
   using Inputs = std::array<TensorView<T, 3>, 3>;
 
-  MultiHeadAttention(const Completed& c, std::uint64_t seed)
-      : W_q({c.options.query_size, c.options.num_heads * c.options.head_size, c.options.bias}, seed,
-            "W_q"),
-        W_k({c.options.key_size, c.options.num_kv_heads * c.options.head_size, c.options.bias},
-            seed, "W_k"),
-        W_v({c.options.value_size, c.options.num_kv_heads * c.options.head_size, c.options.bias},
-            seed, "W_v"),
-        W_o({c.options.num_heads * c.options.head_size, c.options.num_hiddens, c.options.bias},
-            seed, "W_o"),
-        num_hiddens_(c.options.num_hiddens),
-        head_size_(c.options.head_size),
-        dropout_(c.options.dropout),
-        heads_(c.options.num_heads, c.options.num_kv_heads) {}
+  MultiHeadAttention(const Completed& c, std::uint64_t seed);
 
   template <Scalar U>
   friend MultiHeadAttention<U> prune_heads(const MultiHeadAttention<U>& layer,
@@ -249,23 +174,10 @@ class MultiHeadAttention {
 
   // The call, if it fits the layer as far as its sizes are known.
   [[nodiscard]] Call fitting(const Inputs& inputs, const Mask& mask,
-                             const ScoreRef<T>& score) const {
-    Call call = detail::checked_call<T>(parts(), head_size_, num_hiddens_, inputs, mask);
-    score.require_fits({call.shape.B, num_original_heads(), call.shape.Q, call.shape.K});
-    call.score = score;
-    return call;
-  }
+                             const ScoreRef<T>& score) const;
   [[nodiscard]] Call checked(const Inputs& inputs, const Mask& mask,
-                             const ScoreRef<T>& score) const {
-    detail::require_initialized(parts());
-    return fitting(inputs, mask, score);
-  }
-  void initialize_for(const Inputs& inputs, const Mask& mask, const ScoreRef<T>& score) {
-    if (!is_lazy()) return;
-    detail::require_none_was_set(parts());
-    static_cast<void>(fitting(inputs, mask, score));
-    initialize(inputs[0].dimension(2), inputs[1].dimension(2), inputs[2].dimension(2));
-  }
+                             const ScoreRef<T>& score) const;
+  void initialize_for(const Inputs& inputs, const Mask& mask, const ScoreRef<T>& score);
 
   Index num_hiddens_, head_size_;
   Dropout dropout_;
@@ -287,6 +199,8 @@ std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) 
   }
   return out << "\n)";
 }
+
+#include <eigenheads/layer/multi_head_attention.inl>
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
 
