@@ -30,7 +30,7 @@ namespace detail {
 template <class Exception>
 [[noreturn, gnu::cold]] void raise(const std::string& message) {
 #if defined(__cpp_exceptions)
-  throw Exception("eigenheads: " + message);
+  throw Exception(std::string("eigenheads: ").append(message));
 #else
   std::fprintf(stderr, "eigenheads: %s\n", message.c_str());
   std::abort();
@@ -39,17 +39,23 @@ template <class Exception>
 
 [[nodiscard, gnu::cold]] inline std::string shape_text(std::span<const Index> shape) {
   std::string text = "[";
-  for (std::size_t axis = 0; axis < shape.size(); ++axis)
-    text += (axis > 0 ? ", " : "") + std::to_string(shape[axis]);
-  return text + "]";
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+    if (axis > 0) text += ", ";
+    text += std::to_string(shape[axis]);
+  }
+  text += ']';
+  return text;
 }
 
 // The same for a shape that is asked for: `any_size` is a star.
 [[nodiscard, gnu::cold]] inline std::string expected_text(std::span<const Index> shape) {
   std::string text = "[";
-  for (std::size_t axis = 0; axis < shape.size(); ++axis)
-    text += (axis > 0 ? ", " : "") + (shape[axis] == any_size ? "*" : std::to_string(shape[axis]));
-  return text + "]";
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+    if (axis > 0) text += ", ";
+    text += shape[axis] == any_size ? "*" : std::to_string(shape[axis]);
+  }
+  text += ']';
+  return text;
 }
 
 // What a sentence is made of: text, a number or a shape. It points to what it was made from. Doors

@@ -18,7 +18,8 @@ namespace detail {
 
 // How many elements of so many bytes the shape has; refuses a shape that no memory can hold, before
 // anything is allocated or read.
-inline Index require_size(std::string_view name, std::span<const Index> shape, Index bytes) {
+[[gnu::noinline]] inline Index require_size(std::string_view name, std::span<const Index> shape,
+                                            Index bytes) {
   const Index limit = (std::numeric_limits<Index>::max)() / bytes;
   Index size = 1;
   bool is_empty = false;
@@ -36,9 +37,10 @@ Index require_size(std::string_view name, std::span<const Index> shape) {
   return require_size(name, shape, static_cast<Index>(sizeof(T)));
 }
 
-inline void require_shape(std::string_view name, std::span<const Index> shape, Index bytes,
-                          const void* data, std::string_view axes,
-                          std::span<const Index> expected) {
+// Not inline, for the compiler's time: a call has a dozen of these.
+[[gnu::noinline]] inline void require_shape(std::string_view name, std::span<const Index> shape,
+                                            Index bytes, const void* data, std::string_view axes,
+                                            std::span<const Index> expected) {
   for (std::size_t axis = 0; axis < shape.size(); ++axis)
     if (expected[axis] != any_size && shape[axis] != expected[axis])
       refuse({name, " has shape ", shape, "; expected ", axes, " = ", expected_text(expected)});

@@ -22,17 +22,19 @@ void require_input_size(const char* name, Index size, const Linear<T>& linear) {
 // The projections are public, so a caller may have put others in their place.
 template <class T>
 void require_projections(const LayerParts<T>& layer, Index head_size, Index num_hiddens) {
-  const auto require = [](const char* name, const char* size, Index got, Index expected) {
-    if (got != expected)
-      refuse({"MultiHeadAttention: ", name, ".", size, " is ", got, "; expected ", expected});
-  };
   const Index heads = layer.heads.count() * head_size,
               kv_heads = layer.heads.kv_count() * head_size;
-  require("W_q", "out_features", layer.W_q.out_features(), heads);
-  require("W_k", "out_features", layer.W_k.out_features(), kv_heads);
-  require("W_v", "out_features", layer.W_v.out_features(), kv_heads);
-  require("W_o", "in_features", layer.W_o.in_features(), heads);
-  require("W_o", "out_features", layer.W_o.out_features(), num_hiddens);
+  struct Size {
+    const char* name;
+    Index got, expected;
+  };
+  for (const Size& size : {Size{"W_q.out_features", layer.W_q.out_features(), heads},
+                           Size{"W_k.out_features", layer.W_k.out_features(), kv_heads},
+                           Size{"W_v.out_features", layer.W_v.out_features(), kv_heads},
+                           Size{"W_o.in_features", layer.W_o.in_features(), heads},
+                           Size{"W_o.out_features", layer.W_o.out_features(), num_hiddens}})
+    if (size.got != size.expected)
+      refuse({"MultiHeadAttention: ", size.name, " is ", size.got, "; expected ", size.expected});
 }
 
 template <class T>

@@ -24,23 +24,26 @@ namespace detail {
 // Options whose zeros have been replaced by what they stand for. Throws std::invalid_argument for
 // invalid ones.
 [[nodiscard]] inline MultiHeadAttentionOptions completed(MultiHeadAttentionOptions options) {
-  const auto require = [](bool holds, const char* name, Index got, const std::string& expected) {
-    if (!holds) refuse({"MultiHeadAttention: ", name, " is ", got, "; expected ", expected});
+  struct Count {
+    const char* name;
+    Index value, least;
   };
-  require(options.num_hiddens > 0, "num_hiddens", options.num_hiddens, "1 or more");
-  require(options.num_heads > 0, "num_heads", options.num_heads, "1 or more");
-  require(options.num_kv_heads >= 0, "num_kv_heads", options.num_kv_heads, "0 or more");
-  require(options.head_size >= 0, "head_size", options.head_size, "0 or more");
-  require(options.query_size >= 0, "query_size", options.query_size, "0 or more");
-  require(options.key_size >= 0, "key_size", options.key_size, "0 or more");
-  require(options.value_size >= 0, "value_size", options.value_size, "0 or more");
-  const std::string heads = std::to_string(options.num_heads);
-  require(options.head_size > 0 || options.num_hiddens % options.num_heads == 0, "num_hiddens",
-          options.num_hiddens, "a multiple of num_heads = " + heads + ", or a head_size");
+  for (const Count& count :
+       {Count{"num_hiddens", options.num_hiddens, 1}, Count{"num_heads", options.num_heads, 1},
+        Count{"num_kv_heads", options.num_kv_heads, 0}, Count{"head_size", options.head_size, 0},
+        Count{"query_size", options.query_size, 0}, Count{"key_size", options.key_size, 0},
+        Count{"value_size", options.value_size, 0}})
+    if (count.value < count.least)
+      refuse({"MultiHeadAttention: ", count.name, " is ", count.value, "; expected ", count.least,
+              " or more"});
+  if (options.head_size == 0 && options.num_hiddens % options.num_heads != 0)
+    refuse({"MultiHeadAttention: num_hiddens is ", options.num_hiddens,
+            "; expected a multiple of num_heads = ", options.num_heads, ", or a head_size"});
   if (options.num_kv_heads == 0) options.num_kv_heads = options.num_heads;
   if (options.head_size == 0) options.head_size = options.num_hiddens / options.num_heads;
-  require(options.num_heads % options.num_kv_heads == 0, "num_kv_heads", options.num_kv_heads,
-          "a divisor of num_heads = " + heads);
+  if (options.num_heads % options.num_kv_heads != 0)
+    refuse({"MultiHeadAttention: num_kv_heads is ", options.num_kv_heads,
+            "; expected a divisor of num_heads = ", options.num_heads});
   require_size<float>("W_q.weight", std::array{options.num_heads, options.head_size});
   return options;
 }
