@@ -8,9 +8,9 @@
 #include <span>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/error.hpp>            // refuse
-#include <eigenheads/kernels/targets.hpp>  // elementary_kernels
-#include <eigenheads/tensor.hpp>           // Scalar
+#include <eigenheads/error.hpp>           // refuse
+#include <eigenheads/kernels/chosen.hpp>  // elementary_kernels
+#include <eigenheads/tensor.hpp>          // Scalar
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 namespace detail {

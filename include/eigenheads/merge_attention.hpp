@@ -3,8 +3,8 @@
 // Attention over some keys and over others, joined by their log-sum-exp.
 #include <eigenheads/attention_result.hpp>  // AttentionResult
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/kernels/targets.hpp>  // with_kernels
-#include <eigenheads/shape.hpp>            // require_shape, make_tensor
+#include <eigenheads/kernels/chosen.hpp>  // elementary_kernels
+#include <eigenheads/shape.hpp>           // require_shape, make_tensor
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -24,14 +24,12 @@ template <Scalar T>
   AttentionResult<T> merged{detail::make_tensor<T>("output", o1.dimensions()),
                             detail::make_tensor<T>("lse", lse1.dimensions())};
   const Index columns = V;
-  detail::with_kernels([&]<class Kernels>(Kernels) {
-    for (Index row = 0; row < lse1.size(); ++row) {
-      const Index at = row * columns;
-      Kernels::template merge<T>({o1.data() + at, lse1.data()[row]},
-                                 {o2.data() + at, lse2.data()[row]}, columns,
-                                 merged.output.data() + at, merged.lse.data()[row]);
-    }
-  });
+  const auto merge_parts = detail::elementary_kernels<T>().merge_parts;
+  for (Index row = 0; row < lse1.size(); ++row) {
+    const Index at = row * columns;
+    merge_parts({o1.data() + at, lse1.data()[row]}, {o2.data() + at, lse2.data()[row]}, columns,
+                merged.output.data() + at, merged.lse.data()[row]);
+  }
   return merged;
 }
 

@@ -8,11 +8,17 @@
 //   A unit whose flags give another namespace (version.hpp) finds nothing there: it compiles its own,
 // if it is told which namespace is there. EIGENHEADS_PREBUILT_KNOWN says that it is, and the macro
 // EIGENHEADS_PREBUILT_<namespace> which. The target sees to both.
-#include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/eigenheads.hpp>  // all that is declared here
+#include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 
 #define EIGENHEADS_PREBUILT_JOIN(first, second) first##second
 #define EIGENHEADS_PREBUILT_HAS(space) EIGENHEADS_PREBUILT_JOIN(EIGENHEADS_PREBUILT_, space)
+#if !defined(EIGENHEADS_PREBUILT_SOURCE) && \
+    (!defined(EIGENHEADS_PREBUILT_KNOWN) || EIGENHEADS_PREBUILT_HAS(EIGENHEADS_ABI))
+#define EIGENHEADS_KERNELS_ARE_ELSEWHERE
+#endif
+
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/eigenheads.hpp>  // all that is declared here
 
 // DECLARE is `template` in the one unit, and `extern template` in the others.
 #define EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Score)            \
@@ -64,7 +70,7 @@
 #if defined(EIGENHEADS_PREBUILT_SOURCE)
 EIGENHEADS_PREBUILT_ALL(template, float)
 EIGENHEADS_PREBUILT_ALL(template, double)
-#elif !defined(EIGENHEADS_PREBUILT_KNOWN) || EIGENHEADS_PREBUILT_HAS(EIGENHEADS_ABI)
+#elif defined(EIGENHEADS_KERNELS_ARE_ELSEWHERE)
 EIGENHEADS_PREBUILT_ALL(extern template, float)
 EIGENHEADS_PREBUILT_ALL(extern template, double)
 #endif

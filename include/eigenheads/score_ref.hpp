@@ -7,9 +7,9 @@
 #include <type_traits>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/error.hpp>            // refuse
-#include <eigenheads/kernels/targets.hpp>  // score_forward, score_backward
-#include <eigenheads/score.hpp>            // ScoreFunction, PlainScore, ScoreBias, last_bias
+#include <eigenheads/error.hpp>          // refuse
+#include <eigenheads/kernels/loops.hpp>  // score_forward, score_backward
+#include <eigenheads/score.hpp>          // ScoreFunction, PlainScore, ScoreBias, last_bias
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

@@ -9,11 +9,11 @@
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>    // blocks_of
-#include <eigenheads/kernels/targets.hpp>  // elementary_kernels
-#include <eigenheads/mask.hpp>             // ValidLens, BoundMask
-#include <eigenheads/shape.hpp>            // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>           // TensorOfRank, TensorView
+#include <eigenheads/detail/ranges.hpp>   // blocks_of
+#include <eigenheads/kernels/chosen.hpp>  // elementary_kernels
+#include <eigenheads/mask.hpp>            // ValidLens, BoundMask
+#include <eigenheads/shape.hpp>           // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>          // TensorOfRank, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 // scores: [B, Q, K] -> weights, [B, Q, K]. Every row sums to 1, or is all 0 where no key is left. A

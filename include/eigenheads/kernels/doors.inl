@@ -13,7 +13,8 @@ struct Kernels {
             .exp_array = exp_array<T>,
             .log_array = log_array<T>,
             .masked_softmax_row = masked_softmax_row<T>,
-            .masked_softmax_row_backward = masked_softmax_row_backward<T>};
+            .masked_softmax_row_backward = masked_softmax_row_backward<T>,
+            .merge_parts = merge_parts<T>};
   }
 
   template <class T>
@@ -49,30 +50,5 @@ struct Kernels {
             .contribute_scratch = contribute_scratch<T>,
             .contribute = contribute<T>,
             .merge_contributions = merge_contributions};
-  }
-
-  template <class T, class Score>
-  static void score_forward(const void* score, T* scores, Index begin, Index end,
-                            const ScorePosition& at) {
-    apply_score(*static_cast<const Score*>(score), scores, begin, end, at);
-  }
-  template <class T, class Score>
-  static void score_backward(const void* score, T* scores, T* slopes, Index begin, Index end,
-                             const ScorePosition& at) {
-    std::fill(slopes + begin, slopes + end, T(1));
-    differentiate_score_function(*static_cast<const Score*>(score), scores, slopes, begin, end, at);
-  }
-
-  template <class T>
-  static void merge(const MergePart<T>& first, const MergePart<T>& second, Index V, T* output,
-                    T& lse) {
-    merge_parts(first, second, V, output, lse);
-  }
-
-  // Compiles a loop in plain C++ for this instruction set, as far as the compiler inlines it: its
-  // bits must not depend on that.
-  template <class Body>
-  [[gnu::flatten]] static void run(const Body& body) {
-    body();
   }
 };

@@ -9,10 +9,10 @@
 
 #include <eigenheads/detail/arena.hpp>  // line_bytes
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/panels.hpp>    // Panels
-#include <eigenheads/kernels/targets.hpp>  // projection_kernels
-#include <eigenheads/shape.hpp>            // make_tensor
-#include <eigenheads/tensor.hpp>           // Tensor, TensorView
+#include <eigenheads/detail/panels.hpp>   // Panels
+#include <eigenheads/kernels/chosen.hpp>  // projection_kernels
+#include <eigenheads/shape.hpp>           // make_tensor
+#include <eigenheads/tensor.hpp>          // Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 

@@ -19,13 +19,14 @@ struct ProjectionKernels {  // panels.inl, matmul.inl
 };
 
 template <class T>
-struct ElementaryKernels {  // math.inl, masked_softmax.inl
+struct ElementaryKernels {  // math.inl, masked_softmax.inl, attention.inl
   Index key_block;
   void (*exp_array)(const T* x, T* y, Index count);
   void (*log_array)(const T* x, T* y, Index count);
   void (*masked_softmax_row)(const T* scores, Index visible, Index count, T* weights, T* maxima);
   void (*masked_softmax_row_backward)(const T* weights, const T* grad_weights, Index count,
                                       T* grad_scores);
+  void (*merge_parts)(MergePart<T> first, MergePart<T> second, Index V, T* output, T& lse);
 };
 
 template <class T>

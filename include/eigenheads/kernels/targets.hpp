@@ -26,8 +26,7 @@
 #include <eigenheads/isa.hpp>                      // instruction_set
 #include <eigenheads/kernels/simd/intrinsics.hpp>  // what the files of simd/ call
 #include <eigenheads/kernels/table.hpp>            // AttentionKernels, the calls
-#include <eigenheads/mask.hpp>                     // Range
-#include <eigenheads/score.hpp>                    // ScorePosition, PlainScore
+#include <eigenheads/mask.hpp>                     // BoundMask
 // Sizes are signed in here, as Eigen's; an array of such a length is not worth a cast each time.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-conversion"
@@ -36,34 +35,19 @@
 // clang-format off
 #if defined(EIGENHEADS_X86)
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
+#include <eigenheads/kernels/simd/avx2_begin.inl>
 namespace eigenheads::inline EIGENHEADS_ABI::detail::avx2 {
 #include <eigenheads/kernels/simd/avx2.inl>
 #include <eigenheads/kernels/kernels.inl>
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail::avx2
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
-                             apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
-#endif
+#include <eigenheads/kernels/simd/target_end.inl>
+
+#include <eigenheads/kernels/simd/avx512_begin.inl>
 namespace eigenheads::inline EIGENHEADS_ABI::detail::avx512 {
 #include <eigenheads/kernels/simd/avx512.inl>
 #include <eigenheads/kernels/kernels.inl>
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail::avx512
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+#include <eigenheads/kernels/simd/target_end.inl>
 
 #elif defined(EIGENHEADS_NEON)
 
@@ -122,21 +106,6 @@ template <class T>
 template <class T>
 [[nodiscard]] StatisticsKernels<T> statistics_kernels() {
   return with_kernels([]<class Kernels>(Kernels) { return Kernels::template statistics<T>(); });
-}
-
-template <class T, class Score>
-[[nodiscard]] ScoreForward<T> score_forward(const Score& score) {
-  if constexpr (std::is_same_v<Score, PlainScore>) return {};
-  return with_kernels([&]<class Kernels>(Kernels) {
-    return ScoreForward<T>{&score, Kernels::template score_forward<T, Score>};
-  });
-}
-template <class T, class Score>
-[[nodiscard]] ScoreBackward<T> score_backward(const Score& score) {
-  if constexpr (std::is_same_v<Score, PlainScore>) return {};
-  return with_kernels([&]<class Kernels>(Kernels) {
-    return ScoreBackward<T>{&score, Kernels::template score_backward<T, Score>, nullptr, {}};
-  });
 }
 
 }  // namespace detail

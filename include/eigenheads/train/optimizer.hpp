@@ -22,10 +22,10 @@
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/error.hpp>            // number_text, refuse
-#include <eigenheads/kernels/targets.hpp>  // with_kernels
-#include <eigenheads/parameter.hpp>        // Parameter, HasParameters
-#include <eigenheads/tensor.hpp>           // Index
+#include <eigenheads/error.hpp>          // number_text, refuse
+#include <eigenheads/kernels/loops.hpp>  // run_on_this_cpu
+#include <eigenheads/parameter.hpp>      // Parameter, HasParameters
+#include <eigenheads/tensor.hpp>         // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -44,13 +44,6 @@ inline void require_option(std::string_view owner, std::string_view name, double
                            std::string_view expected) {
   if (!is_finite(value) || !holds)
     refuse({owner, ": ", name, " is ", number_text(value), "; expected ", expected});
-}
-
-// Compiles the loop in `body` for this CPU: without flags std::fma is a call into libm, and a step
-// of Adam took 6 ns an element, not 2 (768 x 768 floats, Zen 3).
-template <class Body>
-void run_on_this_cpu(const Body& body) {
-  with_kernels([&]<class Kernels>(Kernels) { Kernels::run(body); });
 }
 
 }  // namespace detail

@@ -7,8 +7,8 @@
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>          // Range
+#include <eigenheads/kernels/chosen.hpp>         // attention_kernels
 #include <eigenheads/kernels/schedule/plan.hpp>  // AttentionPlan
-#include <eigenheads/kernels/targets.hpp>        // attention_kernels
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 

@@ -13,8 +13,8 @@
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>             // Range, blocks_of
+#include <eigenheads/kernels/chosen.hpp>            // backward_kernels
 #include <eigenheads/kernels/schedule/project.hpp>  // project, cuts_for
-#include <eigenheads/kernels/targets.hpp>           // backward_kernels
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 

@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>    // blocks_of
-#include <eigenheads/kernels/targets.hpp>  // attention_kernels
+#include <eigenheads/detail/ranges.hpp>   // blocks_of
+#include <eigenheads/kernels/chosen.hpp>  // attention_kernels
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 

@@ -10,8 +10,8 @@
 #include <eigenheads/context.hpp>       // Context
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>    // blocks_of
-#include <eigenheads/kernels/targets.hpp>  // statistics_kernels
+#include <eigenheads/detail/ranges.hpp>   // blocks_of
+#include <eigenheads/kernels/chosen.hpp>  // statistics_kernels
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT
+// What follows, up to target_end.inl, is compiled for AVX2, whatever the flags of the translation
+// unit. What is included there is too: standard headers come before.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
