@@ -10,6 +10,16 @@ inline constexpr Index panel_width = 2 * Register<T>::width;
 // ms where rows are asked for this far ahead, else 1.6 (Zen 5, AVX2).
 inline constexpr Index rows_ahead = 64;
 
+// Rows from[j * stride], transposed: square[k] holds number k of each. A register's file may have a
+// better way.
+template <class T>
+EIGEN_ALWAYS_INLINE void load_transposed(const T* from, Index stride,
+                                         Register<T> (&square)[Register<T>::width]) {
+#pragma GCC unroll 16
+  for (Index j = 0; j < Register<T>::width; ++j) square[j] = load(from + j * stride);
+  transpose(square);
+}
+
 // The given rows of `matrix` ([*, depth], rows `stride` apart) into the panels that hold them, one
 // whole panel after the other; the panels' other rows are 0, and nothing of them is read.
 template <class T>
@@ -27,14 +37,11 @@ void pack_panels(const T* matrix, Index stride, Range rows, Index depth, T* pane
     const Index whole = depth / S * S;
     for (Index half = 0; half < W; half += S)
       for (Index k = 0; k < whole; k += S) {
+        const T* const from = matrix + (first + half) * stride + k;
         Register<T> square[S];
 #pragma GCC unroll 16
-        for (Index j = 0; j < S; ++j) {
-          const T* from = matrix + (first + half + j) * stride + k;
-          square[j] = load(from);
-          __builtin_prefetch(from + rows_ahead * stride);
-        }
-        transpose(square);
+        for (Index j = 0; j < S; ++j) __builtin_prefetch(from + (rows_ahead + j) * stride);
+        load_transposed(from, stride, square);
 #pragma GCC unroll 16
         for (Index j = 0; j < S; ++j) store(panel + (k + j) * W + half, square[j]);
       }

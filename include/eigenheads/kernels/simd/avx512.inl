@@ -138,3 +138,27 @@ EIGEN_ALWAYS_INLINE void transpose(Doubles (&r)[8]) {
     r[6 + i].v = _mm512_maskz_shuffle_f64x2(all8, b, d, 0xDD);
   }
 }
+// Rows from[j * stride], transposed. Loads put blocks of four lanes in their places, which leaves
+// half of the shuffles of transpose.
+EIGEN_ALWAYS_INLINE __m512 load_blocks(const float* from, Index stride) {
+  const __m512 a = _mm512_castps128_ps512(_mm_loadu_ps(from));
+  const __m512 b = _mm512_mask_broadcast_f32x4(a, 0x00F0, _mm_loadu_ps(from + 4 * stride));
+  const __m512 c = _mm512_mask_broadcast_f32x4(b, 0x0F00, _mm_loadu_ps(from + 8 * stride));
+  return _mm512_mask_broadcast_f32x4(c, 0xF000, _mm_loadu_ps(from + 12 * stride));
+}
+EIGEN_ALWAYS_INLINE void load_transposed(const float* from, Index stride, Floats (&r)[16]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    __m512 x[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) x[j] = load_blocks(from + j * stride + i, stride);
+    const __m512 a = _mm512_maskz_unpacklo_ps(all16, x[0], x[1]);
+    const __m512 b = _mm512_maskz_unpackhi_ps(all16, x[0], x[1]);
+    const __m512 c = _mm512_maskz_unpacklo_ps(all16, x[2], x[3]);
+    const __m512 d = _mm512_maskz_unpackhi_ps(all16, x[2], x[3]);
+    r[i].v = _mm512_shuffle_ps(a, c, 0x44);
+    r[i + 1].v = _mm512_shuffle_ps(a, c, 0xEE);
+    r[i + 2].v = _mm512_shuffle_ps(b, d, 0x44);
+    r[i + 3].v = _mm512_shuffle_ps(b, d, 0xEE);
+  }
+}
