@@ -12,7 +12,8 @@ namespace {
 
 namespace eh = eigenheads;
 using eh::Index, eh::Mask, eh::MultiHeadAttention, eh::Tensor;
-using support::kNan, support::Limits, support::random_tensor, support::refusal, support::same_bits;
+using support::kAnyWork, support::kNan, support::Limits, support::random_tensor, support::refusal,
+    support::same_bits;
 
 constexpr Index B = 3, Q = 10, K = 12, H = 6, G = 3, D = 5, E = 14;
 

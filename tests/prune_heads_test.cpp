@@ -13,7 +13,8 @@ namespace {
 
 namespace eh = eigenheads;
 using eh::Index, eh::Mask, eh::MultiHeadAttention, eh::Tensor;
-using support::bits, support::kNan, support::random_tensor, support::refusal, support::same_bits;
+using support::bits, support::kAnyWork, support::kNan, support::random_tensor, support::refusal,
+    support::same_bits;
 using Heads = std::vector<Index>;
 
 constexpr Index B = 3, Q = 11, K = 13, E = 24;
