@@ -78,7 +78,7 @@ void expect_none(const Shape& shape, const Mask& mask, int threads,
       make_layer<T>(E, {.num_hiddens = E, .num_heads = H, .bias = true, .num_kv_heads = G});
   const auto q = random_tensor<T>(1, B, Q, E), k = random_tensor<T>(2, B, K, E);
   Tensor<T, 3> y(B, Q, E);
-  Context context(threads);
+  Context context(threads, kAnyWork);
   const auto call = [&] {
     layer.forward_into(y, q, k, k, mask, {.score = score, .context = context});
   };
@@ -133,7 +133,7 @@ TYPED_TEST(Allocation, AWarmCallDoesNoneInAnyShape) {
 TYPED_TEST(Allocation, ShapesThatWereSeenBeforeMayComeInAnyOrder) {
   using T = TypeParam;
   const auto layer = make_layer<T>(32, {.num_hiddens = 32, .num_heads = 4});
-  Context context(2);
+  Context context(2, kAnyWork);
   start_threads(context);
   for (const bool is_warm : {false, true})
     for (const Index n :
@@ -155,7 +155,7 @@ TYPED_TEST(Allocation, AWarmCallDoesNoneWithGatesOrPruned) {
   auto y = x;
   for (const int threads : {1, 2})
     for (const auto& of : std::vector{layer, eh::prune_heads(layer, {0, 4, 5})}) {
-      Context context(threads);
+      Context context(threads, kAnyWork);
       start_threads(context);
       const auto call = [&] { of.forward_into(y, x, x, x, Mask{}, context); };
       for (int warm = 0; warm < 3; ++warm) call();
@@ -174,7 +174,7 @@ TYPED_TEST(Allocation, LongSequencesTakeLittleMoreThanTheirKeysAndValues) {
     const auto q = random_tensor<T>(1, 1, 1, Q, D), k = random_tensor<T>(2, 1, 1, K, D);
     const Mask mask{.causal = eh::Causal::bottom_right, .window = {64, -1}};
     for (const int threads : {1, 2}) {
-      Context context(threads);
+      Context context(threads, kAnyWork);
       const long packed = 2 * K * D * Index{sizeof(T)};
       const long result = Q * (D + 1) * Index{sizeof(T)};
       const Counted seen =
@@ -233,7 +233,7 @@ TYPED_TEST(Allocation, BackwardTakesLittleMoreOnMoreThreads) {
   const Mask mask{.causal = eh::Causal::bottom_right, .window = {64, -1}};
   const auto result = eh::scaled_dot_product_attention(x, x, x, mask);
   const auto bytes = [&](int threads) {
-    Context context(threads);
+    Context context(threads, kAnyWork);
     (void)eh::scaled_dot_product_attention_backward<T>(x, x, x, x, result, mask, {}, context);
     return context.scratch_bytes();
   };

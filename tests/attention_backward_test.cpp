@@ -64,7 +64,7 @@ eh::AttentionGradients<T> expect_reference(const Inputs<T>& x, const Mask& mask,
   expect_near<T>(gradients.keys, expected.keys, n + heads * Q, "keys");
   expect_near<T>(gradients.values, expected.values, n + heads * Q, "values");
   for (const int threads : {2, 3}) {
-    Context context(threads);
+    Context context(threads, kAnyWork);
     const auto again = eh::scaled_dot_product_attention_backward(
         x.grad_output, x.queries, x.keys, x.values, result, mask, with_score(options, score),
         context);

@@ -44,7 +44,7 @@ TYPED_TEST(AttentionEdgeCases, AnEmptyAxisStaysEmptyAndNoKeyIsNothing) {
                                       {0, 0, 0, 0, 0}})
     for (const int threads : {1, 4})
       for (const Causal causal : {Causal::none, Causal::top_left, Causal::bottom_right}) {
-        eh::Context context(threads);
+        eh::Context context(threads, kAnyWork);
         const auto got = scaled_dot_product_attention(
             random_tensor<T>(1, B, H, Q, 5), random_tensor<T>(2, B, H, K, 5),
             random_tensor<T>(3, B, H, K, V), {.causal = causal}, {}, context);
@@ -232,7 +232,7 @@ TYPED_TEST(AttentionEdgeCases, AScoreOfMinusInfinityHidesItsKey) {
           v(0, 1, hidden, 2) = kInf<T>;
           for (Index i = 0; i < Q; i += 2) q(0, 1, i, 7) = T(-1);  // the others see +inf: NaN
           const auto got = scaled_dot_product_attention(q, k, v, mask);
-          eh::Context context(5);
+          eh::Context context(5, kAnyWork);
           EXPECT_TRUE(same_bits(got, scaled_dot_product_attention(q, k, v, mask, {}, context)));
           const auto expected =
               eh::attention_reference<T>(q, k, v, mask, eh::detail::default_scale<T>(32));

@@ -48,7 +48,7 @@ TYPED_TEST(AttentionResultTest, WeightsAndScoresChangeNothingAndAreTheReferences
   const T scale = eh::detail::default_scale<T>(this->D);
   for (const int threads : {1, 9})
     for (const Mask& mask : this->masks) {
-      eh::Context context(threads);
+      eh::Context context(threads, kAnyWork);
       const auto plain =
           scaled_dot_product_attention(this->q, this->k, this->v, mask, {.score = score}, context);
       const auto reference =
@@ -143,7 +143,7 @@ TYPED_TEST(AttentionResultTest, InputsMayLieWithAnyStrides) {
              v_together = with_heads_together(this->v);
   for (const int threads : {1, 9})
     for (const Mask& mask : this->masks) {
-      eh::Context context(threads);
+      eh::Context context(threads, kAnyWork);
       const auto apart = scaled_dot_product_attention(this->q, this->k, this->v, mask, {}, context);
       const auto together = scaled_dot_product_attention(
           eh::heads_side_by_side(q_together), eh::heads_side_by_side(k_together),

@@ -7,6 +7,7 @@
 #include <future>
 #include <new>
 #include <thread>
+#include <unsupported/Eigen/CXX11/ThreadPool>
 #include <vector>
 
 #include <eigenheads/context.hpp>
@@ -119,7 +120,7 @@ TEST(CallersPool, WhoseThreadsAreBusyForEverBlocksNoCall) {
       });
     while (busy < 2) std::this_thread::yield();
     {
-      Context context(pool);
+      Context context(pool, kAnyWork);
       for (int repeat = 0; repeat < 20; ++repeat) {
         EXPECT_TRUE(each_once(context, 50));
         EXPECT_TRUE(same_bits(layer(x, x, x, {}, context), expected));

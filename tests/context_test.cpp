@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <unsupported/Eigen/CXX11/ThreadPool>
 #include <vector>
 
 #include <eigenheads/context.hpp>

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <unsupported/Eigen/CXX11/ThreadPool>
 #include <vector>
 
 #include <eigenheads/multi_head_attention.hpp>
@@ -102,7 +103,7 @@ TYPED_TEST(ContractTest, C2AQueryWithoutKeysGetsNothing) {
 
 TYPED_TEST(ContractTest, C3ThreadsChangeNothing) {
   using T = TypeParam;
-  Context two(2), three(3);
+  Context two(2, kAnyWork), three(3, kAnyWork);
   for_each_call<T>([&](const Call<T>& call) {
     for (Context* context : {&call.context, &two, &three})
       ASSERT_TRUE(same_bits(call.subject.attend(call.q, call.k, call.v, call.mask.mask(), *context),
@@ -284,13 +285,13 @@ TYPED_TEST(ContractTest, ACallFromATaskOfTheCallersPoolHasTheSameBits) {
       std::promise<void> done;
       Eigen::ThreadPool pool(size);
       pool.Schedule([&] {
-        Context context(pool);
+        Context context(pool, kAnyWork);
         in_task = layer(x, x, x, {}, context);
         done.set_value();
       });
       done.get_future().wait();
       EXPECT_TRUE(same_bits(in_task, y));
-      Context outside(pool);
+      Context outside(pool, kAnyWork);
       EXPECT_TRUE(same_bits(layer(x, x, x, {}, outside), y));
     });
 }

@@ -41,7 +41,7 @@ TYPED_TEST(DotProductAttentionTest, ItIsAttentionWithOneHead) {
     EXPECT_TRUE(within(TensorView<T, 4>(with_weights.weights.data(), {2, 1, 3, 6}), exact.weights,
                        exact.weights_bound));
   }
-  eh::Context context(3);
+  eh::Context context(3, kAnyWork);
   EXPECT_TRUE(same_bits(this->attention_(this->q_, this->k_, this->v_, {3, 2}, context),
                         this->attention_(this->q_, this->k_, this->v_, {3, 2})));
 }

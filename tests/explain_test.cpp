@@ -33,7 +33,7 @@ class Explain : public testing::Test {
                                           .head_size = 20});
   }
   static eh::Explanation explained(const Sizes& sizes, const Mask& mask = {}) {
-    eh::Context context(sizes.threads);
+    eh::Context context(sizes.threads, kAnyWork);
     return eh::explain<float>(layer(sizes), random_tensor<float>(1, sizes.B, sizes.Q, kSize),
                               random_tensor<float>(2, sizes.B, sizes.K, kSize), mask, context);
   }
@@ -52,8 +52,19 @@ TEST_F(Explain, NamesThePathThatRuns) {
 
 TEST_F(Explain, CountsTasks) {
   EXPECT_EQ(explained({2, 4, 6, 5, 5}).tasks, 10);
-  EXPECT_EQ(explained({2, 100, 6, 2, 2}).tasks, 4 * 3);
+  EXPECT_EQ(explained({2, 100, 6, 2, 2}).tasks, 4);  // a head each
+  EXPECT_EQ(explained({2, 100, 6, 2, 2, 2}).tasks, 2 + 2 * 3);
   EXPECT_EQ(explained({1, 1, 600, 2, 2, 3}).tasks, 2 * 3);
+}
+
+TEST_F(Explain, TellsHowManyThreadsTheWorkIsWorth) {
+  eh::Context context(2);
+  const auto threads = [&](Index n) {
+    const auto x = random_tensor<float>(1, 2, n, kSize);
+    return eh::explain<float>(layer({2, n, n, 4, 4}), x, x, {}, context).threads;
+  };
+  EXPECT_EQ(threads(6), 1);
+  EXPECT_EQ(threads(600), 2);
 }
 
 TEST_F(Explain, MemoryIsWhatTheContextHoldsAfterwards) {
@@ -63,7 +74,7 @@ TEST_F(Explain, MemoryIsWhatTheContextHoldsAfterwards) {
                                                {3, 70, 257, 4, 2, 2},
                                                {1, 700, 700, 1, 1}}) {
     const auto attention = layer(sizes);
-    eh::Context context(sizes.threads);
+    eh::Context context(sizes.threads, kAnyWork);
     const auto x = random_tensor<float>(1, sizes.B, sizes.Q, kSize),
                y = random_tensor<float>(2, sizes.B, sizes.K, kSize);
     const auto explanation = eh::explain<float>(attention, x, y, {}, context);

@@ -143,7 +143,7 @@ TYPED_TEST(FloatingPointExceptions, NoneFromTheLargestAndTheLowestScores) {
     for (const bool weights : {false, true})
       for (const int threads : {1, 4})
         expect_quiet(std::to_string(K) + " keys", [&] {
-          eh::Context context(threads);
+          eh::Context context(threads, kAnyWork);
           const auto result = eh::scaled_dot_product_attention(
               q, k, v, {}, {.scale = 1.0, .weights = weights}, context);
           EXPECT_EQ(result.lse(0, 0, 0), most);
@@ -164,7 +164,7 @@ TYPED_TEST(FloatingPointExceptions, NoneWhereAttentionIsCutAlongKeys) {
     const auto v = numbers<T>(3, size.values / 2, 1, 1, K, 16);
     for (const Index length : {Index{0}, Index{1}, Index{700}, K})
       expect_quiet(size.name, [&] {
-        eh::Context context(4);
+        eh::Context context(4, kAnyWork);
         (void)eh::scaled_dot_product_attention(q, k, v, {.valid_lens = {length}}, {.scale = 1.0},
                                                context);
       });
@@ -267,7 +267,7 @@ TYPED_TEST(FloatingPointExceptions, NoneFromALayer) {
         for (const auto& of : masks(Q, 300)) {
           if (of.mask.allowed.is_given()) continue;  // of two heads
           expect_quiet(std::string(kind) + ", " + of.name, [&] {
-            eh::Context context(2);
+            eh::Context context(2, kAnyWork);
             (void)used(x, m, m, of.mask, context);
             (void)used(x, m, m, of.mask, {.score = eh::Softcap<T>(T(20)), .context = context});
             (void)used.with_weights(x, m, m, of.mask, context);
@@ -287,7 +287,7 @@ TYPED_TEST(FloatingPointExceptions, NoneFromTheForwardPassInTrainingAndFromImpor
     const auto x = numbers<T>(1, size, 2, 30, 24), m = numbers<T>(2, size, 2, 300, 24);
     for (const auto& of : masks(30, 300))
       expect_quiet(of.name, [&] {
-        eh::Context context(2);
+        eh::Context context(2, kAnyWork);
         typename eh::MultiHeadAttention<T>::Activations saved;
         (void)layer.forward(x, m, m, of.mask, saved,
                             {.seed = eh::DropoutSeed{3}, .context = context});
@@ -327,7 +327,7 @@ TYPED_TEST(FloatingPointExceptions, NoneFromTheBackwardPass) {
     for (const auto& of : masks(30, 300))
       for (const bool caps : {false, true})
         expect_quiet(of.name + (caps ? ", with a score function" : ""), [&] {
-          eh::Context context(2);
+          eh::Context context(2, kAnyWork);
           typename eh::MultiHeadAttention<T>::Activations saved;
           if (caps)
             (void)layer.forward(

@@ -12,7 +12,8 @@ namespace {
 
 namespace eh = eigenheads;
 using eh::Index, eh::Mask, eh::MultiHeadAttention, eh::Tensor;
-using support::kNan, support::Limits, support::random_tensor, support::refusal, support::same_bits;
+using support::kAnyWork, support::kNan, support::Limits, support::random_tensor, support::refusal,
+    support::same_bits;
 
 constexpr Index B = 3, Q = 10, K = 12, H = 6, G = 3, D = 5, E = 14;
 
@@ -85,7 +86,7 @@ TYPED_TEST(HeadGates, OfASequenceAreThoseOfACallOfItsOwn) {
   auto all = this->layer_;
   all.set_gates(gates);
   for (const int threads : {1, 2}) {
-    eh::Context context(threads);
+    eh::Context context(threads, kAnyWork);
     const auto y = all(this->x_, this->m_, this->m_, Mask{}, context);
     for (Index b = 0; b < B; ++b) {
       auto alone = this->layer_;
@@ -167,7 +168,7 @@ TYPED_TEST(HeadGates, SlopesDoNotDependOnThreadsOrPadding) {
   typename TestFixture::Activations saved;
   (void)gated.forward(this->x_, this->m_, this->m_, this->mask_, saved);
   const auto slopes = gated.backward(this->dy_, saved);
-  eh::Context two(2);
+  eh::Context two(2, kAnyWork);
   EXPECT_TRUE(same_bits(gated.backward(this->dy_, saved, two).gates, slopes.gates));
   auto x = this->x_, m = this->m_;
   for (Index e = 0; e < E; ++e) x(1, 7, e) = m(2, 3, e) = m(0, 11, e) = kNan<T>;

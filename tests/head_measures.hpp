@@ -54,7 +54,7 @@ template <class T, class Score = eh::PlainScore>
 [[nodiscard]] std::vector<eh::HeadMeasures> measures_of(const eh::MultiHeadAttention<T>& layer,
                                                         const std::vector<Batch<T>>& batches,
                                                         const Score& score = {}, int threads = 1) {
-  eh::Context context(threads);
+  eh::Context context(threads, kAnyWork);
   eh::HeadImportance<T> importance(layer);
   for (const Batch<T>& batch : batches) add_batch(importance, layer, batch, score, context);
   return importance.measures();

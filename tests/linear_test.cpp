@@ -142,7 +142,7 @@ TYPED_TEST(LinearTest, ARowsBitsAreItsOwn) {
   const Tensor<T, 2> y = linear(x);
   for (Index r = 0; r < 13; ++r) EXPECT_TRUE(same_bits(linear(row(x, r)), row(y, r)));
   for (const int threads : {1, 2, 3}) {
-    eh::Context context(threads);
+    eh::Context context(threads, kAnyWork);
     EXPECT_TRUE(same_bits(linear(x, context), y));
   }
 }

@@ -53,7 +53,7 @@ struct Inputs {
   Tensor<T, 4> q, k, v;
 
   [[nodiscard]] eh::AttentionResult<T> attend(const Mask& mask, int threads = 1) const {
-    Context context(threads);
+    Context context(threads, kAnyWork);
     return scaled_dot_product_attention(q, k, v, mask, {.scale = 0.5}, context);
   }
   [[nodiscard]] Textbook<T> exact(const PairMask& mask) const {
@@ -214,7 +214,7 @@ TYPED_TEST(MaskPairs, FiniteValuesAreNeverMultipliedRowByRow) {
       for (const bool has_pairs : {false, true}) {
         if (has_pairs) mask.allowed = random_pairs(8, B, H, call.Q, call.K);
         SCOPED_TRACE(mask.text());
-        Context context(2);
+        Context context(2, kAnyWork);
         const auto attend = [&](const Tensor<T, 4>& v) {
           return scaled_dot_product_attention(call.q, call.k, v, mask.mask(), {}, context);
         };
@@ -250,7 +250,7 @@ TYPED_TEST(MaskPairs, AHiddenNanMakesTheRowsOfItsTilesGoKeyByKeyAndNoOthers) {
         for (Index q = 0; q < call.Q; ++q) mask.allowed(0, h, q, call.K - 1) = (h + q) % 2 == 0;
       auto v = call.v;
       v(1, 1, call.K - 1, 0) = kNan<T>;
-      Context context(threads);
+      Context context(threads, kAnyWork);
       const auto got =
           scaled_dot_product_attention(call.q, call.k, v, mask.mask(), {.scale = 0.5}, context);
       EXPECT_EQ(context.row_by_row_count(), H / G * call.Q) << call.Q << ' ' << call.K;
@@ -277,7 +277,7 @@ TYPED_TEST(MaskPairs, NanThatAllRowsSeeMakesNothingSlow) {
       for (const int threads : {1, 5}) {
         auto v = call.v;
         v(1, 1, call.K / 2, 0) = kNan<T>;
-        Context context(threads);
+        Context context(threads, kAnyWork);
         const auto got =
             scaled_dot_product_attention(call.q, call.k, v, mask.mask(), {.scale = 0.5}, context);
         EXPECT_EQ(context.row_by_row_count(), 0);

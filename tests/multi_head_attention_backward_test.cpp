@@ -273,7 +273,7 @@ TEST_P(Backward, GivesTheSameBitsOnAnyNumberOfThreads) {
   layer.forward(queries, keys, values, GetParam().mask, saved, {.seed = kSeed});
   const auto expected = layer.backward(grad_output, saved);
   for (const int threads : {2, 3}) {
-    Context context(threads);
+    Context context(threads, kAnyWork);
     Layer::Activations again;
     layer.forward(queries, keys, values, GetParam().mask, again,
                   {.seed = kSeed, .context = context});

@@ -110,7 +110,7 @@ TYPED_TEST(MultiHeadAttentionTest, AllEntriesGiveTheSameBits) {
   const Tensor<T, 3> y = layer(this->q_, this->k_, this->v_, mask);
   EXPECT_TRUE(same_bits(layer.with_weights(this->q_, this->k_, this->v_, mask).output, y));
   for (const int threads : {1, 3}) {
-    eh::Context context(threads);
+    eh::Context context(threads, kAnyWork);
     auto into = constant_tensor<T>(kNan<T>, 2, 4, 12);
     layer.forward_into(into, this->q_, this->k_, this->v_, mask, context);
     EXPECT_TRUE(same_bits(into, y));

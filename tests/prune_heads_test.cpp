@@ -13,7 +13,8 @@ namespace {
 
 namespace eh = eigenheads;
 using eh::Index, eh::Mask, eh::MultiHeadAttention, eh::Tensor;
-using support::bits, support::kNan, support::random_tensor, support::refusal, support::same_bits;
+using support::bits, support::kAnyWork, support::kNan, support::random_tensor, support::refusal,
+    support::same_bits;
 using Heads = std::vector<Index>;
 
 constexpr Index B = 3, Q = 11, K = 13, E = 24;
@@ -101,7 +102,7 @@ TYPED_TEST(PruneHeads, GivesTheBitsOfTheGatedLayer) {
               same_bits(support::row(seen_pruned.weights, b, h, q),
                         support::row(seen.weights, b,
                                      pruned.original_heads()[static_cast<std::size_t>(h)], q)));
-    eh::Context two(2);
+    eh::Context two(2, kAnyWork);
     EXPECT_TRUE(same_bits(pruned(this->queries, this->keys, this->values, c.mask, two), expected));
     EXPECT_TRUE(same_bits(whole(this->queries, this->keys, this->values, c.mask, two), expected));
   }
@@ -211,7 +212,7 @@ TYPED_TEST(PruneHeads, AllLeaveTheBiasOfTheOutput) {
       const auto none = eh::prune_heads(layer, {0, 1, 2, 3});
       EXPECT_EQ(none.num_heads(), 0);
       EXPECT_EQ(none.num_kv_heads(), 0);
-      eh::Context context(threads);
+      eh::Context context(threads, kAnyWork);
       typename MultiHeadAttention<T>::Activations saved;
       const auto y = none(this->queries, this->keys, this->values, Mask{}, context);
       const auto trained =

@@ -81,7 +81,7 @@ TYPED_TEST(QueryLens, PaddingIsNotObservable) {
       }
     }
     for (const int threads : {1, 3}) {
-      Context context(threads);
+      Context context(threads, kAnyWork);
       ASSERT_TRUE(same_bits(subject.attend(dirty_q, dirty_k, dirty_v, mask, context), y));
     }
   });

@@ -71,7 +71,7 @@ TYPED_TEST(LayerScores, EveryDoorTakesThemAndGivesTheSameBits) {
       std::copy_n(attended.output.data(), together.size(), together.data());
       const Tensor<T, 3> expected = attention.W_o(eh::transpose_output(together, H));
 
-      Context context(2);
+      Context context(2, kAnyWork);
       ASSERT_TRUE(same_bits(attention(x, y, z, mask, {.score = score}), expected));
       ASSERT_TRUE(
           same_bits(attention(x, y, z, mask, {.score = score, .context = context}), expected));
@@ -129,7 +129,7 @@ TYPED_TEST(LayerScores, AFunctionSeesWhatTheMaskLeaves) {
           return score;
         };
         const auto x = random_tensor<T>(1, B, many, E);
-        Context context(2);
+        Context context(2, kAnyWork);
         (void)this->layer(x, this->k, this->v, pairs.mask(), {.score = count, .context = context});
         for (Index b = 0; b < B; ++b)
           for (Index h = 0; h < H; ++h)

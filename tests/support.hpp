@@ -43,6 +43,9 @@ inline constexpr T kNan = Limits<T>::quiet_NaN();
 template <class T>
 inline constexpr T kInf = Limits<T>::infinity();
 
+// For a Context whose threads share even the smallest call.
+inline constexpr double kAnyWork = 0;
+
 // ---- Numbers -----------------------------------------------------------------------------------
 
 // splitmix64 (Steele, Lea, Flood, 2014).

@@ -6,17 +6,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
-#include <memory>
 #include <new>
 #include <type_traits>
-#include <unsupported/Eigen/CXX11/ThreadPool>
-#include <utility>
 
-#include <eigenheads/detail/arena.hpp>  // Arena
-#include <eigenheads/detail/crew.hpp>   // Crew, Work, Task
+#include <eigenheads/detail/arena.hpp>    // Arena
+#include <eigenheads/detail/helpers.hpp>  // Helpers, CallersPool, Task
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/thread_pool.hpp>  // ThreadPool
-#include <eigenheads/error.hpp>               // refuse
+#include <eigenheads/detail/work.hpp>  // threads_worth
+#include <eigenheads/error.hpp>        // refuse
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -45,22 +42,25 @@ class LastContext;
 
 class Context {
  public:
-  // `threads` counts the calling one. Throws std::invalid_argument below 1, std::runtime_error if
-  // the system does not start so many. In the child of a fork, calls run on the calling thread
-  // alone.
-  explicit Context(int threads = 1) : threads_(threads) {
+  // `threads` counts the calling one. Work too small for all of them is done by fewer: each has at
+  // least `multiply_adds_per_thread` of it. Throws std::invalid_argument below 1 thread,
+  // std::runtime_error if the system does not start so many. In the child of a fork, calls run on
+  // the calling thread alone.
+  explicit Context(int threads = 1,
+                   double multiply_adds_per_thread = detail::multiply_adds_per_thread)
+      : threads_(threads), multiply_adds_per_thread_(multiply_adds_per_thread) {
     if (threads < 1) detail::refuse({"Context: threads is ", threads, "; expected 1 or more"});
-    if (threads > 1) {
-      crew_.reset(new detail::Crew);
-      own_pool_ = std::make_unique<detail::ThreadPool>(threads - 1);
-      pool_ = own_pool_->get();
-    }
+    helpers_ = detail::Helpers(threads - 1);
   }
 
-  // Runs on the caller's pool, which must outlive the context. A call made from inside one of the
-  // pool's tasks runs serially: waiting there for other tasks of the pool could wait for ever.
-  explicit Context(Eigen::ThreadPoolInterface& pool)
-      : threads_(pool.NumThreads() + 1), crew_(new detail::Crew), pool_(&pool) {}
+  // Runs on the caller's pool, an Eigen::ThreadPool or another with its members, which must outlive
+  // the context. A call made from inside one of the pool's tasks runs serially: waiting there for
+  // other tasks of the pool could wait for ever.
+  template <detail::CallersPool Pool>
+  explicit Context(Pool& pool, double multiply_adds_per_thread = detail::multiply_adds_per_thread)
+      : threads_(pool.NumThreads() + 1),
+        multiply_adds_per_thread_(multiply_adds_per_thread),
+        helpers_(pool) {}
 
   // Not while a call runs. One that was moved from may only be assigned to or destroyed.
   Context(Context&&) noexcept = default;
@@ -88,40 +88,45 @@ class Context {
   // For layers that are made of the library's steps: scratch memory, in frames (detail/arena.hpp).
   [[nodiscard]] detail::Arena& arena() { return arena_; }
 
+  // How many of the threads take part in work of so many multiply-adds.
+  [[nodiscard]] int threads_for(double multiply_adds) const {
+    return detail::threads_worth(multiply_adds, multiply_adds_per_thread_, threads_);
+  }
+
   // body(i) or body(i, thread) for every i in [0, count), in no particular order; thread is in
   // [0, threads()), and bodies that run at the same time have different ones. The first exception
   // that leaves a body reaches the caller once all threads have stopped; bodies not yet begun are
-  // then left out. Allocates nothing, and takes no lock where one thread is enough.
+  // then left out. Allocates nothing, and takes no lock.
   template <class Body>
   void parallel_for(Index count, const Body& body) {
-    run_all(count, {&body, [](const void* of, Index i, int thread) {
-                      if constexpr (std::is_invocable_v<const Body&, Index, int>)
-                        (*static_cast<const Body*>(of))(i, thread);
-                      else
-                        (*static_cast<const Body*>(of))(i);
-                    }});
+    parallel_for(count, threads_, body);
+  }
+  // On at most so many of the threads.
+  template <class Body>
+  void parallel_for(Index count, int threads, const Body& body) {
+    run_all(count, threads, {&body, [](const void* of, Index i, int thread) {
+                               if constexpr (std::is_invocable_v<const Body&, Index, int>)
+                                 (*static_cast<const Body*>(of))(i, thread);
+                               else
+                                 (*static_cast<const Body*>(of))(i);
+                             }});
   }
 
  private:
-  void run_all(Index count, detail::Task task) {
-    const Index helpers = (std::min)(static_cast<Index>(threads_ - 1), count - 1);
-    if (helpers <= 0 || pool_->CurrentThreadId() >= 0 ||
-        (own_pool_ != nullptr && !own_pool_->is_running())) {
+  void run_all(Index count, int threads, detail::Task task) {
+    const Index helpers = (std::min)(Index{(std::min)(threads, threads_)}, count) - 1;
+    if (helpers > 0 && helpers_.are_free())
+      helpers_.work_on(count, task, static_cast<int>(helpers));
+    else
       for (Index i = 0; i < count; ++i) task(i, 0);
-      return;
-    }
-    detail::Work work(count, task);
-    crew_->work_on(work, *pool_, helpers);
-    work.rethrow();
   }
 
   friend class detail::LastContext;
 
   Counters counters_;
   int threads_;
-  std::unique_ptr<detail::Crew, detail::Leave> crew_;  // null on one thread
-  std::unique_ptr<detail::ThreadPool> own_pool_;       // its threads end before the crew is left
-  Eigen::ThreadPoolInterface* pool_ = nullptr;
+  double multiply_adds_per_thread_;
+  detail::Helpers helpers_;
   detail::Arena arena_;
 };
 

@@ -25,8 +25,8 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 struct Explanation {
   InstructionSet instruction_set{};
   detail::AttentionPath path{};  // of the attention
-  int threads = 1;
-  Index tasks = 0;  // that the attention is cut into
+  int threads = 1;               // that take part in the attention: as many as its work is worth
+  Index tasks = 0;               // that the attention is cut into
   Index tile_rows = 0, tile_columns = 0;
   Index query_block = 0, key_block = 0;  // rows that share a task, keys between two merges
   double projection_flops = 0, attention_flops = 0;
@@ -43,7 +43,7 @@ namespace detail {
     case AttentionPath::cut_along_keys:
       return "packed by each task, which is one block of them";
     case AttentionPath::packed_once:
-      return "packed once for all tasks of a head";
+      return "packed once for all rows of a head";
   }
   return "";
 }
@@ -96,16 +96,14 @@ template <Scalar T>
   const detail::Participation part = detail::participation(who, frame);
   const detail::HeadTensors<T> none{nullptr, nullptr, nullptr, nullptr};
   const auto attention = detail::attention_call<T>(call, part, none, {});
-  const detail::AttentionPlan plan = detail::plan(attention, context.threads());
+  const detail::AttentionPlan plan = detail::plan(attention, context);
   const auto kernels = detail::attention_kernels<T>();
 
   Explanation explanation;
   explanation.instruction_set = instruction_set();
   explanation.path = plan.path;
   explanation.threads = plan.threads;
-  explanation.tasks = plan.path == detail::AttentionPath::cut_along_keys
-                          ? plan.heads * plan.key_blocks
-                          : plan.heads * plan.row_blocks;
+  explanation.tasks = plan.tasks();
   explanation.tile_rows = kernels.tile_rows;
   explanation.tile_columns = kernels.panel_width;
   explanation.query_block = detail::query_block;

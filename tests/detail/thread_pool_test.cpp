@@ -69,7 +69,7 @@ TEST(ThreadPool, AForkLeavesItBehind) {
       {.num_hiddens = 64, .num_heads = 4, .query_size = 64, .key_size = 64, .value_size = 64});
   const auto x = random_tensor<float>(1, 3, 70, 64);
   for (const int threads : {2, 3}) {
-    Context context(threads);
+    Context context(threads, kAnyWork);
     const auto expected = layer(x, x, x, {}, context);
     EXPECT_TRUE(in_a_child([&] {
       const auto output = layer(x, x, x, {}, context);

@@ -63,7 +63,7 @@ template <class T>
 void add_attention(Digests& digests, const std::string& name, std::array<Index, 4> sizes, T size,
                    const eh::Mask& mask, const eh::ScoreRef<T>& score = {}) {
   const auto [Q, K, D, V] = sizes;
-  eh::Context context(2);
+  eh::Context context(2, 0);  // any work is shared
   const auto result = eh::scaled_dot_product_attention(
       numbers<T>(1, size, 2, 4, Q, D), numbers<T>(2, T(1), 2, 2, K, D),
       numbers<T>(3, T(1), 2, 2, K, V), mask, {.score = score}, context);
@@ -131,7 +131,7 @@ void add_bias_gradients(Digests& digests, const std::string& type) {
            {1, 1, Q, K}, {2, 1, Q, K}, {1, 4, Q, K}, {1, 4, 1, K}, {2, 4, Q, 1}, {1, 1, 1, 1}}) {
     const auto values = numbers<T>(9, T(3), b, h, i, j);
     const eh::ScoreBias<T> bias(values);
-    eh::Context context(2);
+    eh::Context context(2, 0);  // any work is shared
     const auto result = eh::scaled_dot_product_attention(q, k, v, mask, {.score = bias}, context);
     const auto gradients = eh::scaled_dot_product_attention_backward(
         numbers<T>(4, T(1), B, H, Q, D), q, k, v, result, mask, {.score = bias}, context);
@@ -159,7 +159,7 @@ void add_training(Digests& digests, const std::string& type) {
     for (const auto& [name, mask] : masks(Q, K)) {
       const auto score = eh::chain(eh::Softcap<T>(T(2)), eh::ScoreBias<T>(biases));
       typename eh::MultiHeadAttention<T>::Activations saved;
-      eh::Context context(2);
+      eh::Context context(2, 0);  // any work is shared
       const auto output = layer.forward(
           q, k, k, mask, saved, {.score = score, .seed = eh::DropoutSeed{3}, .context = context});
       const auto gradients = layer.backward(numbers<T>(10, T(1), 2, Q, 40), saved, context);

@@ -148,7 +148,7 @@ TYPED_TEST(TileEdges, AttentionOfAnyHeadSize) {
 // Threads share out a row's blocks of keys where there are too few rows for them.
 TYPED_TEST(TileEdges, FewQueriesOverManyKeysOnAnyNumberOfThreads) {
   using T = TypeParam;
-  Context two(2), three(3), five(5);
+  Context two(2, kAnyWork), three(3, kAnyWork), five(5, kAnyWork);
   for (const Index Q : {1, 2, 5, 48})
     for (const Index K : {128, 129, 257, 513, 1100})
       for (PairMask& pairs : example_masks(2, Q, K, static_cast<std::uint64_t>(Q + K)))

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// One loop, shared out between the calling thread and those of a pool that come to help.
+// One loop, shared out between the calling thread and those that come to help.
 #include <atomic>
-#include <condition_variable>
-#include <cstdint>
+#include <chrono>
 #include <exception>
-#include <mutex>
-#include <unsupported/Eigen/CXX11/ThreadPool>
+#include <thread>
+#include <utility>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/tensor.hpp>  // Index
+#include <eigenheads/version.hpp>  // EIGENHEADS_ABI, Index
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -20,10 +19,79 @@ struct Task {
   void operator()(Index i, int thread) const { run(body, i, thread); }
 };
 
-// The work of one parallel_for, on the caller's stack.
-class Work {
+// How long a thread that waits stays awake. It gives its core to whoever else wants it at every
+// look.
+inline constexpr std::chrono::microseconds awake_time{50};
+
+// What `value` is once it is not `old` any more.
+[[nodiscard]] inline int wait_for_change(const std::atomic<int>& value, int old) {
+  int now = value.load();
+  if (now != old) return now;
+  const auto end = std::chrono::steady_clock::now() + awake_time;
+  while (std::chrono::steady_clock::now() < end) {
+    std::this_thread::yield();
+    now = value.load();
+    if (now != old) return now;
+  }
+  value.wait(old);
+  return value.load();
+}
+
+// Helpers may come late, or never if the caller's pool is busy for ever: the caller waits for none
+// that has not taken a seat. One that comes too late finds seats in other work or none, so what it
+// looks at outlives the context: whoever leaves last deletes it.
+class Crew {
  public:
-  Work(Index count, Task task) : count_(count), task_(task) {}
+  // task(i, thread) for every i below count, on this thread, which is number 0, and on at most
+  // `helpers` others; call() asks them to come. Rethrows the first exception.
+  template <class Call>
+  void work_on(Index count, Task task, int helpers, const Call& call) {
+    count_ = count;
+    task_ = task;
+    next_.store(0, std::memory_order_relaxed);
+    left_.store(0, std::memory_order_relaxed);
+    has_failed_.store(false, std::memory_order_relaxed);
+    is_at_work_ = true;
+    {
+      const Closing closing{*this, helpers};
+      seats_.store(helpers, std::memory_order_release);
+      call();
+      take_part(0);
+    }
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  }
+
+  // Takes part in the work that there is, if there is a seat left.
+  void help() {
+    int seat = seats_.load(std::memory_order_relaxed);
+    while (seat > 0 && !seats_.compare_exchange_weak(seat, seat - 1, std::memory_order_acquire,
+                                                     std::memory_order_relaxed)) {
+    }
+    if (seat == 0) return;
+    take_part(seat);
+    ++left_;
+    left_.notify_one();
+  }
+
+  // Asked by the thread that may call work_on, or from inside a body.
+  [[nodiscard]] bool is_at_work() const { return is_at_work_; }
+
+  void join() { ++references_; }
+  void leave() {
+    if (--references_ == 0) delete this;
+  }
+
+ private:
+  // No helper begins any more, and all that did have finished.
+  struct Closing {
+    Crew& crew;
+    int helpers;
+    ~Closing() {
+      const int joined = helpers - crew.seats_.exchange(0);
+      for (int left = crew.left_.load(); left != joined;) left = wait_for_change(crew.left_, left);
+      crew.is_at_work_ = false;
+    }
+  };
 
   void take_part(int thread) {
 #if defined(__cpp_exceptions)
@@ -31,108 +99,25 @@ class Work {
       take_all(thread);
     } catch (...) {
       next_ = count_;
-      const std::lock_guard lock(mutex_);
-      if (!error_) error_ = std::current_exception();
+      if (!has_failed_.exchange(true)) error_ = std::current_exception();
     }
 #else
     take_all(thread);
 #endif
   }
-  void rethrow() const {
-    if (error_) std::rethrow_exception(error_);
-  }
-
- private:
   void take_all(int thread) {
     for (Index i = next_++; i < count_; i = next_++) task_(i, thread);
   }
 
-  const Index count_;
-  const Task task_;
-  std::atomic<Index> next_{0};
-  std::mutex mutex_;
+  Index count_ = 0;
+  Task task_{};
   std::exception_ptr error_;
-};
-
-// Helpers may come late, or never if the caller's pool is busy for ever: the caller waits for
-// none that has not begun. One that comes too late finds other work or none, so what it looks at
-// outlives the context: whoever leaves last deletes it.
-class Crew {
- public:
-  void work_on(Work& work, Eigen::ThreadPoolInterface& pool, Index helpers) {
-    {
-      const std::lock_guard lock(mutex_);
-      work_ = &work;
-      number_ = ++works_;
-      joined_ = 0;
-    }
-    const Closing closing{this};
-    for (Index i = 0; i < helpers; ++i) {
-      Reference reference(this);
-      pool.Schedule([crew = this, number = number_] { crew->help(number); });
-      reference.crew = nullptr;  // it is the helper's now
-    }
-    work.take_part(0);
-  }
-
-  void leave() {
-    bool is_last;
-    {
-      const std::lock_guard lock(mutex_);
-      is_last = --references_ == 0;
-    }
-    if (is_last) delete this;
-  }
-
- private:
-  struct Reference {
-    explicit Reference(Crew* joined) : crew(joined) {
-      const std::lock_guard lock(crew->mutex_);
-      ++crew->references_;
-    }
-    ~Reference() {
-      if (crew != nullptr) crew->leave();
-    }
-    Crew* crew;
-  };
-  // No helper begins any more, and all that did have finished.
-  struct Closing {
-    Crew* crew;
-    ~Closing() {
-      std::unique_lock lock(crew->mutex_);
-      crew->work_ = nullptr;
-      crew->all_done_.wait(lock, [this] { return crew->at_work_ == 0; });
-    }
-  };
-
-  void help(std::uint64_t number) {
-    Work* work = nullptr;
-    int thread = 0;
-    {
-      const std::lock_guard lock(mutex_);
-      if (work_ != nullptr && number_ == number) {
-        work = work_;
-        thread = ++joined_;
-        ++at_work_;
-      }
-    }
-    if (work != nullptr) {
-      work->take_part(thread);
-      const std::lock_guard lock(mutex_);
-      --at_work_;
-      all_done_.notify_one();
-    }
-    leave();
-  }
-
-  std::mutex mutex_;
-  std::condition_variable all_done_;
-  Work* work_ = nullptr;
-  std::uint64_t number_ = 0, works_ = 0;
-  int joined_ = 0, at_work_ = 0, references_ = 1;
-};
-struct Leave {
-  void operator()(Crew* crew) const { crew->leave(); }
+  bool is_at_work_ = false;
+  std::atomic<bool> has_failed_{false};
+  std::atomic<Index> next_{0};
+  std::atomic<int> seats_{0};  // that are free: their numbers are those of the threads
+  std::atomic<int> left_{0};   // helpers that have finished
+  std::atomic<int> references_{1};
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

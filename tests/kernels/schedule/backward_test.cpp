@@ -132,7 +132,7 @@ TYPED_TEST(BackwardSchedule, TheGradientOfABiasOfAnyShapeIsTheReferencesOnAnyNum
                     64 * static_cast<double>(Limits<T>::epsilon()) * (1 + expected.size.data()[i]))
             << name_of(shape) << i;
       for (const int threads : {2, 3, 7}) {
-        Context context(threads);
+        Context context(threads, kAnyWork);
         expect_same_bits(x.backward(result, mask, {.score = bias}, context), gradients,
                          name_of(shape) + " on " + std::to_string(threads));
       }
@@ -155,7 +155,7 @@ TYPED_TEST(BackwardSchedule, GradientsOfASharedBiasAreAddedToWhatIsThere) {
     const auto once = layer.backward(dy, saved).score_bias;
     std::vector<Tensor<T, 4>> twice;
     for (const int threads : {1, 2, 3, 7}) {
-      Context context(threads);
+      Context context(threads, kAnyWork);
       auto gradients = layer.backward(dy, saved, context);
       EXPECT_TRUE(same_bits(gradients.score_bias, once)) << name_of(shape) << threads;
       layer.backward_into(gradients, dy, saved, true, context);
@@ -196,7 +196,7 @@ struct MeetingScore {
 
 TYPED_TEST(BackwardSchedule, TasksThatShareABiasOrSeemToRunAtTheSameTime) {
   using T = TypeParam;
-  Context context(2);
+  Context context(2, kAnyWork);
   const auto expect_meeting = [&](const Shape& s, const std::array<Index, 4>& shape) {
     const Inputs<T> x(s);
     const auto values = random_tensor<T>(11, shape[0], shape[1], shape[2], shape[3]);
@@ -221,7 +221,7 @@ TYPED_TEST(BackwardSchedule, WhatAThreadTakesDoesNotDependOnKeysAndQueries) {
     const Shape s{1, 4, 4, Q, K, 64, 64};
     const Inputs<T> x(s);
     const Mask mask{.window = {3, 3}, .first_positions = {0}};
-    Context context(threads);
+    Context context(threads, kAnyWork);
     (void)x.backward(x.forward(mask), mask, {}, context);
     return context.scratch_bytes();
   };
@@ -263,7 +263,7 @@ TYPED_TEST(BackwardSchedule, NothingIsWrittenBesideTheGradients) {
     const Inputs<T> x(s);
     const Mask mask{.valid_lens = {99}};
     const auto result = x.forward(mask);
-    Context context(2);
+    Context context(2, kAnyWork);
     const auto expected = x.backward(result, mask, {}, context);
     const Index apart = D + 3;
     auto queries = constant_tensor(kNan<T>, 1, s.H, s.Q, apart);

@@ -5,14 +5,16 @@
 // order a row's blocks are merged.
 #include <algorithm>
 
+#include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>   // blocks_of
+#include <eigenheads/detail/work.hpp>     // product, multiply_adds_per_score
 #include <eigenheads/kernels/chosen.hpp>  // attention_kernels
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
-// Keys and values are packed for as many heads at once as these bytes hold, and at least for one:
-// so much is read again soon enough to be in a cache.
+// A head whose packed keys and values take no more is packed by the thread that takes all its rows:
+// they stay in that thread's cache.
 inline constexpr Index packed_bytes = Index{1} << 20;
 
 enum class AttentionPath {
@@ -23,59 +25,92 @@ enum class AttentionPath {
   // of its own, and the blocks are merged in their order afterwards. Not where weights or scores are
   // kept: the pieces would start the caller's rows anew.
   cut_along_keys,
-  // A head's rows are several tasks: its keys and values are packed first, block by block, for as
-  // many heads as `packed_bytes` hold, and all tasks read them.
+  // A head's rows are several blocks: its keys and values are packed first, for all of them. Most
+  // heads are one task each; the last ones are shared, so that all threads end together.
   packed_once,
 };
 
 struct AttentionPlan {
   AttentionPath path = AttentionPath::packed_by_task;
   Index heads = 0;       // key/value heads of all sequences
-  Index row_blocks = 0;  // tasks per head
+  Index row_blocks = 0;  // of a head
   Index key_blocks = 0;
-  int threads = 1;
+  int threads = 1;  // that the work is worth
   // Elements of scratch memory: of a task's, of a block's partial result or its packed keys and
   // values, and of how many blocks at once.
   Index task_elements = 0, block_elements = 0, blocks_at_once = 0;
-  // packed_once: heads whose keys and values are packed at once, keys that a packed block has room
-  // for, and its elements that are keys.
-  Index heads_at_once = 0, block_capacity = 0, key_elements = 0;
+  // packed_once: heads that are one task each, and of those that follow, which are shared, how many
+  // are packed at once; keys that a packed block has room for, and its elements that are keys.
+  Index whole_heads = 0, shared_at_once = 0, block_capacity = 0, key_elements = 0;
 
+  [[nodiscard]] Index shared_heads() const { return heads - whole_heads; }
+  // That can be taken by a thread each.
+  [[nodiscard]] Index tasks() const {
+    if (path == AttentionPath::cut_along_keys) return heads * key_blocks;
+    return path == AttentionPath::packed_by_task ? heads * row_blocks
+                                                 : whole_heads + shared_heads() * row_blocks;
+  }
   [[nodiscard]] Index scratch_elements() const {
     return threads * task_elements + blocks_at_once * block_elements;
   }
 };
 
+// Of a call whose heads have so many rows. Nothing is left out for keys that are hidden from some of
+// the rows alone.
 template <class T>
-[[nodiscard]] AttentionPlan plan(const AttentionCall<T>& call, int threads) {
+[[nodiscard]] double attention_work(const AttentionCall<T>& call, Index rows) {
+  const AttentionShape& shape = call.shape;
+  Index keys = 0;
+  for (Index b = 0; b < shape.B; ++b) keys += call.mask->seen_keys(b).count();
+  const Index width = shape.D + shape.V;
+  const double scores = product(rows, keys, shape.G), packed = product(keys, shape.G, width);
+  return static_cast<double>(sizeof(T) / sizeof(float)) *
+         (scores * (static_cast<double>(width) + multiply_adds_per_score) +
+          packed * multiply_adds_per_packed);
+}
+
+// Tasks and memory of heads that are packed once, for which there is no other path.
+template <class T>
+void plan_packing(const AttentionCall<T>& call, AttentionPlan& plan) {
   const AttentionKernels<T> kernels = attention_kernels<T>();
   const AttentionShape& shape = call.shape;
-  const Index rows = call.heads.most(shape) * shape.Q;
-  AttentionPlan plan;
-  plan.threads = threads;
-  plan.heads = rows == 0 ? 0 : shape.B * shape.G;
-  plan.row_blocks = blocks_of(rows, query_block);
-  plan.key_blocks = blocks_of(shape.K, kernels.key_block);
-  const bool is_one_task = plan.row_blocks <= 1 || shape.K == 0;
-  plan.task_elements = kernels.attend_scratch(call, is_one_task);
-  if (is_one_task) {
-    if (plan.heads < threads && plan.key_blocks > 1 && call.weights == nullptr &&
-        call.scores == nullptr) {
-      plan.path = AttentionPath::cut_along_keys;
-      plan.block_elements = kernels.partial_size(shape);
-      plan.blocks_at_once = plan.heads * plan.key_blocks;
-    }
-    return plan;
-  }
-  plan.path = AttentionPath::packed_once;
   const Index W = kernels.panel_width;
+  plan.path = AttentionPath::packed_once;
   plan.block_capacity = blocks_of((std::min)(shape.K, kernels.key_block), W) * W;
   plan.key_elements = plan.block_capacity * shape.D;
   plan.block_elements = plan.key_elements + plan.block_capacity * (blocks_of(shape.V, W) * W);
   const Index head_bytes = plan.key_blocks * plan.block_elements * static_cast<Index>(sizeof(T));
-  plan.heads_at_once =
-      (std::clamp)(packed_bytes / head_bytes, Index{1}, (std::max)(plan.heads, Index{1}));
-  plan.blocks_at_once = plan.heads_at_once * plan.key_blocks;
+  if (plan.threads == 1)
+    plan.whole_heads = plan.heads;
+  else if (head_bytes <= packed_bytes)  // all threads come to their last whole head together
+    plan.whole_heads = (std::max)(plan.heads / plan.threads - 1, Index{0}) * plan.threads;
+  // Two at least: one is packed while the rows of the one before are still at work.
+  plan.shared_at_once =
+      (std::min)((std::max)(packed_bytes / head_bytes, Index{2}), plan.shared_heads());
+  const Index packing = plan.whole_heads > 0 ? Index{plan.threads} : Index{0};
+  plan.blocks_at_once = (packing + plan.shared_at_once) * plan.key_blocks;
+}
+
+template <class T>
+[[nodiscard]] AttentionPlan plan(const AttentionCall<T>& call, const Context& context) {
+  const AttentionKernels<T> kernels = attention_kernels<T>();
+  const AttentionShape& shape = call.shape;
+  const Index rows = call.heads.most(shape) * shape.Q;
+  AttentionPlan plan;
+  plan.heads = rows == 0 ? 0 : shape.B * shape.G;
+  plan.row_blocks = blocks_of(rows, query_block);
+  plan.key_blocks = blocks_of(shape.K, kernels.key_block);
+  if (context.threads() > 1) plan.threads = context.threads_for(attention_work(call, rows));
+  const bool is_one_task = plan.row_blocks <= 1 || shape.K == 0;
+  plan.task_elements = kernels.attend_scratch(call, is_one_task);
+  if (!is_one_task) {
+    plan_packing(call, plan);
+  } else if (plan.heads < plan.threads && plan.key_blocks > 1 && call.weights == nullptr &&
+             call.scores == nullptr) {
+    plan.path = AttentionPath::cut_along_keys;
+    plan.block_elements = kernels.partial_size(shape);
+    plan.blocks_at_once = plan.heads * plan.key_blocks;
+  }
   return plan;
 }
 

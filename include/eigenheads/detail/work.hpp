@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// How much work there is, estimated from sizes alone, and how many threads it is worth: so results,
+// and the time of a call, do not depend on what was measured before.
+#include <algorithm>
+
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/version.hpp>  // EIGENHEADS_ABI, Index
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+// Work is counted in multiply-adds of floats. So many take 25 to 50 us; to wake a thread takes 20 to
+// 30 us, and the one that wakes it loses up to 8.
+inline constexpr double multiply_adds_per_thread = 2e6;
+// What else takes as long as so many of them: to read an element from memory once and pack it, and
+// to take the softmax of a score.
+inline constexpr double multiply_adds_per_packed = 8, multiply_adds_per_score = 32;
+
+template <class... Sizes>
+[[nodiscard]] constexpr double product(Sizes... sizes) {
+  return (1.0 * ... * static_cast<double>(sizes));  // of sizes that may overflow an Index
+}
+
+// How many of `most` threads have at least `work_per_thread` to do, and the one that calls.
+[[nodiscard]] constexpr int threads_worth(double work, double work_per_thread, int most) {
+  if (work >= work_per_thread * most) return most;
+  return (std::max)(static_cast<int>(work / work_per_thread), 1);
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>
