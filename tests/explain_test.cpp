@@ -59,12 +59,15 @@ TEST_F(Explain, CountsTasks) {
 
 TEST_F(Explain, TellsHowManyThreadsTheWorkIsWorth) {
   eh::Context context(2);
-  const auto threads = [&](Index n) {
+  const auto explained = [&](Index n) {
     const auto x = random_tensor<float>(1, 2, n, kSize);
-    return eh::explain<float>(layer({2, n, n, 4, 4}), x, x, {}, context).threads;
+    return eh::explain<float>(layer({2, n, n, 4, 4}), x, x, {}, context);
   };
-  EXPECT_EQ(threads(6), 1);
-  EXPECT_EQ(threads(600), 2);
+  EXPECT_EQ(explained(6).threads, 1);
+  EXPECT_EQ(explained(6).projection_threads, 1);
+  EXPECT_EQ(explained(600).threads, 2);
+  EXPECT_EQ(explained(600).projection_threads, 1);  // 16 to 80 features, 1200 rows
+  EXPECT_EQ(explained(2000).projection_threads, 2);
 }
 
 TEST_F(Explain, MemoryIsWhatTheContextHoldsAfterwards) {
@@ -132,7 +135,7 @@ TEST_F(Explain, PrintsALineForEachPart) {
        {"instruction set  ",
         "\nattention        6 tasks on 3 threads, keys packed "
         "by each task, which is one block of them, ",
-        "\nprojections      1 rows of queries, 600 of keys, ", "\nscratch memory   "})
+        "\nprojections      1 rows of queries, 600 of keys, on 3 threads, ", "\nscratch memory   "})
     EXPECT_NE(text.find(part), std::string::npos) << text;
 }
 

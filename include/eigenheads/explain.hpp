@@ -11,6 +11,7 @@
 
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/work.hpp>            // projection_work
 #include <eigenheads/isa.hpp>                    // InstructionSet
 #include <eigenheads/kernels/schedule/plan.hpp>  // AttentionPlan
 #include <eigenheads/layer/checks.hpp>           // checked_call
@@ -25,8 +26,9 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 struct Explanation {
   InstructionSet instruction_set{};
   detail::AttentionPath path{};  // of the attention
-  int threads = 1;               // that take part in the attention: as many as its work is worth
-  Index tasks = 0;               // that the attention is cut into
+  // That take part in the attention and in the largest projection: as many as the work is worth.
+  int threads = 1, projection_threads = 1;
+  Index tasks = 0;  // that the attention is cut into
   Index tile_rows = 0, tile_columns = 0;
   Index query_block = 0, key_block = 0;  // rows that share a task, keys between two merges
   double projection_flops = 0, attention_flops = 0;
@@ -70,7 +72,7 @@ template <class T>
 
 // Multiply-adds of a projection of so many rows, counted twice.
 [[nodiscard]] inline double product_flops(Index rows, Index in, Index out) {
-  return 2.0 * static_cast<double>(rows) * static_cast<double>(in) * static_cast<double>(out);
+  return 2 * product(rows, in, out);
 }
 
 }  // namespace detail
@@ -112,13 +114,17 @@ template <Scalar T>
   explanation.projected_keys = detail::total(part.keys);
   explanation.attention_flops = 4 * detail::count_pairs(who) * static_cast<double>(D);
   const Index columns = detail::total(part.columns), kv_columns = detail::total(part.kv_columns);
-  explanation.projection_flops =
-      detail::product_flops(explanation.projected_queries, layer.W_q.in_features(), columns) +
-      detail::product_flops(explanation.projected_keys, layer.W_k.in_features(), kv_columns) +
-      detail::product_flops(explanation.projected_keys, layer.W_v.in_features(), kv_columns);
+  const auto add_projection = [&](Index rows, Index in, Index out) {
+    explanation.projection_flops += detail::product_flops(rows, in, out);
+    explanation.projection_threads =
+        (std::max)(explanation.projection_threads,
+                   context.threads_for(detail::projection_work<T>(rows, in, out)));
+  };
+  add_projection(explanation.projected_queries, layer.W_q.in_features(), columns);
+  add_projection(explanation.projected_keys, layer.W_k.in_features(), kv_columns);
+  add_projection(explanation.projected_keys, layer.W_v.in_features(), kv_columns);
   for (const detail::OutputGroup& group : part.outputs)
-    explanation.projection_flops += detail::product_flops(
-        detail::total(group.rows), detail::total(group.inputs), layer.num_hiddens());
+    add_projection(detail::total(group.rows), detail::total(group.inputs), layer.num_hiddens());
   explanation.scratch_bytes = static_cast<Index>(sizeof(T)) *
                               (B * Q * H * (D + V) + B * K * G * (D + V) + plan.scratch_elements());
   return explanation;
@@ -133,17 +139,29 @@ template <Scalar T>
   return explain<T>(layer, queries, keys, keys, mask, context);
 }
 
+namespace detail {
+
+struct ThreadCount {
+  int count;
+};
+inline std::ostream& operator<<(std::ostream& out, ThreadCount threads) {
+  return out << threads.count << (threads.count == 1 ? " thread" : " threads");
+}
+
+}  // namespace detail
+
 inline std::ostream& operator<<(std::ostream& out, const Explanation& explanation) {
+  using detail::ThreadCount;
   return out << "instruction set  " << name_of(explanation.instruction_set) << ", tiles of "
              << explanation.tile_rows << " x " << explanation.tile_columns << "\nattention        "
-             << explanation.tasks << " tasks on " << explanation.threads << " thread"
-             << (explanation.threads == 1 ? "" : "s") << ", keys "
+             << explanation.tasks << " tasks on " << ThreadCount{explanation.threads} << ", keys "
              << detail::name_of(explanation.path) << ", " << explanation.query_block << " rows by "
              << explanation.key_block << " keys at a time, " << explanation.attention_flops / 1e6
              << " Mflop\nprojections      " << explanation.projected_queries << " rows of queries, "
-             << explanation.projected_keys << " of keys, " << explanation.projection_flops / 1e6
-             << " Mflop\nscratch memory   " << static_cast<double>(explanation.scratch_bytes) / 1024
-             << " KiB";
+             << explanation.projected_keys << " of keys, on "
+             << ThreadCount{explanation.projection_threads} << ", "
+             << explanation.projection_flops / 1e6 << " Mflop\nscratch memory   "
+             << static_cast<double>(explanation.scratch_bytes) / 1024 << " KiB";
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

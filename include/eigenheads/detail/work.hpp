@@ -21,6 +21,13 @@ template <class... Sizes>
   return (1.0 * ... * static_cast<double>(sizes));  // of sizes that may overflow an Index
 }
 
+// Of y = x W^T + b, for so many rows of x; W is read from memory once.
+template <class T>
+[[nodiscard]] constexpr double projection_work(Index rows, Index in, Index out) {
+  constexpr auto floats = static_cast<double>(sizeof(T) / sizeof(float));
+  return floats * product(in, out) * (static_cast<double>(rows) + multiply_adds_per_packed);
+}
+
 // How many of `most` threads have at least `work_per_thread` to do, and the one that calls.
 [[nodiscard]] constexpr int threads_worth(double work, double work_per_thread, int most) {
   if (work >= work_per_thread * most) return most;

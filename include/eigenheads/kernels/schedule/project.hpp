@@ -11,6 +11,7 @@
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>   // Range, cut_ranges, blocks_of
+#include <eigenheads/detail/work.hpp>     // projection_work
 #include <eigenheads/kernels/chosen.hpp>  // projection_kernels
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -66,11 +67,13 @@ void project(const ProjectCall<T>& call, const ProjectedPart& part, Context& con
   const Index W = kernels.panel_width, block = matmul_rows;
   const Index row_blocks = blocks_of(rows, block), panel_count = call.weight.count();
   if (row_blocks == 0) return;
-  const Index cuts = cuts_for(row_blocks, panel_count, context.threads(), project_tasks_per_thread);
+  const int threads =
+      context.threads_for(projection_work<T>(rows, total(part.inputs), total(part.outputs)));
+  const Index cuts = cuts_for(row_blocks, panel_count, threads, project_tasks_per_thread);
   const Index gathered = part.rows.size() == 1 ? 0 : block * depth;
   const Frame frame(context);
-  T* const scratch = frame.take<T>(context.threads() * (block * W + gathered));
-  context.parallel_for(row_blocks * cuts, [&](Index task, int thread) {
+  T* const scratch = frame.take<T>(threads * (block * W + gathered));
+  context.parallel_for(row_blocks * cuts, threads, [&](Index task, int thread) {
     const Index first = task / cuts * block, cut = task % cuts;
     std::array<Range, static_cast<std::size_t>(matmul_rows)> storage;
     const auto taken = cut_ranges(part.rows, first, (std::min)(block, rows - first), storage);
