@@ -43,24 +43,34 @@ template <class T>
   return {range.begin, range.end, seen};
 }
 
+// The keys that row i sees, once its scores are what the softmax takes.
+template <class T>
+[[nodiscard]] SeenKeys seen_keys(const AttentionCall<T>& call, const RowTask& task,
+                                 const RowState<T>& rows, const KeyBlock<T>& block, Index i) {
+  const Range range = keys_of_row(rows, i, block);
+  if (range.begin == range.end) return {0, 0, nullptr};
+  const SeenKeys keys = finish_scores(call, task, rows, block, i, range);
+  if (block.is_finite) return keys;
+  // Then it matters that a score of -inf hides its key too.
+  const T* scores = rows.scores + i * key_block<T>;
+  std::uint8_t* seen = rows.seen + i * key_block<T>;
+  for (Index k = range.begin; k < range.end; ++k)
+    seen[k] = (keys.allowed == nullptr || seen[k] != 0) && !detail::is_negative_infinity(scores[k]);
+  return keys;
+}
+
 // P = exp(S - m_b), with m_b and l_b of every row.
 template <class T>
 void softmax_rows(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
                   const KeyBlock<T>& block) {
-  constexpr Index KB = key_block<T>;
-  std::fill_n(rows.block_maximum, query_block, std::numeric_limits<T>::lowest());
-  std::fill_n(rows.block_sum, query_block, T(0));
-  for (Index i = 0; i < rows.count; ++i) {
-    const Range range = keys_of_row(rows, i, block);
-    if (range.begin == range.end) continue;
-    const SeenKeys keys = finish_scores(call, task, rows, block, i, range);
-    T* scores = rows.scores + i * KB;
-    std::uint8_t* seen = rows.seen + i * KB;
-    if (!block.is_finite)  // then it matters that a score of -inf hides its key too
-      for (Index k = range.begin; k < range.end; ++k)
-        seen[k] =
-            (keys.allowed == nullptr || seen[k] != 0) && !detail::is_negative_infinity(scores[k]);
-    softmax_block(scores, keys, rows.block_maximum[i], rows.block_sum[i]);
+  constexpr Index KB = key_block<T>, S = Register<T>::width;
+  for (Index first = 0; first < rows.count; first += S) {
+    const Index count = (std::min)(S, rows.count - first);
+    SeenKeys keys[S];
+    for (Index i = first; i < first + count; ++i)
+      keys[i - first] = seen_keys(call, task, rows, block, i);
+    softmax_block<T>(rows.scores + first * KB, {keys, static_cast<std::size_t>(count)},
+                     rows.block_maximum + first, rows.block_sum + first);
   }
 }
 
