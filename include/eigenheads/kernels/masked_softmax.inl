@@ -12,7 +12,7 @@ void masked_softmax_row(const T* scores, Index visible, Index count, T* weights,
     T block[KB], block_maximum[S], block_sum[S];  // of this row, and of no others
     std::copy_n(scores + begin, size, block);
     const SeenKeys seen{0, size, nullptr};
-    softmax_block<T>(block, {&seen, 1}, block_maximum, block_sum);
+    softmax_block<T>(block, KB, {&seen, 1}, block_maximum, block_sum);
     std::copy_n(block, size, weights + begin);
     maxima[begin / KB] = block_maximum[0];
     const MergedSums<T> next =

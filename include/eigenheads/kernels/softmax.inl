@@ -105,15 +105,16 @@ void prepare_extreme_row(T* scores, const SeenKeys& seen, T maximum) {
   if (maximum > far_score<T>) raise_to_zero(scores, first, last);
 }
 
-// Up to `width` rows of scores of one block, key_block apart: the keys that are seen become
+// Up to `width` rows of scores of one block, `stride` apart: the keys that are seen become
 // exp(score - m_b), the others in their lanes 0. Sets m_b and l_b, `width` of them: lowest and 0 for
 // a row that sees none.
 //
 // Rows wait for each other nowhere but where their lanes are folded, which they do together: folded
 // one by one, a row of 24 keys took longer for that than for its weights.
 template <class T>
-void softmax_block(T* scores, std::span<const SeenKeys> seen, T* block_maxima, T* block_sums) {
-  constexpr Index S = Register<T>::width, N = sum_lanes / S, KB = key_block<T>;
+void softmax_block(T* scores, Index stride, std::span<const SeenKeys> seen, T* block_maxima,
+                   T* block_sums) {
+  constexpr Index S = Register<T>::width, N = sum_lanes / S;
   constexpr T lowest = std::numeric_limits<T>::lowest();
   const auto count = static_cast<Index>(seen.size());
   const auto larger = [](Register<T> a, Register<T> b) { return max(a, b); };
@@ -124,7 +125,7 @@ void softmax_block(T* scores, std::span<const SeenKeys> seen, T* block_maxima, T
 #pragma GCC unroll 16
     for (Index i = 0; i < N; ++i) lanes[i] = broadcast(lowest);
     if (row < count) {
-      T* const x = scores + row * KB;
+      T* const x = scores + row * stride;
       hide(x, seen[row], lowest);
       const auto [first, last] = lanes_of(seen[row]);
       for (Index k = first; k < last; k += sum_lanes)
@@ -140,7 +141,7 @@ void softmax_block(T* scores, std::span<const SeenKeys> seen, T* block_maxima, T
 #pragma GCC unroll 16
     for (Index i = 0; i < N; ++i) lanes[i] = broadcast(T(0));
     if (row < count) {
-      T* const x = scores + row * KB;
+      T* const x = scores + row * stride;
       const T maximum = block_maxima[row];
       if (!(maximum > lowest && maximum <= far_score<T>))
         prepare_extreme_row(x, seen[row], maximum);
