@@ -29,7 +29,7 @@ template <class T>
   const Index head = task.head(call, i), q = task.query(call.shape, i);
   const Index h = call.heads.original(head);
   const ScorePosition at = score_position(task.b, h, q, block.begin, call.mask->aligned(task.b, q));
-  T* const scores = rows.scores + i * key_block<T>;
+  T* const scores = rows.score_row(i);
   const std::uint8_t* allowed = call.mask->allowed_row(task.b, h, q);
   if (allowed != nullptr) allowed += block.begin;
   if (call.scores != nullptr)
@@ -43,24 +43,37 @@ template <class T>
   return {range.begin, range.end, seen};
 }
 
+// The keys that row i sees, once its scores are what the softmax takes.
+template <class T>
+[[nodiscard]] SeenKeys seen_keys(const AttentionCall<T>& call, const RowTask& task,
+                                 const RowState<T>& rows, const KeyBlock<T>& block, Index i) {
+  const Range range = keys_of_row(rows, i, block);
+  if (range.begin == range.end) return {0, 0, nullptr};
+  if (block.hides_by_range && block.is_finite && call.scores == nullptr)
+    return {range.begin, range.end, nullptr};  // as nearly always
+  const SeenKeys keys = finish_scores(call, task, rows, block, i, range);
+  if (block.is_finite) return keys;
+  // Then it matters that a score of -inf hides its key too.
+  const T* scores = rows.score_row(i);
+  std::uint8_t* seen = rows.seen + i * key_block<T>;
+  for (Index k = range.begin; k < range.end; ++k)
+    seen[k] = (keys.allowed == nullptr || seen[k] != 0) && !detail::is_negative_infinity(scores[k]);
+  return keys;
+}
+
 // P = exp(S - m_b), with m_b and l_b of every row.
 template <class T>
 void softmax_rows(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
                   const KeyBlock<T>& block) {
-  constexpr Index KB = key_block<T>;
-  std::fill_n(rows.block_maximum, query_block, std::numeric_limits<T>::lowest());
-  std::fill_n(rows.block_sum, query_block, T(0));
-  for (Index i = 0; i < rows.count; ++i) {
-    const Range range = keys_of_row(rows, i, block);
-    if (range.begin == range.end) continue;
-    const SeenKeys keys = finish_scores(call, task, rows, block, i, range);
-    T* scores = rows.scores + i * KB;
-    std::uint8_t* seen = rows.seen + i * KB;
-    if (!block.is_finite)  // then it matters that a score of -inf hides its key too
-      for (Index k = range.begin; k < range.end; ++k)
-        seen[k] =
-            (keys.allowed == nullptr || seen[k] != 0) && !detail::is_negative_infinity(scores[k]);
-    softmax_block(scores, keys, rows.block_maximum[i], rows.block_sum[i]);
+  constexpr Index S = Register<T>::width;
+  for (Index first = 0; first < rows.count; first += S) {
+    const Index count = (std::min)(S, rows.count - first);
+    SeenKeys keys[S];
+    for (Index i = first; i < first + count; ++i)
+      keys[i - first] = seen_keys(call, task, rows, block, i);
+    softmax_block<T>(rows.score_row(first), rows.score_stride,
+                     {keys, static_cast<std::size_t>(count)}, rows.block_maximum + first,
+                     rows.block_sum + first);
   }
 }
 
@@ -72,7 +85,7 @@ void drop_weights(const AttentionCall<T>& call, const RowTask& task, const RowSt
   for (Index i = 0; i < rows.count; ++i) {
     const Range range = keys_of_row(rows, i, block);
     if (range.begin == range.end) continue;
-    T* weights = rows.scores + i * key_block<T>;
+    T* weights = rows.score_row(i);
     call.dropout->factors(task.b, call.heads.original(task.head(call, i)),
                           task.query(call.shape, i), block.begin + range.begin,
                           block.begin + range.end, factors);
@@ -86,7 +99,7 @@ template <class T>
 void multiply_seen(const RowState<T>& rows, const KeyBlock<T>& block, Index row, const T* panel,
                    T* product) {
   const Range range = keys_of_row(rows, row, block);
-  const T* weights = rows.scores + row * key_block<T>;
+  const T* weights = rows.score_row(row);
   const std::uint8_t* seen = rows.seen + row * key_block<T>;
   std::fill_n(product, panel_width<T>, T(0));
   for (Index k = range.begin, run = k; k < range.end; k = run + 1) {
@@ -110,15 +123,15 @@ inline constexpr Index keys_at_once = 64;
 // columns, so that a value is fetched once.
 template <class T>
 void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile& tile, T* product) {
-  constexpr Index W = panel_width<T>, KB = key_block<T>;
+  constexpr Index W = panel_width<T>;
   const auto [from, to] = tile.seen;
   for (Index k = from; k < to; k += keys_at_once)
     for (Index i = 0; i < tile.count; ++i)
       for (Index column = 0; column < rows.padded_V; column += panels_per_row * W)
         multiply_row<T>(
             (std::min)(panels_per_row, (rows.padded_V - column) / W),
-            {.a = rows.scores + (tile.first + i) * KB + k,
-             .a_stride = KB,
+            {.a = rows.score_row(tile.first + i) + k,
+             .a_stride = rows.score_stride,
              .b = block.values + column / W * block.value_panel_stride + k * block.value_stride,
              .b_stride = block.value_stride,
              .depth = (std::min)(keys_at_once, to - k),
@@ -126,6 +139,22 @@ void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile&
              .c_stride = 0,
              .adds = k > from,
              .panel_stride = block.value_panel_stride});
+}
+
+// Zeros where a row sees less than its tile: what lies in the lanes of its own keys, the softmax has
+// written.
+template <class T>
+void zero_unseen(const RowState<T>& rows, const KeyBlock<T>& block, const Tile& tile) {
+  const auto [from, to] = tile.seen;
+  for (Index i = tile.first; i < tile.first + tile.count; ++i) {
+    const Range range = within(rows.ranges[i], block.begin, from, to);
+    const bool is_empty = range.begin == range.end;
+    const auto [first, last] =
+        is_empty ? Range{to, to} : lanes_of({range.begin, range.end, nullptr});
+    T* const weights = rows.score_row(i);
+    if (from < first) std::fill(weights + from, weights + first, T(0));
+    if (last < to) std::fill(weights + last, weights + to, T(0));
+  }
 }
 
 // O = O e^(m - m') + P V e^(m_b - m'), for one tile of rows. Hidden weights are exact zeros, so a
@@ -136,16 +165,11 @@ void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile&
 template <class T>
 void multiply_values(const AttentionCall<T>& call, const RowState<T>& rows,
                      const KeyBlock<T>& block, const Tile& tile) {
-  constexpr Index W = panel_width<T>, KB = key_block<T>;
+  constexpr Index W = panel_width<T>;
   const auto [from, to] = tile.seen;
   const bool is_whole =
       block.is_finite || (block.hides_by_range && have_one_range(rows, tile.first, tile.count));
-  for (Index i = tile.first; i < tile.first + tile.count; ++i) {
-    const Range range = within(rows.ranges[i], block.begin, from, to);
-    T* weights = rows.scores + i * KB;
-    std::fill(weights + from, weights + range.begin, T(0));
-    std::fill(weights + range.end, weights + to, T(0));
-  }
+  if (!rows.have_one_range) zero_unseen(rows, block, tile);
   T* product = block.is_first ? rows.output + tile.first * rows.padded_V : rows.product;
   if (!is_whole) {
     call.row_by_row->fetch_add(tile.count, std::memory_order_relaxed);
@@ -159,8 +183,8 @@ void multiply_values(const AttentionCall<T>& call, const RowState<T>& rows,
   } else {
     for (Index column = 0; column < rows.padded_V; column += W)
       multiply_tile<T>(tile.count,
-                       {.a = rows.scores + tile.first * KB + from,
-                        .a_stride = KB,
+                       {.a = rows.score_row(tile.first) + from,
+                        .a_stride = rows.score_stride,
                         .b = block.values + column / W * block.value_panel_stride + from * W,
                         .b_stride = W,
                         .depth = to - from,

@@ -47,6 +47,7 @@ template <class T>
 
 template <class T>
 [[nodiscard]] bool have_one_range(const RowState<T>& rows, Index first, Index count) {
+  if (rows.have_one_range) return true;
   for (Index i = first + 1; i < first + count; ++i)
     if (rows.ranges[i].begin != rows.ranges[first].begin ||
         rows.ranges[i].end != rows.ranges[first].end)
@@ -89,7 +90,7 @@ void multiply_key_rows(const T* query, const T* keys, Index stride, Index D, T* 
 template <class T>
 void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
                    std::span<const Tile> tiles) {
-  constexpr Index W = panel_width<T>, KB = key_block<T>, step = panels_per_row * W;
+  constexpr Index W = panel_width<T>, step = panels_per_row * W;
   constexpr Index S = Register<T>::width;
   if (rows.count == 1 && !block.are_keys_packed && block.seen.count() >= S) {
     for (Index first = block.seen.begin; first < block.seen.end; first += S) {
@@ -117,8 +118,8 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
                                                     .b = keys,
                                                     .b_stride = W,
                                                     .depth = D,
-                                                    .c = rows.scores + i * KB + first,
-                                                    .c_stride = KB,
+                                                    .c = rows.score_row(i) + first,
+                                                    .c_stride = rows.score_stride,
                                                     .panel_stride = W * D});
       continue;
     }
@@ -130,8 +131,8 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
                                         .b = keys + (panel - first) * D,
                                         .b_stride = W,
                                         .depth = D,
-                                        .c = rows.scores + tile.first * KB + panel,
-                                        .c_stride = KB});
+                                        .c = rows.score_row(tile.first) + panel,
+                                        .c_stride = rows.score_stride});
   }
 }
 
@@ -199,7 +200,7 @@ template <class T>
 [[nodiscard]] bool hides_by_score(const RowState<T>& rows, const KeyBlock<T>& block) {
   for (Index i = 0; i < rows.count; ++i) {
     const auto [begin, end] = keys_of_row(rows, i, block);
-    const T* const scores = rows.scores + i * key_block<T>;
+    const T* const scores = rows.score_row(i);
     if (all_finite(scores + begin, 0, 1, end - begin)) continue;
     if (std::any_of(scores + begin, scores + end,
                     [](const T& score) { return detail::is_negative_infinity(score); }))

@@ -5,20 +5,22 @@
 // the others are not read and weigh 0. maxima: a number for each block of keys.
 template <class T>
 void masked_softmax_row(const T* scores, Index visible, Index count, T* weights, T* maxima) {
-  constexpr Index KB = key_block<T>;
+  constexpr Index KB = key_block<T>, S = Register<T>::width;
   Register<T> m = broadcast(std::numeric_limits<T>::lowest()), l = broadcast(T(0));
   for (Index begin = 0; begin < visible; begin += KB) {
     const Index size = (std::min)(KB, visible - begin);
-    T block[KB], block_sum = 0;  // softmax_block writes whole groups of lanes
+    T block[KB], block_maximum[S], block_sum[S];  // of this row, and of no others
     std::copy_n(scores + begin, size, block);
-    softmax_block(block, {0, size, nullptr}, maxima[begin / KB], block_sum);
+    const SeenKeys seen{0, size, nullptr};
+    softmax_block<T>(block, KB, {&seen, 1}, block_maximum, block_sum);
     std::copy_n(block, size, weights + begin);
+    maxima[begin / KB] = block_maximum[0];
     const MergedSums<T> next =
-        merged_sums(m, l, broadcast(maxima[begin / KB]), broadcast(block_sum));
+        merged_sums(m, l, broadcast(block_maximum[0]), broadcast(block_sum[0]));
     m = next.maximum;
     l = next.sum;
   }
-  T maximum[Register<T>::width], sum[Register<T>::width];
+  T maximum[S], sum[S];
   store(maximum, m);
   store(sum, l);
   const T reciprocal = reciprocal_of_sum(sum[0]);

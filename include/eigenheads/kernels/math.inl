@@ -110,6 +110,7 @@ template <class T>
   const T f = std::bit_cast<T>(static_cast<Bits>((shifted & fraction) + root_half)) - T(1);
   const T s = f / (T(2) + f), z = s * s, half = T(0.5) * f;
   T R = Coefficients::value[0];
+#pragma GCC unroll 16
   for (std::size_t i = 1; i < Coefficients::value.size(); ++i)
     R = std::fma(R, z, Coefficients::value[i]);
   // 2s = f - s f, so log(1 + f) = f - (f^2 / 2 - s (f^2 / 2 + z R)): small corrections to exact

@@ -57,12 +57,10 @@ EIGEN_ALWAYS_INLINE Doubles round(Doubles a) {
 }
 
 EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {
-  const __m512i exponent = _mm512_maskz_slli_epi32(all16, _mm512_maskz_cvtps_epi32(all16, n.v), 23);
-  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(y.v), exponent))};
+  return {_mm512_maskz_scalef_ps(all16, y.v, n.v)};
 }
 EIGEN_ALWAYS_INLINE Doubles scale_by_power(Doubles y, Doubles n) {
-  const __m512i exponent = _mm512_maskz_slli_epi64(all8, _mm512_maskz_cvtpd_epi64(all8, n.v), 52);
-  return {_mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(y.v), exponent))};
+  return {_mm512_maskz_scalef_pd(all8, y.v, n.v)};
 }
 EIGEN_ALWAYS_INLINE Floats zero_if_below(Floats y, Floats x, Floats limit) {
   return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, limit.v, _CMP_NLT_UQ), y.v)};

@@ -93,8 +93,7 @@ void add_block(const AttentionStatisticsCall<T>& call, const RowTask& task, cons
     const Range range = keys_of_row(rows, i, block);
     if (range.begin == range.end) continue;
     const Index h = task.head(attention, i), q = task.query(attention.shape, i);
-    add_scores(rows.scores + i * key_block<T>,
-               finish_scores(attention, task, rows, block, i, range),
+    add_scores(rows.score_row(i), finish_scores(attention, task, rows, block, i, range),
                call.lse[attention.row(task.b, h, q)],
                attention.mask->aligned(task.b, q) - block.begin, sums[i]);
   }
