@@ -37,9 +37,8 @@ struct Results {
 };
 
 inline constexpr std::string_view column_names =
-    "work\tgroup\tscalar\timplementation\tthreads\tmilliseconds\tflops\tunmasked\tbytes\tpeak\tscra"
-    "tch\t"
-    "error";
+    "work\tgroup\tscalar\timplementation\tthreads\tmilliseconds\tflops\tunmasked\tbytes\tpeak\t"
+    "scratch\terror";
 
 inline void write(std::ostream& out, const Results& results) {
   for (const std::string& note : results.notes) out << "# " << note << '\n';

@@ -43,9 +43,10 @@ class Graph:
         return self.nodes_of(operator, inputs, outputs, domain, **attributes)[0]
 
     def session(self, threads, opset):
-        element = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float64): TensorProto.DOUBLE,
-                   np.dtype(np.int32): TensorProto.INT32, np.dtype(np.int64): TensorProto.INT64,
-                   np.dtype(bool): TensorProto.BOOL}
+        element = {np.dtype(kind): number for kind, number in (
+            (np.float32, TensorProto.FLOAT), (np.float64, TensorProto.DOUBLE),
+            (np.int32, TensorProto.INT32), (np.int64, TensorProto.INT64),
+            (bool, TensorProto.BOOL))}
         inputs = [helper.make_tensor_value_info(name, element[x.dtype], x.shape)
                   for name, x in self.inputs.items()]
         first = next(iter(self.inputs.values()))

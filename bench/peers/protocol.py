@@ -22,8 +22,8 @@ import types
 
 import numpy as np
 
-COLUMNS = ('work group scalar implementation threads milliseconds flops unmasked bytes peak scratch '
-           'error').split()
+COLUMNS = ('work group scalar implementation threads milliseconds flops unmasked bytes peak '
+           'scratch error').split()
 STREAMS = 'queries keys values w_q w_k w_v w_o lens allowed bias grad_output'.split()
 
 # ---- Inputs: inputs.hpp in Python ---------------------------------------------------------------
@@ -75,7 +75,8 @@ class Case(types.SimpleNamespace):
 
     def weights(self):
         """W_q, W_k, W_v, W_o, each [out, in]."""
-        return [self.numbers(name, (self.E, self.E), 2.0**-5) for name in ('w_q', 'w_k', 'w_v', 'w_o')]
+        return [self.numbers(name, (self.E, self.E), 2.0**-5)
+                for name in ('w_q', 'w_k', 'w_v', 'w_o')]
 
     def grad_output(self):
         """Of the loss: [B, Q, E] for a layer, [B, H, Q, D] for attention."""
@@ -251,9 +252,9 @@ def measure(case, threads, name, chosen, peak, options):
     times = [s['milliseconds'] for s in samples]
     best_peak = max(s['peak'] for s in samples)
     rate = 1e-6 * (case.bytes() or case.flops) / statistics.median(times)
-    print(f'{case.name}, {case.scalar}, {threads} thread(s), {name}, {way}: {median_and_range(times)}, '
-          f'{rate:.3g} of {best_peak:.3g} = {rate / best_peak:.3f}, differs by {error:.2g}',
-          flush=True)
+    print(f'{case.name}, {case.scalar}, {threads} thread(s), {name}, {way}: '
+          f'{median_and_range(times)}, {rate:.3g} of {best_peak:.3g} = {rate / best_peak:.3f}, '
+          f'differs by {error:.2g}', flush=True)
     return samples
 
 

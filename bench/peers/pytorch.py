@@ -296,6 +296,7 @@ def ways(case, threads):
 
 
 if __name__ == '__main__':
+    torch.set_num_interop_threads(1)
     with torch.inference_mode():
         protocol.run('PyTorch', f'{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}',
                      ways, compiled)
