@@ -2,8 +2,8 @@
 // Measures every case of cases.hpp: the library, and the same composed of the products that this
 // program is linked with, in float and double, on one thread and on two. Each repetition begins
 // with a measurement of what the machine can do at that moment.
-//   attention_bench [--tsv=FILE] [--threads=1,2] [--scalars=float,double] [--only=IMPLEMENTATION]
-//                   [Google Benchmark's flags]
+//   attention_bench [--tsv=FILE] [--threads=1,2] [--scalars=float,double] [--rows=REGEX]
+//                   [--only=IMPLEMENTATION] [Google Benchmark's flags]
 #include <algorithm>
 #include <benchmark/benchmark.h>
 #include <exception>
@@ -11,6 +11,7 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <regex>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -62,6 +63,7 @@ class ReadyIn final : public Ready {
       throw std::runtime_error(name_of(c) + ": outputs differ by " + std::to_string(error));
     const Cost cost = cost_of(c);
     sample_ = {.work = name_of(c),
+               .group = name_of(c.group),
                .scalar = std::is_same_v<T, float> ? "float" : "double",
                .threads = threads,
                .flops = cost.flops,
@@ -170,7 +172,7 @@ class Reporter final : public benchmark::BenchmarkReporter {
 // ---- The command line --------------------------------------------------------------------------
 
 struct Options {
-  std::string tsv, only;
+  std::string tsv, only, rows;
   std::vector<std::string> threads{"1", "2"}, scalars{"float", "double"};
 };
 
@@ -192,6 +194,8 @@ Options parse(int argc, char** argv) {
       options.tsv = value;
     else if (name == "--only")
       options.only = value;
+    else if (name == "--rows")
+      options.rows = value;
     else if (name == "--threads")
       options.threads = list_of(value);
     else if (name == "--scalars")
@@ -203,10 +207,12 @@ Options parse(int argc, char** argv) {
 }
 
 void register_all(const Options& options) {
+  const std::regex rows(options.rows);
   for (const std::string& scalar : options.scalars)
     for (const std::string& threads : options.threads)
       for (const Case& c : cases())
         for (const bool is_library : {true, false}) {
+          if (!std::regex_search(name_of(c), rows)) continue;
           const Measurement measurement{&c, scalar == "float", std::stoi(threads), is_library};
           if (!options.only.empty() && options.only != measurement.implementation()) continue;
           benchmark::RegisterBenchmark(measurement.name().c_str(), measurement)

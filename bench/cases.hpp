@@ -28,6 +28,9 @@ enum class Masking {
   alibi,           // no mask: such a number that falls with the distance, by a slope of the head
 };
 
+// What a row belongs to: a summary keeps them apart.
+enum class Group { general, short_sentences };
+
 // projection: [B * Q, E] by [E, E]. layer: inputs [B, Q, E] and [B, K, E]. E is H * D.
 // attention_backward: after its forward pass. training: a layer forward and backward, Q = K.
 struct Case {
@@ -35,6 +38,7 @@ struct Case {
   Index B = 1, H = 1, G = 0, Q = 0, K = 0, D = 0;  // axes as in tensor.hpp; G = 0: H
   Masking masking = Masking::none;
   std::vector<Index> lens{};
+  Group group = Group::general;
 
   [[nodiscard]] Index E() const { return H * D; }
   [[nodiscard]] Index kv_heads() const { return G == 0 ? H : G; }
@@ -42,11 +46,20 @@ struct Case {
   [[nodiscard]] bool is_decode() const { return kind == Kind::attention && Q == 1; }
 };
 
-[[nodiscard]] inline const std::vector<Case>& cases() {
+// Sentences as they come: 5 to 60 tokens each, padded to the longest.
+[[nodiscard]] inline Case sentences(Index count, Index H, Index D) {
+  std::vector<Index> lens;
+  for (Index b = 0; b < count; ++b) lens.push_back(5 + number_below(56, Stream::lens, b));
+  const Index longest = std::ranges::max(lens);
+  return {Kind::layer,           count, H, 0, longest, longest, D, Masking::query_lens, lens,
+          Group::short_sentences};
+}
+
+[[nodiscard]] inline std::vector<Case> all_cases() {
   using enum Kind;
   using enum Masking;
   const std::vector<Index> padded{128, 100, 64, 32, 128, 90, 17, 5};
-  static const std::vector<Case> all{
+  std::vector<Case> all{
       // B, H, G, Q, K, D
       {projection, 1, 12, 0, 1024, 0, 64},
       {attention, 1, 8, 0, 4096, 4096, 64},
@@ -73,8 +86,21 @@ struct Case {
       {training, 8, 8, 0, 128, 128, 64, valid_lens, padded},
       {attention_backward, 1, 8, 0, 4096, 4096, 64},
       {attention_backward, 1, 8, 0, 4096, 4096, 64, causal},
+      sentences(32, 12, 32),
+      sentences(32, 12, 64),
   };
+  for (const Index T : {16, 24, 32, 40, 48, 56, 64})
+    all.push_back({attention, 8, 12, 0, T, T, 32, none, {}, Group::short_sentences});
   return all;
+}
+
+[[nodiscard]] inline const std::vector<Case>& cases() {
+  static const std::vector<Case> all = all_cases();
+  return all;
+}
+
+[[nodiscard]] inline std::string name_of(Group group) {
+  return group == Group::general ? "general" : "short sentences";
 }
 
 // "layer B=8 T=128 E=768 H=12 valid_lens". T: as many queries as keys.

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // What was measured: one sample a repetition, kept as lines of tab-separated text, and what a row
-// of a table says of them. Lines that begin with '#' tell what it was measured on and with.
+// of a table says of them. Lines that begin with '#' tell what it was measured on and with. A file
+// is one run; several runs of the same are told together.
 #include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <fstream>
+#include <map>
 #include <ostream>
 #include <sstream>
 #include <stdexcept>
@@ -16,7 +19,7 @@
 namespace bench {
 
 struct Sample {
-  std::string work{}, scalar{}, implementation{};
+  std::string work{}, group{}, scalar{}, implementation{};
   int threads = 1;
   double milliseconds = 0;
   double flops = 0, unmasked = 0;  // that the mask leaves, and as if there were none
@@ -24,43 +27,50 @@ struct Sample {
   double peak = 0;                 // GFLOP/s, or GB/s where memory is the bound
   double scratch = 0;              // bytes; -1: not known
   double error = 0;                // relative, against the library's output
+  int run = 0;                     // which file it was read from
 };
 
 struct Results {
   std::vector<std::string> notes;
   std::vector<Sample> samples;
+  int runs = 0;  // files that were read
 };
 
 inline constexpr std::string_view column_names =
-    "work\tscalar\timplementation\tthreads\tmilliseconds\tflops\tunmasked\tbytes\tpeak\tscratch\t"
-    "error";
+    "work\tgroup\tscalar\timplementation\tthreads\tmilliseconds\tflops\tunmasked\tbytes\tpeak\t"
+    "scratch\terror";
 
 inline void write(std::ostream& out, const Results& results) {
   for (const std::string& note : results.notes) out << "# " << note << '\n';
   out << column_names << '\n';
   out.precision(17);
   for (const Sample& s : results.samples)
-    out << s.work << '\t' << s.scalar << '\t' << s.implementation << '\t' << s.threads << '\t'
-        << s.milliseconds << '\t' << s.flops << '\t' << s.unmasked << '\t' << s.bytes << '\t'
-        << s.peak << '\t' << s.scratch << '\t' << s.error << '\n';
+    out << s.work << '\t' << s.group << '\t' << s.scalar << '\t' << s.implementation << '\t'
+        << s.threads << '\t' << s.milliseconds << '\t' << s.flops << '\t' << s.unmasked << '\t'
+        << s.bytes << '\t' << s.peak << '\t' << s.scratch << '\t' << s.error << '\n';
 }
 
 // Appends what the file holds.
 inline void read(const std::string& path, Results& results) {
   std::ifstream file(path);
   if (!file) throw std::runtime_error("cannot read " + path);
+  ++results.runs;
   for (std::string line; std::getline(file, line);) {
     if (line.starts_with("# ")) {
-      results.notes.push_back(line.substr(2));
+      const std::string note = line.substr(2);
+      if (std::ranges::find(results.notes, note) == results.notes.end())
+        results.notes.push_back(note);
     } else if (line != column_names) {
       std::istringstream fields(line);
       Sample s;
       std::getline(fields, s.work, '\t');
+      std::getline(fields, s.group, '\t');
       std::getline(fields, s.scalar, '\t');
       std::getline(fields, s.implementation, '\t');
       fields >> s.threads >> s.milliseconds >> s.flops >> s.unmasked >> s.bytes >> s.peak >>
           s.scratch >> s.error;
       if (!fields) throw std::runtime_error(path + " holds a line that is no result: " + line);
+      s.run = results.runs;
       results.samples.push_back(std::move(s));
     }
   }
@@ -69,8 +79,8 @@ inline void read(const std::string& path, Results& results) {
 // ---- Repetitions together ----------------------------------------------------------------------
 
 struct Summary {
-  Sample sample;  // its time is the median, its peak the best
-  double shortest = 0, longest = 0;
+  Sample sample;  // its time is the median of runs' medians, its peak the best
+  double lower_quartile = 0, upper_quartile = 0;  // of all repetitions
 
   [[nodiscard]] bool is_read() const { return sample.bytes > 0; }
   // GFLOP/s or GB/s
@@ -83,20 +93,33 @@ struct Summary {
   }
 };
 
+// The number that a share of them is below; a straight line between neighbours.
+[[nodiscard]] inline double quantile(std::vector<double> numbers, double share) {
+  std::ranges::sort(numbers);
+  const double at = share * static_cast<double>(numbers.size() - 1);
+  const auto below = static_cast<std::size_t>(at);
+  const std::size_t above = (std::min)(below + 1, numbers.size() - 1);
+  return numbers[below] + (at - static_cast<double>(below)) * (numbers[above] - numbers[below]);
+}
+
+[[nodiscard]] inline double median(const std::vector<double>& numbers) {
+  return quantile(numbers, 0.5);
+}
+
 // samples: of one work, scalar, number of threads and implementation.
 [[nodiscard]] inline Summary summary_of(const std::vector<Sample>& samples) {
-  std::vector<double> times;
+  std::vector<double> times, medians;
+  std::map<int, std::vector<double>> times_of_run;
   Summary summary{samples.at(0)};
   for (const Sample& s : samples) {
     times.push_back(s.milliseconds);
+    times_of_run[s.run].push_back(s.milliseconds);
     summary.sample.peak = (std::max)(summary.sample.peak, s.peak);
   }
-  std::ranges::sort(times);
-  const std::size_t middle = times.size() / 2;
-  summary.sample.milliseconds =
-      times.size() % 2 == 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2;
-  summary.shortest = times.front();
-  summary.longest = times.back();
+  for (const auto& [run, of_run] : times_of_run) medians.push_back(median(of_run));
+  summary.sample.milliseconds = median(medians);
+  summary.lower_quartile = quantile(times, 0.25);
+  summary.upper_quartile = quantile(times, 0.75);
   return summary;
 }
 
@@ -134,8 +157,8 @@ struct Summary {
 }
 
 [[nodiscard]] inline std::string time_text(const Summary& s) {
-  return digits(s.sample.milliseconds, 3) + " [" + digits(s.shortest, 3) + ".." +
-         digits(s.longest, 3) + ']';
+  return digits(s.sample.milliseconds, 3) + " [" + digits(s.lower_quartile, 3) + ".." +
+         digits(s.upper_quartile, 3) + ']';
 }
 
 [[nodiscard]] inline std::string rate_text(const Summary& s) {

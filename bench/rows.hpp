@@ -47,6 +47,22 @@ struct Rows {
   [[nodiscard]] const Summary* on_one_thread(const Sample& s) const {
     return s.threads == 1 ? nullptr : find(s.work, s.scalar, 1, s.implementation);
   }
+  // How much more the machine can do on this row's threads than on one, by the library's own
+  // measurements: of multiply-adds the best of all rows, of reading the row's own. 0: not measured.
+  [[nodiscard]] double peaks_ratio(const Sample& s) const {
+    const auto peak = [&](int threads) {
+      double best = 0;
+      for (const Row& row : rows)
+        if (const Summary* other = row.of(implementations.front());
+            other != nullptr && other->sample.scalar == s.scalar &&
+            other->sample.threads == threads && other->is_read() == (s.bytes > 0) &&
+            (s.bytes == 0 || other->sample.work == s.work))
+          best = (std::max)(best, other->sample.peak);
+      return best;
+    };
+    const double one = peak(1);
+    return one > 0 ? peak(s.threads) / one : 0;
+  }
   [[nodiscard]] const Summary* without_mask(const Sample& s) const {
     for (std::size_t space = s.work.rfind(' '); space != s.work.npos && space > 0;
          space = s.work.rfind(' ', space - 1))

@@ -1,37 +1,34 @@
 // SPDX-License-Identifier: MIT
-// Results as a Markdown table and as bars.
+// Results as Markdown, a summary first, and as bars. Each file of results is a run of its own.
 //   bench_table OUT.md OUT.svg RESULTS.tsv...
 #include <exception>
 #include <fstream>
 #include <iostream>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "bars.hpp"
+#include "markdown.hpp"
 #include "results.hpp"
 #include "rows.hpp"
+#include "summary.hpp"
 
 namespace {
 
 using bench::Row;
 using bench::Rows;
 using bench::Summary;
-
-void write_line(std::ostream& out, const std::vector<std::string>& cells) {
-  for (const std::string& cell : cells) out << "| " << cell << ' ';
-  out << "|\n";
-}
-
-void write_head(std::ostream& out, const std::vector<std::string>& cells) {
-  write_line(out, cells);
-  write_line(out, std::vector<std::string>(cells.size(), "---"));
-}
+using bench::write_head;
+using bench::write_line;
 
 std::vector<std::string> name_cells(const Row& row) {
   return {row.what().work, row.what().scalar, std::to_string(row.what().threads)};
 }
+
+std::string share(std::optional<double> value) { return value ? bench::share_text(*value) : ""; }
 
 std::string ratio(const Summary* numerator, const Summary* denominator) {
   if (numerator == nullptr || denominator == nullptr) return "";
@@ -41,9 +38,17 @@ std::string ratio(const Summary* numerator, const Summary* denominator) {
 // The library, and how much longer the others take.
 void write_library(std::ostream& out, const Rows& all) {
   const std::string& library = all.implementations.front();
-  std::vector<std::string> head{
-      "work",          "type",           "threads",         "ms median [min..max]", "rate",
-      "share of peak", "as if unmasked", "time / unmasked", "speed / 1 thread",     "scratch"};
+  std::vector<std::string> head{"work",
+                                "type",
+                                "threads",
+                                "ms median [quartiles]",
+                                "rate",
+                                "share of peak",
+                                "as if unmasked",
+                                "time / unmasked",
+                                "speed / 1 thread",
+                                "of the peaks'",
+                                "scratch"};
   for (std::size_t i = 1; i < all.implementations.size(); ++i)
     head.push_back(all.implementations[i] + " takes");
   write_head(out, head);
@@ -57,33 +62,15 @@ void write_library(std::ostream& out, const Rows& all) {
                   bench::share_text(s->share()) + (s->is_read() ? " of read" : ""),
                   is_masked ? bench::share_text(s->share_as_if_unmasked()) : "",
                   ratio(s, all.without_mask(s->sample)), ratio(all.on_one_thread(s->sample), s),
-                  bench::bytes_text(s->sample.scratch)});
+                  share(bench::share_of_peaks(*s, all)), bench::bytes_text(s->sample.scratch)});
     for (std::size_t i = 1; i < all.implementations.size(); ++i)
       cells.push_back(ratio(row.of(all.implementations[i]), s));
     write_line(out, cells);
   }
 }
 
-void write_losses(std::ostream& out, const Rows& all) {
-  const std::string& library = all.implementations.front();
-  std::size_t count = 0;
-  for (const Row& row : all.rows) {
-    const Summary* s = row.of(library);
-    if (s == nullptr) continue;
-    for (const Summary& other : row.summaries) {
-      if (other.sample.milliseconds >= s->sample.milliseconds) continue;
-      const auto cells = name_cells(row);
-      out << (count++ == 0 ? "Rows in which somebody is faster:\n\n" : "") << "- " << cells[0]
-          << ", " << cells[1] << ", " << cells[2] << " thread(s): " << other.sample.implementation
-          << ' ' << bench::digits(other.sample.milliseconds, 3) << " ms, " << library << ' '
-          << bench::digits(s->sample.milliseconds, 3) << " ms\n";
-    }
-  }
-  if (count == 0) out << "Nobody is faster in any row.\n";
-}
-
 void write_everybody(std::ostream& out, const Rows& all) {
-  write_head(out, {"work", "type", "threads", "who", "ms median [min..max]", "rate",
+  write_head(out, {"work", "type", "threads", "who", "ms median [quartiles]", "rate",
                    "share of peak", "peak", "differs by"});
   for (const Row& row : all.rows)
     for (const Summary& s : row.summaries) {
@@ -101,16 +88,16 @@ void write_everybody(std::ostream& out, const Rows& all) {
 std::string markdown(const bench::Results& results, const Rows& all) {
   std::ostringstream out;
   out << "# Benchmarks\n\n";
+  bench::write_summary(out, all);
+  out << "\n## Rows\n\n";
   for (const std::string& note : results.notes) out << "- " << note << '\n';
   out << "- 2 flops a multiply-add; attention 4 D a visible (query, key) pair; softmax, packing "
          "and masks 0. Backward: attention 10 D, a projection twice as much as forward, whatever "
          "is computed again.\n- Peak: register-only chains of multiply-adds, on as many threads, "
-         "in the "
-         "same process, before every repetition. For decoding it is a loop that reads the same "
-         "memory.\n\n";
+         "in the same process, before every repetition. For decoding it is a loop that reads the "
+         "same memory.\n- Times are medians of runs' medians. Of the peaks': the speed over one "
+         "thread as a share of what the peak gains by the same threads.\n\n";
   write_library(out, all);
-  out << '\n';
-  write_losses(out, all);
   out << "\n## Everybody\n\n";
   write_everybody(out, all);
   return std::move(out).str();

@@ -29,7 +29,7 @@ class AttentionBackwardWork final : public AttentionWork<T> {
                                                            this->result_, this->mask_, {}, context);
   }
   void run_composed(Composed<T>& composed) override {
-    const auto [kind, B, H, G, Q, K, D, masking, lens] = this->case_;
+    const auto [kind, B, H, G, Q, K, D, masking, lens, group] = this->case_;
     if (this->weights_.size() == 0) {
       this->weights_.resize(B, H, Q, K);
       Base::run_composed(composed);
@@ -76,7 +76,7 @@ class TrainingWork final : public LayerWork<T> {
   }
   void run_composed(Composed<T>& composed) override {
     Base::run_composed(composed);
-    const auto [kind, B, H, G, Q, K, D, masking, lens] = this->case_;
+    const auto [kind, B, H, G, Q, K, D, masking, lens, group] = this->case_;
     const Index rows = B * Q, E = this->case_.E();
     const auto project_backward = [&](const auto& x, const auto& w, const auto& grad_y,
                                       auto& grad_x, auto& grad_w, bool adds) {

@@ -156,7 +156,7 @@ class AttentionWork : public Work<T> {
 
  protected:
   AttentionCall<T> call() {
-    const auto [kind, B, H, unused, Q, K, D, masking, lens] = case_;
+    const auto [kind, B, H, unused, Q, K, D, masking, lens, group] = case_;
     const Index G = case_.kv_heads();
     return {B,
             H,
@@ -207,7 +207,7 @@ class LayerWork : public Work<T> {
     layer_.forward_into(output_, queries_, key_inputs(), key_inputs(), mask_, context);
   }
   void run_composed(Composed<T>& composed) override {
-    const auto [kind, B, H, G, Q, K, D, masking, lens] = case_;
+    const auto [kind, B, H, G, Q, K, D, masking, lens, group] = case_;
     const Index E = case_.E();
     composed.project(queries_.data(), w_q_.data(), q_.data(), B * Q, E, E);
     composed.project(key_inputs().data(), w_k_.data(), k_.data(), B * K, E, E);
@@ -220,7 +220,7 @@ class LayerWork : public Work<T> {
 
  protected:
   AttentionCall<T> call() {
-    const auto [kind, B, H, G, Q, K, D, masking, lens] = case_;
+    const auto [kind, B, H, G, Q, K, D, masking, lens, group] = case_;
     return {B,
             H,
             H,

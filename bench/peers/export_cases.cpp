@@ -39,17 +39,15 @@ void field(std::ostream& out, const char* name, const Value& value) {
     out << json(value);
 }
 
-std::string write_output(const Case& c, const std::filesystem::path& directory,
-                         std::size_t number) {
-  const auto work = bench::make_work<float>(c);
+template <class T>
+void write_output(const Case& c, const std::filesystem::path& path) {
+  const auto work = bench::make_work<T>(c);
   work->run_library(eigenheads::default_context());
-  std::vector<float> output;  // one after another
+  std::vector<T> output;  // one after another
   for (const auto part : work->library_output())
     output.insert(output.end(), part.begin(), part.end());
-  const std::string name = "output" + std::to_string(number) + ".npy";
-  eigenheads::save_npy(directory / name, eigenheads::TensorView<float, 1>(
-                                             output.data(), {static_cast<Index>(output.size())}));
-  return name;
+  eigenheads::save_npy(
+      path, eigenheads::TensorView<T, 1>(output.data(), {static_cast<Index>(output.size())}));
 }
 
 }  // namespace
@@ -68,6 +66,7 @@ int main(int argc, char** argv) try {
     const Case& c = bench::cases()[i];
     const bench::Cost cost = bench::cost_of(c);
     out << (i == 0 ? "\n" : ",\n") << "{\"name\": " << json(name_of(c));
+    field(out, "group", name_of(c.group));
     field(out, "kind", std::string(kinds[static_cast<std::size_t>(c.kind)]));
     field(out, "masking", std::string(maskings[static_cast<std::size_t>(c.masking)]));
     for (const auto& [name, size] : {std::pair{"B", c.B},
@@ -83,7 +82,10 @@ int main(int argc, char** argv) try {
     field(out, "flops", cost.flops);
     field(out, "unmasked", cost.unmasked);
     field(out, "elements", cost.elements);
-    field(out, "output", write_output(c, directory, i));
+    const std::string output = "output" + std::to_string(i);
+    write_output<float>(c, directory / (output + "_float.npy"));
+    write_output<double>(c, directory / (output + "_double.npy"));
+    field(out, "output", output);
     out << '}';
   }
   out << "\n]\n";

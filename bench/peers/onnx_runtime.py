@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """ONNX Runtime: its own MultiHeadAttention, Attention and GroupQueryAttention, ONNX's Attention,
-and products composed, in graphs of one to five nodes. Weights are constants, so they are packed
-when a session is made; inputs and outputs are bound beforehand, in the layout that an operator
-likes best.
+and products composed, in graphs of a few nodes. Weights are constants, so they are packed when a
+session is made; inputs and outputs are bound beforehand, in the layout that an operator likes best.
+In double it has products alone: no attention operator, so no layer.
 """
 import numpy as np
 import onnx
@@ -33,18 +33,24 @@ class Graph:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def node(self, operator, inputs, domain='', outputs=1, **attributes):
+    def nodes_of(self, operator, inputs, outputs, domain='', **attributes):
         names = [f'{operator}{len(self.nodes)}_{i}' for i in range(outputs)]
         self.nodes.append(
             helper.make_node(operator, inputs, names, domain=domain, **attributes))
-        return names[0]
+        return names
+
+    def node(self, operator, inputs, domain='', outputs=1, **attributes):
+        return self.nodes_of(operator, inputs, outputs, domain, **attributes)[0]
 
     def session(self, threads, opset):
-        element = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32,
-                   np.dtype(np.int64): TensorProto.INT64, np.dtype(bool): TensorProto.BOOL}
+        element = {np.dtype(kind): number for kind, number in (
+            (np.float32, TensorProto.FLOAT), (np.float64, TensorProto.DOUBLE),
+            (np.int32, TensorProto.INT32), (np.int64, TensorProto.INT64),
+            (bool, TensorProto.BOOL))}
         inputs = [helper.make_tensor_value_info(name, element[x.dtype], x.shape)
                   for name, x in self.inputs.items()]
-        output = helper.make_tensor_value_info(self.nodes[-1].output[0], TensorProto.FLOAT, None)
+        first = next(iter(self.inputs.values()))
+        output = helper.make_tensor_value_info(self.nodes[-1].output[0], element[first.dtype], None)
         model = helper.make_model(
             helper.make_graph(self.nodes, 'attention', inputs, [output], self.constants),
             opset_imports=[helper.make_opsetid('', opset), helper.make_opsetid(MICROSOFT, 1)],
@@ -136,10 +142,10 @@ def attention_ways(case, threads):
 
     def composed(graph):
         scores = graph.node('MatMul', [graph.input('q', q), graph.input('k', k.swapaxes(2, 3))])
-        scores = graph.node('Mul', [scores, graph.constant('scale', np.float32(scale))])
+        scores = graph.node('Mul', [scores, graph.constant('scale', case.dtype(scale))])
         mask = additive
         if case.is_causal():
-            mask = np.where(case.may_see(), np.float32(0), np.float32(-np.inf))[:, None]
+            mask = np.where(case.may_see(), case.dtype(0), case.dtype(-np.inf))[:, None]
         if mask is not None:
             scores = graph.node('Add', [scores, graph.input('bias', mask)])
         graph.node('MatMul', [graph.node('Softmax', [scores], axis=-1), graph.input('v', v)])
@@ -148,6 +154,8 @@ def attention_ways(case, threads):
         return Way(build, threads, opset, rows_apart=case.H)
 
     apart = lambda x: x
+    if case.scalar == 'double':
+        return {} if is_grouped else {'composed': way(composed)}
     found = {
         'Attention-23, heads apart': way(standard(apart, additive)),
         'Attention-23, heads together': way(standard(together, additive)),
@@ -199,12 +207,61 @@ def layer_ways(case, threads):
             inputs.append(graph.input('lens', lens))
         project(graph, graph.node('Attention', inputs, MICROSOFT, num_heads=case.H), 3)
 
+    def padding_left_out(is_apart):
+        """Of the projections; and of attention too, by a node for each sequence."""
+        counted = case.lens if case.masking == 'query_lens' else [case.Q] * case.B
+
+        def rows_of(graph, name, padded, lens):
+            places = np.array([(b, i) for b, n in enumerate(lens) for i in range(n)])
+            return graph.node('GatherND',
+                              [padded, graph.constant(name, places[None].astype(np.int64))])
+
+        def padded(graph, name, rows, lens, longest):
+            first = np.cumsum([0, *lens[:-1]])[:, None]
+            places = np.where(np.arange(longest) < np.array(lens)[:, None],
+                              first + np.arange(longest), 0)  # any row stands for padding
+            rows = graph.node('Gather', [rows, graph.constant(name, places.ravel())], axis=1)
+            return graph.node('Reshape', [rows, graph.constant(f'{name}_shape', np.array(
+                [case.B, longest, case.E]))])
+
+        def build(graph):
+            xs, ys = inputs_of(graph)
+            queries = rows_of(graph, 'query_places', xs, counted)
+            keys = queries
+            if not case.is_self_attention() or counted is not case.lens:
+                keys = rows_of(graph, 'key_places', ys, case.lens)
+            qkv = [project(graph, name, i) for i, name in enumerate((queries, keys, keys))]
+            every = (counted, case.lens, case.lens)
+            if is_apart:
+                parts = [
+                    graph.nodes_of('Split', [rows, graph.constant(f'lens{i}', np.array(lens))],
+                                   case.B, axis=1)
+                    for i, (rows, lens) in enumerate(zip(qkv, every))
+                ]
+                heads = graph.node('Concat', [
+                    graph.node('MultiHeadAttention', list(one), MICROSOFT, num_heads=case.H)
+                    for one in zip(*parts)], axis=1)
+            else:
+                qkv = [
+                    padded(graph, f'padded{i}', rows, lens, longest)
+                    for i, (rows, lens, longest) in enumerate(
+                        zip(qkv, every, (case.Q, case.K, case.K)))
+                ]
+                heads = graph.node('MultiHeadAttention', [*qkv, '', graph.input('lens', lens)],
+                                   MICROSOFT, num_heads=case.H)
+                heads = rows_of(graph, 'head_places', heads, counted)
+            padded(graph, 'output', project(graph, heads, 3), counted, case.Q)
+        return build
+
     found = {
         'MatMul, MultiHeadAttention': Way(multi_head, threads),
         'MatMul, Attention-23': Way(standard, threads),
     }
     if case.is_self_attention():
         found['Attention with its projections'] = Way(merged, threads)
+    if case.lens:
+        found['padding left out of projections'] = Way(padding_left_out(False), threads)
+        found['padding left out'] = Way(padding_left_out(True), threads)
     return found
 
 
@@ -222,7 +279,7 @@ def projection_ways(case, threads):
 
 def ways(case, threads):
     of_kind = {'projection': projection_ways, 'attention': attention_ways, 'layer': layer_ways}
-    if case.kind not in of_kind:
+    if case.kind not in of_kind or (case.kind == 'layer' and case.scalar == 'double'):
         return {}  # it does not train
     return {name: (way, way.output) for name, way in of_kind[case.kind](case, threads).items()}
 

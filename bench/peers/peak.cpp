@@ -12,7 +12,9 @@ EXPORTED const char* bench_instruction_set() {
   return eigenheads::name_of(eigenheads::instruction_set());
 }
 
-EXPORTED double bench_peak_gflops(int threads) { return bench::peak_gflops<float>(threads); }
+EXPORTED double bench_peak_gflops(int threads, bool is_float) {
+  return is_float ? bench::peak_gflops<float>(threads) : bench::peak_gflops<double>(threads);
+}
 
 EXPORTED double bench_read_gigabytes(const void* const* memory, const std::size_t* sizes,
                                      std::size_t count, int threads) {

@@ -5,12 +5,16 @@ A peer is a name and a function ways(case, threads) -> {name of a way: (call, ou
 runs it once, output() gives what it computed, as arrays in the library's order; a peer that cannot
 train has no way of a case that does. Every way is compared with the library's output first; the
 fastest is measured, as the library is: warm, the peak before each repetition, in the same process.
+
+A process measures one number of threads, so that the environment can pin every library's threads
+(OMP_NUM_THREADS and the like) to it.
 """
 import argparse
 import ctypes
 import functools
 import json
 import pathlib
+import re
 import statistics
 import sys
 import time
@@ -18,8 +22,8 @@ import types
 
 import numpy as np
 
-COLUMNS = ('work scalar implementation threads milliseconds flops unmasked bytes peak scratch '
-           'error').split()
+COLUMNS = ('work group scalar implementation threads milliseconds flops unmasked bytes peak '
+           'scratch error').split()
 STREAMS = 'queries keys values w_q w_k w_v w_o lens allowed bias grad_output'.split()
 
 # ---- Inputs: inputs.hpp in Python ---------------------------------------------------------------
@@ -34,36 +38,50 @@ def bits(stream, count):
 
 
 def numbers(stream, shape, scale=1.0):
+    """Exact in float32, so the same in float64."""
     steps = (bits(stream, int(np.prod(shape))) >> np.uint32(8)).astype(np.int32) - (1 << 23)
     return (steps.astype(np.float32) * np.float32(scale * 2.0**-22)).reshape(shape)
 
 
 class Case(types.SimpleNamespace):
-    """A line of cases.json, with its tensors."""
+    """A line of cases.json, with its tensors. scalar: 'float' or 'double'."""
+
+    @property
+    def dtype(self):
+        return np.float32 if self.scalar == 'float' else np.float64
+
+    def numbers(self, stream, shape, scale=1.0):
+        return numbers(stream, shape, scale).astype(self.dtype, copy=False)
+
+    def bytes(self):
+        """What a decoding step reads; 0 where arithmetic is the bound."""
+        return self.elements * np.dtype(self.dtype).itemsize
 
     @functools.cached_property
     def qkv(self):
         """[B, H, Q, D] and twice [B, G, K, D]; one copy, so what is read is what is measured."""
-        return (numbers('queries', (self.B, self.H, self.Q, self.D)),
-                numbers('keys', (self.B, self.G, self.K, self.D)),
-                numbers('values', (self.B, self.G, self.K, self.D)))
+        return (self.numbers('queries', (self.B, self.H, self.Q, self.D)),
+                self.numbers('keys', (self.B, self.G, self.K, self.D)),
+                self.numbers('values', (self.B, self.G, self.K, self.D)))
 
     def is_self_attention(self):
         return self.Q == self.K
 
     def layer_inputs(self):
         """Inputs of queries, and of keys and values."""
-        x = numbers('queries', (self.B, self.Q, self.E))
-        return x, x if self.is_self_attention() else numbers('keys', (self.B, self.K, self.E))
+        x = self.numbers('queries', (self.B, self.Q, self.E))
+        return x, x if self.is_self_attention() else self.numbers('keys',
+                                                                  (self.B, self.K, self.E))
 
     def weights(self):
         """W_q, W_k, W_v, W_o, each [out, in]."""
-        return [numbers(name, (self.E, self.E), 2.0**-5) for name in ('w_q', 'w_k', 'w_v', 'w_o')]
+        return [self.numbers(name, (self.E, self.E), 2.0**-5)
+                for name in ('w_q', 'w_k', 'w_v', 'w_o')]
 
     def grad_output(self):
         """Of the loss: [B, Q, E] for a layer, [B, H, Q, D] for attention."""
-        return numbers('grad_output', (self.B, self.Q, self.E) if self.kind == 'training' else
-                       (self.B, self.H, self.Q, self.D))
+        return self.numbers('grad_output', (self.B, self.Q, self.E) if self.kind == 'training' else
+                            (self.B, self.H, self.Q, self.D))
 
     def is_causal(self):
         return self.masking == 'causal'
@@ -84,19 +102,19 @@ class Case(types.SimpleNamespace):
         return seen
 
     def bias(self):
-        """[1, H, Q, K] of float32."""
+        """[1, H, Q, K]"""
         if self.masking == 'score_bias':
-            return numbers('bias', (1, self.H, self.Q, self.K))
+            return self.numbers('bias', (1, self.H, self.Q, self.K))
         distance = np.abs(np.arange(self.Q)[:, None] - np.arange(self.K)[None, :])
         slopes = 0.5**np.arange(1, self.H + 1)
-        return (-slopes[:, None, None] * distance).astype(np.float32)[None]
+        return (-slopes[:, None, None] * distance).astype(self.dtype)[None]
 
     def additive(self):
         """What is added to the scores, -inf where a key is hidden; None if nothing is."""
         if self.adds_bias():
             return self.bias()
         if self.hides_pairs():
-            return np.where(self.may_see(), np.float32(0), np.float32(-np.inf))[:, None]
+            return np.where(self.may_see(), self.dtype(0), self.dtype(-np.inf))[:, None]
         return None
 
 
@@ -135,9 +153,10 @@ class Peak:
         return self.library.bench_instruction_set().decode()
 
     def measure(self, case, threads):
-        time.sleep(0.1)  # until the peer's threads have stopped spinning
+        if threads > 1:
+            time.sleep(0.1)  # until the peer's threads have stopped spinning
         if case.elements == 0:
-            return self.library.bench_peak_gflops(threads)
+            return self.library.bench_peak_gflops(threads, case.scalar == 'float')
         pieces = case.qkv[1:]
         memory = (ctypes.c_void_p * 2)(*(x.ctypes.data for x in pieces))
         sizes = (ctypes.c_size_t * 2)(*(x.nbytes for x in pieces))
@@ -152,75 +171,118 @@ def seconds(call, count):
 
 
 def calls_for(call, at_least):
-    """How many calls take that long; warms up."""
-    call()
-    once = min(seconds(call, 1) for _ in range(3))
-    return max(1, int(at_least / once))
+    """How many calls take that long."""
+    once = seconds(call, 1)
+    if once < at_least:
+        once = min(once, *(seconds(call, 1) for _ in range(4)))
+    return max(1, int(at_least / once)), once
 
 
 def median_and_range(times):
-    return f'{statistics.median(times):.4g} [{min(times):.4g}..{max(times):.4g}] ms'
+    quartiles = np.quantile(times, [0.25, 0.75])
+    return f'{statistics.median(times):.4g} [{quartiles[0]:.4g}..{quartiles[1]:.4g}] ms'
 
 
-def measure(case, threads, name, ways, peak, options):
-    """The samples of the fastest way."""
-    expected = np.load(options.cases / case.output)
-    best = None
+def tried(case, ways, options):
+    """[(seconds, name, call, calls a repetition, error)] of those that are near the fastest, which
+    is the first."""
+    expected = np.load(options.cases / f'{case.output}_{case.scalar}.npy')
+    found = []
     for way, (call, output) in ways.items():
         try:
             call()
             error = worst_error(case, output(), expected)
-            if not error < 1e-4:
+            if not error < 1e3 * np.finfo(case.dtype).eps:
                 print(f'  {way}: differs by {error:.2g}, left out')
                 continue
-            count = calls_for(call, options.min_time)
-            took = min(seconds(call, count) for _ in range(2))
+            call()
+            count, took = calls_for(call, options.min_time)
         except Exception as problem:  # a way that this version does not have
-            print(f'  {way}: {str(problem).strip().splitlines()[0][:80]}')
+            print(f'  {way}: {(str(problem).strip() or repr(problem)).splitlines()[0][:80]}')
             continue
         print(f'  {way}: {1e3 * took:.4g} ms')
-        if best is None or took < best[0]:
-            best = took, way, call, count, error
-    if best is None:
-        return []
-    _, way, call, count, error = best
+        found.append((took, way, call, count, error))
+    return nearest(found)
+
+
+def nearest(found):
+    """Those near the fastest, after a second look at them."""
+    shortest = min((one[0] for one in found), default=0)
+    near = [one for one in found if one[0] < 1.2 * shortest]
+    if len(near) > 1:
+        near = [(min(seconds(one[2], one[3]) for _ in range(2)), *one[1:]) for one in near]
+    return sorted(near, key=lambda one: one[0])
+
+
+def choose(case, threads, ways, further, options):
+    """The fastest of ways(), and of further() of it: as tried() gives it, or None. What was near it
+    once is all that is tried the next time."""
+    known = {}
+    if options.known and options.known.exists():
+        known = json.loads(options.known.read_text())
+    key = f'{case.name}, {case.scalar}, {threads}'
+    all_ways = ways(case, threads)
+    if key not in known:
+        found = tried(case, all_ways, options)
+        if found:
+            found = nearest(found + tried(case, further(case, found[0][1]), options))
+    else:
+        for name in known[key]:
+            if name not in all_ways:
+                all_ways.update(further(case, name.partition(', ')[2]))
+        found = tried(case, {name: all_ways[name] for name in known[key]}, options)
+    if options.known:
+        known.setdefault(key, [one[1] for one in found])
+        options.known.write_text(json.dumps(known))
+    return found[0] if found else None
+
+
+def measure(case, threads, name, chosen, peak, options):
+    """The samples of the way that was chosen."""
+    _, way, call, count, error = chosen
     samples = []
     for _ in range(options.repetitions):
         reached = peak.measure(case, threads)
         call()
         samples.append(
-            dict(work=case.name, scalar='float', implementation=name, threads=threads,
-                 milliseconds=1e3 * seconds(call, count), flops=case.flops,
-                 unmasked=case.unmasked, bytes=4 * case.elements, peak=reached, scratch=-1,
+            dict(work=case.name, group=case.group, scalar=case.scalar, implementation=name,
+                 threads=threads, milliseconds=1e3 * seconds(call, count), flops=case.flops,
+                 unmasked=case.unmasked, bytes=case.bytes(), peak=reached, scratch=-1,
                  error=error))
     times = [s['milliseconds'] for s in samples]
     best_peak = max(s['peak'] for s in samples)
-    rate = 1e-6 * (4 * case.elements or case.flops) / statistics.median(times)
-    print(f'{case.name}, {threads} thread(s), {name}, {way}: {median_and_range(times)}, '
-          f'{rate:.3g} of {best_peak:.3g} = {rate / best_peak:.3f}, differs by {error:.2g}',
-          flush=True)
+    rate = 1e-6 * (case.bytes() or case.flops) / statistics.median(times)
+    print(f'{case.name}, {case.scalar}, {threads} thread(s), {name}, {way}: '
+          f'{median_and_range(times)}, {rate:.3g} of {best_peak:.3g} = {rate / best_peak:.3f}, '
+          f'differs by {error:.2g}', flush=True)
     return samples
 
 
-def run(name, versions, ways):
-    """Measures all cases; the command line says where they and the peak are, and where to write."""
+def run(name, versions, ways, further=lambda case, fastest: {}):
+    """Measures all cases; the command line says where they and the peak are, and where to write.
+    further(case, name of the fastest way): more ways to try."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--cases', type=pathlib.Path, required=True, help='what bench_cases wrote')
     parser.add_argument('--peak', type=pathlib.Path, required=True, help='libbench_peak.so')
     parser.add_argument('--tsv', type=pathlib.Path, required=True)
-    parser.add_argument('--threads', type=int, nargs='+', default=[1, 2])
-    parser.add_argument('--filter', default='', help='cases whose names hold this')
+    parser.add_argument('--known', type=pathlib.Path, help='which ways to try, kept between runs')
+    parser.add_argument('--threads', type=int, required=True)
+    parser.add_argument('--scalars', default='float,double')
+    parser.add_argument('--rows', default='', help='cases whose names match this expression')
     parser.add_argument('--repetitions', type=int, default=7)
     parser.add_argument('--min-time', type=float, default=0.05, help='seconds a repetition')
     options = parser.parse_args()
 
     peak = Peak(options.peak)
     samples = []
-    for threads in options.threads:
+    for scalar in options.scalars.split(','):
         for line in json.loads((options.cases / 'cases.json').read_text()):
-            case = Case(**line)
-            if options.filter in case.name:
-                samples += measure(case, threads, name, ways(case, threads), peak, options)
+            case = Case(scalar=scalar, **line)
+            if not re.search(options.rows, case.name):
+                continue
+            chosen = choose(case, options.threads, ways, further, options)
+            if chosen:
+                samples += measure(case, options.threads, name, chosen, peak, options)
     with open(options.tsv, 'w') as file:
         print(f'# {name} {versions}', file=file)
         print(*COLUMNS, sep='\t', file=file)

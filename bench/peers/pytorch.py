@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """PyTorch: scaled_dot_product_attention on each of its backends, products composed by hand, and
 nn.MultiheadAttention; linear layers as they are and with weights packed beforehand by MKL and
-oneDNN, as its compiler does. Gradients by its autograd.
+oneDNN, as its compiler does. Gradients by its autograd. Of layers, the fastest way is compiled, too
+(of attention alone it never helped: sdpa stays the kernel that it is, and calls cost more).
 """
 import functools
+import os
 
 import torch
 from torch.nn import functional as F
@@ -138,6 +140,12 @@ def key_mask(case):
     return (torch.arange(case.K) < torch.tensor(case.lens)[:, None])[:, None, None]
 
 
+def rows_of(lens, longest):
+    """The first n rows of each sequence, of rows that lie in [B * longest]."""
+    return torch.cat([b * longest + torch.arange(n) for b, n in enumerate(lens)] or
+                     [torch.arange(0)])
+
+
 def separate(q_of, k_of, v_of):
     return lambda x, y: (q_of(x), k_of(y), v_of(y))
 
@@ -154,11 +162,14 @@ def layer_functions(case, x, y, qkv_of, o_of, is_merged=False):
         q, k, v = (split_heads(z, case.H) for z in qkv_of(x, y))
         return o_of(join_heads(attend(q, k, v, attn_mask=mask)))
 
+    counted = case.lens if case.masking == 'query_lens' else [case.Q] * case.B
+    query_rows = rows_of(counted, case.Q)
+    key_rows = rows_of(case.lens, case.K)
+
     def padding_left_out(attend):
         """Only rows that count are projected; a call for each sequence."""
-        keys = torch.cat([y[b, :n] for b, n in enumerate(case.lens)])
-        counted = case.lens if case.masking == 'query_lens' else [case.Q] * case.B
-        queries = torch.cat([x[b, :n] for b, n in enumerate(counted)])
+        queries = x.flatten(0, 1).index_select(0, query_rows)
+        keys = y.flatten(0, 1).index_select(0, key_rows)
         q, k, v = qkv_of(queries, keys)
         heads = [
             join_heads(attend(*(split_heads(z, case.H) for z in one)).squeeze(0))
@@ -167,12 +178,9 @@ def layer_functions(case, x, y, qkv_of, o_of, is_merged=False):
                 for z, lens in ((q, counted), (k, case.lens), (v, case.lens))))
         ]
         output = o_of(torch.cat(heads))
-        if counted is not case.lens:
-            return output.view(case.B, case.Q, case.E)
-        padded = torch.zeros(case.B, case.Q, case.E)
-        for b, part in enumerate(output.split(counted)):
-            padded[b, :counted[b]] = part
-        return padded
+        if counted is case.lens:
+            output = output.new_zeros(case.B * case.Q, case.E).index_copy(0, query_rows, output)
+        return output.view(case.B, case.Q, case.E)
 
     functions = {}
     for name, attend in attentions.items():
@@ -186,7 +194,8 @@ def layer_functions(case, x, y, qkv_of, o_of, is_merged=False):
 
 def module_of(case, w, bias):
     """nn.MultiheadAttention, and a call of it."""
-    module = torch.nn.MultiheadAttention(case.E, case.H, bias=bias, batch_first=True)
+    module = torch.nn.MultiheadAttention(case.E, case.H, bias=bias, batch_first=True,
+                                         dtype=w[0].dtype)
     module.in_proj_weight.data = torch.cat(w[:3])
     module.out_proj.weight.data = w[3]
     if bias:
@@ -196,35 +205,66 @@ def module_of(case, w, bias):
     return module, lambda x, y: module(x, y, y, key_padding_mask=hidden, need_weights=False)[0]
 
 
-def layer_ways(case):
-    x, y = map(tensor, case.layer_inputs())
+def projections(case):
+    """{kind: (those of the inputs, that of the heads)}; of the inputs it is one or three."""
     w = list(map(tensor, case.weights()))
     rows = case.B * case.Q
     each = [linears(one, rows) for one in w]
-    at_once = linears(torch.cat(w[:3]), rows) if case.is_self_attention() else {}
+    found = {kind: ([one[kind] for one in each[:3]], each[3][kind]) for kind in each[0]}
+    if case.is_self_attention():
+        for kind, linear in linears(torch.cat(w[:3]), rows).items():
+            found[f'{kind} merged'] = [linear], each[3][kind]
+    return found
+
+
+def functions_of_layer(case, of_inputs, o_of):
+    x, y = map(tensor, case.layer_inputs())
+    is_merged = len(of_inputs) == 1
+    qkv_of = merged(*of_inputs) if is_merged else separate(*of_inputs)
+    return layer_functions(case, x, y, qkv_of, o_of, is_merged)
+
+
+def layer_ways(case):
     ways = {}
-    for kind in each[0]:
-        *of_inputs, o_of = (one[kind] for one in each)
-        for name, function in layer_functions(case, x, y, separate(*of_inputs), o_of).items():
+    for kind, (of_inputs, o_of) in projections(case).items():
+        for name, function in functions_of_layer(case, of_inputs, o_of).items():
             ways[f'{kind}, {name}'] = Way(function)
-        if at_once:
-            functions = layer_functions(case, x, y, merged(at_once[kind]), o_of, is_merged=True)
-            for name, function in functions.items():
-                ways[f'{kind} merged, {name}'] = Way(function)
-    module, call = module_of(case, w, bias=True)
+    x, y = map(tensor, case.layer_inputs())
+    module, call = module_of(case, list(map(tensor, case.weights())), bias=True)
     module.eval()
     ways['nn.MultiheadAttention'] = Way(lambda: call(x, y))
     return ways
 
 
+def compiled(case, fastest):
+    """Of the fastest way, where it is one that can be compiled. The compiler leaves projections as
+    they are: it would pack weights for MKL, whatever is the fastest here. What it compiles cannot
+    be held to less than the CPU has."""
+    if 'ATEN_CPU_CAPABILITY' in os.environ:
+        return {}
+    kind, _, name = fastest.partition(', ')
+    if case.kind == 'training':
+        way = training_ways(case, wrap=torch.compiler.disable)[fastest]
+        way.forward = torch.compile(way.forward, dynamic=False)
+    elif case.kind == 'layer' and name:
+        of_inputs, o_of = projections(case)[kind]
+        of_inputs, o_of = map(torch.compiler.disable, of_inputs), torch.compiler.disable(o_of)
+        function = functions_of_layer(case, list(of_inputs), o_of)[name]
+        way = Way(torch.compile(function, dynamic=False))
+    else:
+        return {}
+    return {f'compiled, {fastest}': (way, way.output)}
+
+
 @torch.inference_mode(False)
-def training_ways(case):
+def training_ways(case, wrap=lambda linear: linear):
     x = tensor(case.layer_inputs()[0]).requires_grad_()
     w = [tensor(one).requires_grad_() for one in case.weights()]
     w_qkv = torch.cat(w[:3]).detach().requires_grad_()
     grad_output = tensor(case.grad_output())
     ways = {}
     for kind, linear in trained_linears.items():
+        linear = wrap(linear)
         *of_inputs, o_of, qkv_of = (functools.partial(linear, w=one) for one in (*w, w_qkv))
         for name, function in layer_functions(case, x, x, separate(*of_inputs), o_of).items():
             ways[f'{kind}, {name}'] = Trained(function, [x, *w], grad_output)
@@ -256,6 +296,7 @@ def ways(case, threads):
 
 
 if __name__ == '__main__':
+    torch.set_num_interop_threads(1)
     with torch.inference_mode():
         protocol.run('PyTorch', f'{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}',
-                     ways)
+                     ways, compiled)
