@@ -194,8 +194,9 @@ class Linear {
   // Backward of y = x W^T + b. x: [..., in_features], grad_y, the gradient of y: [...,
   // out_features] -> the gradient of x. Those of W and b go to `gradients`, or with `accumulate` are
   // added to what it holds. Throws std::logic_error while lazy, std::invalid_argument, before
-  // anything is written, for shapes that do not fit. One fixed order of sums: the same bits on any
-  // number of threads.
+  // anything is written, for shapes that do not fit. One fixed order of sums, by blocks of 256 rows of
+  // a sequence; a sequence is what the last two axes hold, so [N, in_features] is one. The same bits
+  // on any number of threads, and from the sums of all blocks, added up one by one.
   template <detail::TensorLike X>
   [[nodiscard]] Tensor<T, rank_of<X>> backward(
       const X& x, std::type_identity_t<TensorView<T, rank_of<X>>> grad_y,
@@ -215,6 +216,7 @@ class Linear {
     backward({.x = view.data(),
               .grad_y = grad_y.data(),
               .rows = rows,
+              .rows_per_sequence = expected.size() > 1 ? expected[expected.size() - 2] : 1,
               .outputs = {&all, 1},
               .grad_x = grad_x.data(),
               .accumulate = false},
@@ -235,14 +237,15 @@ class Linear {
   // y has a gradient of 0 outside of `outputs`, which then take no part in grad_x.
   struct Backward {
     const T *x, *grad_y;  // [rows, in_features], [rows, out_features]
-    Index rows;
+    Index rows, rows_per_sequence;
     std::span<const detail::Range> outputs;
     T* grad_x;        // null: not wanted
     bool accumulate;  // into grad_x
   };
   void backward(const Backward& call, LinearGradients<T>& gradients, bool accumulate,
                 Context& context) const {
-    const detail::Projected<T> y{weight_.panels(), call.rows, call.x, call.grad_y};
+    const detail::Projected<T> y{weight_.panels(), call.rows, call.rows_per_sequence, call.x,
+                                 call.grad_y};
     const detail::Frame frame(context);
     const detail::KeptRows kept = detail::keep_rows(y, frame);
     if (call.grad_x != nullptr)

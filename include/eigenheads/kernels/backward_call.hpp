@@ -2,11 +2,22 @@
 #pragma once
 // What the backward kernels of attention are given.
 #include <array>
+#include <atomic>
+#include <thread>
 
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/ranges.hpp>           // Range, blocks_of
 #include <eigenheads/kernels/attention_call.hpp>  // AttentionShape, HeadTable, GateTable
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+// The gradients of queries, keys and values are sums of blocks, each from zero, added up from left to
+// right. Blocks begin at multiples of these, so that what is cut there can be shared out:
+//   dQ[q]        over blocks of keys
+//   dK[k], dV[k] over the query heads that read them and, in each, blocks of queries
+// The gradient of a bias is added up by query heads, blocks of queries, blocks of keys, keys and
+// queries, from zero in each key/value head if heads share it; that of a gate in double, by queries.
+inline constexpr Index backward_keys = 96, backward_queries = 128;
 
 // Backward form of ScoreForward: for one key and queries at.q + i, i in [begin, end), scores[i]
 // becomes the function's value and slopes[i] its derivative.
@@ -51,12 +62,41 @@ struct AttentionBackwardCall {
   [[nodiscard]] Index row(Index b, Index h, Index q) const {
     return (b * shape.H + h) * shape.Q + q;
   }
+  [[nodiscard]] Index blocks_per_head() const { return blocks_of(shape.Q, backward_queries); }
 };
 
-// A task: key/value head g of sequence b, and all queries that read it.
+// What the tasks of one key/value head share, where it is cut into ranges of keys and blocks of
+// queries. A task adds to dK and dV after that of its keys and the block before, and to dQ after
+// those of its queries and the ranges before. They were taken up earlier, so it waits for tasks that
+// run.
+template <class T>
+struct CutHead {
+  std::atomic<Index>* done =
+      nullptr;                // by range: how many blocks it is through with; null: not cut
+  double* of_gate = nullptr;  // the gradient of a gate, so far
+  T* sums = nullptr;          // of dQ: [query heads, blocks, backward_queries, padded D]
+  Index range = 0;
+
+  void wait_for_keys(Index block) const {
+    if (done != nullptr) wait(done[range], block);
+  }
+  void wait_for_queries(Index block) const {
+    for (Index i = 0; i < range; ++i) wait(done[i], block + 1);
+  }
+
+ private:
+  static void wait(const std::atomic<Index>& done, Index blocks) {
+    while (done.load(std::memory_order_acquire) < blocks) std::this_thread::yield();
+  }
+};
+
+// A task: key/value head g of sequence b and all queries that read it, or, of a head that is cut, some
+// keys and one block of queries. Blocks are counted through all query heads.
 template <class T>
 struct BackwardTask {
   Index b, g;
+  Range keys{}, blocks{};
+  CutHead<T> cut{};
   // Null: gradients of the bias are added to call.score.grad_bias. Else to these planes, one for
   // each query head of the task in turn, or a single one if the bias has no plane a head.
   T* bias_planes = nullptr;

@@ -35,11 +35,11 @@ struct Kernels {
   static BackwardKernels<T> backward() {
     return {.panel_width = panel_width<T>,
             .gradient_outputs = gradient_outputs,
-            .gradient_rows = gradient_rows,
             .pack_columns = pack_columns<T>,
             .transpose_panels = transpose_panels<T>,
             .weight_gradient = weight_gradient<T>,
             .attend_backward_scratch = attend_backward_scratch<T>,
+            .shared_sums = shared_sums<T>,
             .attend_backward = attend_backward<T>};
   }
 

@@ -32,16 +32,24 @@ struct PackColumnsCall {
   Index panel_stride;
 };
 
-// sums[o][j] = sum_r dy[rows[r]][o] x[r][j] for the outputs o and the panels of columns j.
+// The gradient of a weight or a bias is a sum of blocks: rows of a sequence from a multiple of this
+// to the next. Each is one chain from zero, in the order of its rows, and the blocks are added up
+// from the first of the first sequence to the last of the last. So padded and packed sequences and
+// one sequence at a time have the same bits, and rows can be shared out by blocks.
+inline constexpr Index gradient_rows = 256;
+
+// sums[o][j] += sum_r dy[rows[r]][o] x[r][j], block after block, for the outputs o and the panels of
+// columns j.
 template <class T>
 struct WeightGradientCall {
   const T* dy;
   Index dy_stride;
   std::span<const Index> rows;  // of dy
+  std::span<const Index> ends;  // of blocks of `rows`, each of gradient_rows rows at most
   const T* x;                   // its rows `rows`, in panels of columns: [in / W][rows][W]
   Range outputs, panels;
   T* sums;  // [outputs, panels * W]
-  T* bias;  // null, or: sum_r dy[rows[r]][o], as long as a whole task of outputs
+  T* bias;  // null, or bias[o] += sum_r dy[rows[r]][o], as long as a whole task of outputs
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

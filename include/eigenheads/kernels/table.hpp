@@ -46,11 +46,12 @@ struct AttentionKernels {  // panels.inl, attention.inl
 
 template <class T>
 struct BackwardKernels {  // panels.inl and those of backward/
-  Index panel_width, gradient_outputs, gradient_rows;
+  Index panel_width, gradient_outputs;
   bool (*pack_columns)(const PackColumnsCall<T>& call);
   void (*transpose_panels)(Panels<const T> weight, Range range, T* across);
   void (*weight_gradient)(const WeightGradientCall<T>& call, T* block);
   Index (*attend_backward_scratch)(const AttentionShape& shape, bool drops);
+  Index (*shared_sums)(const AttentionBackwardCall<T>& call);
   void (*attend_backward)(const AttentionBackwardCall<T>& call, const BackwardTask<T>& task,
                           T* scratch);
 };

@@ -2,8 +2,12 @@
 // The one product that projections, scores and outputs are made of: a tile of rows times a panel,
 // held in registers.
 //   c[i][j] (+)= sum_k a[i][k] b[k][j]     one chain of fused multiply-adds an element, in k order
+// The chain begins at zero or goes on from what c holds, or it begins at zero and its end is added to
+// that: how blocks that stand by themselves are merged.
 // An element's bits depend on its row of `a` and its column of `b` alone, never on the tile that it
 // falls into (contract C3).
+
+enum class Into { set, chain, sum };  // c = chain from 0; chain from c; c + chain from 0
 
 // Where the factors and the product of a tile lie. Rows of `b` are panels' rows: W numbers, then W
 // more `panel_stride` further on for each panel after the first.
@@ -16,7 +20,7 @@ struct TileCall {
   Index depth;
   T* c;
   Index c_stride;
-  bool adds = false;
+  bool adds = false, sums = false;  // Into::chain, Into::sum
   Index panel_stride = 0;
 };
 
@@ -24,7 +28,7 @@ struct TileCall {
 // 1.7 % longer. Only multiply_tile and its like call one.
 template <class T>
 using TileProduct = void (*)(const T* a, Index a_stride, const T* b, Index b_stride, Index depth,
-                             T* c, Index c_stride, bool adds, Index panel_stride);
+                             T* c, Index c_stride, Into into, Index panel_stride);
 
 // `tile_rows` by two registers. With 16 registers, 6 rows are 12 chains: enough for the latency of
 // two multiply-add units, and wider tiles of fewer rows load more than they multiply. With 32, 12
@@ -34,14 +38,14 @@ using TileProduct = void (*)(const T* a, Index a_stride, const T* b, Index b_str
 // Transposed: a is read by columns, a[k][i].
 template <class T, int Rows, int Registers, bool Transposed = false>
 void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index depth, T* c,
-                  Index c_stride, bool adds, Index panel_stride) {
+                  Index c_stride, Into into, Index panel_stride) {
   constexpr Index S = Register<T>::width;
   Register<T> sum[Rows][Registers];
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 16
     for (int j = 0; j < Registers; ++j) sum[i][j] = broadcast(T(0));
-  if (adds) {
+  if (into == Into::chain) {
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 16
@@ -58,6 +62,13 @@ void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index 
 #pragma GCC unroll 16
       for (int j = 0; j < Registers; ++j) sum[i][j] = fma(factor, row[j], sum[i][j]);
     }
+  }
+  if (into == Into::sum) {
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i)
+#pragma GCC unroll 16
+      for (int j = 0; j < Registers; ++j)
+        sum[i][j] = add(load(c + i * c_stride + j * S), sum[i][j]);
   }
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i)
@@ -89,7 +100,7 @@ inline constexpr std::array<TileProduct<T>, panels_per_row> row_products{
 template <class T>
 EIGEN_ALWAYS_INLINE void run_tile(TileProduct<T> product, const TileCall<T>& call) {
   product(call.a, call.a_stride, call.b, call.b_stride, call.depth, call.c, call.c_stride,
-          call.adds, call.panel_stride);
+          call.sums ? Into::sum : (call.adds ? Into::chain : Into::set), call.panel_stride);
 }
 // One tile of `rows` rows by one panel.
 template <class T>

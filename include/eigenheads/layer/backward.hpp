@@ -129,6 +129,7 @@ void run_layer_backward(const LayerParts<T>& layer, const LayerActivations<T>& s
          {.x = gate_heads(saved.heads().data(), saved.shape(), saved.head_gates(), gated, context),
           .grad_y = grad_output.data(),
           .rows = B * Q,
+          .rows_per_sequence = Q,
           .outputs = one(all),
           .grad_x = grad.heads,
           .accumulate = false},
@@ -139,12 +140,13 @@ void run_layer_backward(const LayerParts<T>& layer, const LayerActivations<T>& s
   const HeadColumns open = head_columns<T>(
       {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::inference}, frame);
   undo(layer.W_q,
-       {saved.queries(), grad.q, B * Q, open.columns, gradients.queries.data(), accumulate},
+       {saved.queries(), grad.q, B * Q, Q, open.columns, gradients.queries.data(), accumulate},
        gradients.W_q);
-  undo(layer.W_k, {saved.keys(), grad.k, B * K, open.kv_columns, gradients.keys.data(), accumulate},
+  undo(layer.W_k,
+       {saved.keys(), grad.k, B * K, K, open.kv_columns, gradients.keys.data(), accumulate},
        gradients.W_k);
   undo(layer.W_v,
-       {saved.values(), grad.v, B * K, open.kv_columns, gradients.values.data(), accumulate},
+       {saved.values(), grad.v, B * K, K, open.kv_columns, gradients.values.data(), accumulate},
        gradients.W_v);
 }
 

@@ -41,7 +41,7 @@ void add_to_keys(const KeySums<T>& call, const QueryBlock<T>& block, const SeenB
                                .depth = seen.queries.count(),
                                .c = to + k * to_stride,
                                .c_stride = to_stride,
-                               .adds = true});
+                               .sums = true});
     });
     for (Index k = 0; !is_whole && k < keys; ++k)
       std::copy_n(edge + k * W, width, sums + k * row_stride);
@@ -95,9 +95,9 @@ void add_to_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& b
                                           .b = s.key_columns + d * backward_keys,
                                           .b_stride = W,
                                           .depth = seen.keys.count(),
-                                          .c = s.grad_queries + (from + q) * s.padded_D + d,
+                                          .c = block.sums + (from + q) * s.padded_D + d,
                                           .c_stride = s.padded_D,
-                                          .adds = true});
+                                          .sums = true});
     });
 }
 
@@ -111,7 +111,6 @@ void backward_block(const AttentionBackwardCall<T>& call, const BackwardScratch<
   differentiate_block(call, scores, block, seen);
   add_to_keys<T>({scores.p_t, s.output_columns, call.grad_values, V}, block, seen, s.edge);
   add_to_keys<T>({scores.ds_t, s.query_columns, call.grad_keys, D}, block, seen, s.edge);
-  add_to_queries(call, block, seen, s);
 }
 
 // What the queries of a block see of some keys.
@@ -130,53 +129,28 @@ template <class T>
   return seen;
 }
 
-// Over all keys that any of the queries sees.
+// Over all keys of the task that any of the queries sees.
 template <class T>
-void backward_query_block(const AttentionBackwardCall<T>& call, const QueryBlock<T>& block,
-                          BackwardScratch<T>& s) {
-  pack_queries(call, block, s);
-  Range keys{call.shape.K, 0};
+void backward_query_block(const AttentionBackwardCall<T>& call, const BackwardTask<T>& task,
+                          const QueryBlock<T>& block, BackwardScratch<T>& s) {
+  Range keys{task.keys.end, task.keys.begin};
   for (Index q = 0; q < block.count; ++q)
     if (!sees_none(s.scores, q))
       keys = {(std::min)(keys.begin, s.scores.ranges[q].begin),
               (std::max)(keys.end, s.scores.ranges[q].end)};
+  keys = {(std::max)(keys.begin, task.keys.begin), (std::min)(keys.end, task.keys.end)};
+  if (keys.begin >= keys.end) return;
+  pack_queries(call, block, s);
   for (Index begin = keys.begin; begin < keys.end;) {
     const Index end = (std::min)(begin / backward_keys * backward_keys + backward_keys, keys.end);
     const SeenBlock seen = find_seen(call, block, s.scores, {begin, end});
-    if (seen.queries.count() > 0) backward_block(call, s, block, seen);
+    if (seen.queries.count() > 0) {
+      backward_block(call, s, block, seen);
+      task.cut.wait_for_queries(block.index);
+      add_to_queries(call, block, seen, s);
+    }
     begin = end;
   }
-  for (Index q = 0; q < block.count; ++q)
-    scale_row(s.grad_queries + q * s.padded_D, call.shape.D, call.scale,
-              call.grad_queries.at(block.b, block.h, block.first + q));
-}
-
-// Query head i of a task.
-template <class T>
-void backward_head(const AttentionBackwardCall<T>& call, const BackwardTask<T>& task, Index i,
-                   BackwardScratch<T>& s) {
-  const auto [B, H, G, Q, K, D, V] = call.shape;
-  const Index h = call.heads.head(call.shape, task.b, task.g, i);
-  const T gate = call.gates.at(task.b, h);
-  double of_gate = 0;
-  for (Index first = 0; first < Q; first += backward_queries) {
-    const QueryBlock<T> block{.b = task.b,
-                              .g = task.g,
-                              .h = h,
-                              .number = call.heads.original(h),
-                              .first = first,
-                              .count = (std::min)(backward_queries, Q - first),
-                              .gate = gate,
-                              .bias_plane = task.bias_plane(call, i)};
-    find_queries(call, block, s.scores);
-    for (Index q = 0; q < block.count; ++q) of_gate += static_cast<double>(s.scores.delta[q]);
-    if (gate != 0)
-      backward_query_block(call, block, s);
-    else  // nothing goes back through it
-      for (Index q = 0; q < block.count; ++q)
-        std::fill_n(call.grad_queries.at(task.b, h, first + q), D, T(0));
-  }
-  if (call.grad_gates != nullptr) call.grad_gates[task.b * H + h] += static_cast<T>(of_gate);
 }
 
 // Elements of scratch memory that a task takes.
@@ -186,17 +160,67 @@ template <class T>
   return lay_out<T>(layout, shape, drops, nullptr);
 }
 
-// A task: gradients of the keys and values of its key/value head, and of all queries that read it.
+// Elements of CutHead::sums.
+template <class T>
+[[nodiscard]] Index shared_sums(const AttentionBackwardCall<T>& call) {
+  const Index blocks = detail::blocks_of(call.shape.Q, backward_queries);
+  return call.heads.most(call.shape) * blocks * backward_queries * padded_columns<T>(call.shape.D);
+}
+
+// Block `index` of the queries that read the task's keys.
+template <class T>
+[[nodiscard]] QueryBlock<T> query_block_of(const AttentionBackwardCall<T>& call,
+                                           const BackwardTask<T>& task, Index index,
+                                           const BackwardScratch<T>& s) {
+  const Index i = index / call.blocks_per_head(),
+              h = call.heads.head(call.shape, task.b, task.g, i);
+  const Index first = index % call.blocks_per_head() * backward_queries;
+  T* const sums = task.cut.sums;
+  return {.b = task.b,
+          .g = task.g,
+          .h = h,
+          .number = call.heads.original(h),
+          .index = index,
+          .first = first,
+          .count = (std::min)(backward_queries, call.shape.Q - first),
+          .gate = call.gates.at(task.b, h),
+          .bias_plane = task.bias_plane(call, i),
+          .sums = sums == nullptr ? s.grad_queries : sums + index * backward_queries * s.padded_D};
+}
+
+// The first range of keys begins the sums of a block of queries.
+template <class T>
+void start_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& block,
+                   const BackwardScratch<T>& s, double& of_gate) {
+  std::fill_n(block.sums, block.count * s.padded_D, T(0));
+  if (call.grad_gates == nullptr) return;
+  if (block.first == 0) of_gate = 0;
+  for (Index q = 0; q < block.count; ++q) of_gate += static_cast<double>(s.scores.delta[q]);
+  if (block.first + block.count == call.shape.Q)
+    call.grad_gates[block.b * call.shape.H + block.h] += static_cast<T>(of_gate);
+}
+
+// Gradients of the task's keys and values, and its part of those of the queries that read them.
 template <class T>
 void attend_backward(const AttentionBackwardCall<T>& call, const BackwardTask<T>& task,
                      T* scratch) {
   BackwardScratch<T> s;
   lay_out(s, call.shape, call.dropout != nullptr, scratch);
   std::fill_n(s.edge, backward_keys * panel_width<T>, T(0));
-  for (Index k = 0; k < call.shape.K; ++k) {
+  for (Index k = task.keys.begin; task.blocks.begin == 0 && k < task.keys.end; ++k) {
     std::fill_n(call.grad_keys.at(task.b, task.g, k), call.shape.D, T(0));
     std::fill_n(call.grad_values.at(task.b, task.g, k), call.shape.V, T(0));
   }
-  for (Index i = 0; i < call.heads.count(call.shape, task.b, task.g); ++i)
-    backward_head(call, task, i, s);
+  double of_head = 0;
+  double& of_gate = task.cut.of_gate == nullptr ? of_head : *task.cut.of_gate;
+  for (Index index = task.blocks.begin; index < task.blocks.end; ++index) {
+    const QueryBlock<T> block = query_block_of(call, task, index, s);
+    find_queries(call, block, s.scores);
+    task.cut.wait_for_keys(index);
+    if (task.keys.begin == 0) start_queries(call, block, s, of_gate);
+    if (block.gate != 0) backward_query_block(call, task, block, s);
+    if (task.keys.end < call.shape.K) continue;
+    task.cut.wait_for_queries(index);
+    put_queries(call, block, s.padded_D);
+  }
 }

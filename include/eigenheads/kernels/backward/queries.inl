@@ -148,5 +148,16 @@ void pack_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& blo
                                      block, s);
   for (Index q = 0; q < block.count; ++q)
     if (!sees_none(s.scores, q)) s.scores.delta[q] *= block.gate;
-  std::fill_n(s.grad_queries, block.count * s.padded_D, T(0));
+}
+
+// dQ, from its sums.
+template <class T>
+void put_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& block, Index padded_D) {
+  for (Index q = 0; q < block.count; ++q) {
+    T* const to = call.grad_queries.at(block.b, block.h, block.first + q);
+    if (block.gate != 0)
+      scale_row(block.sums + q * padded_D, call.shape.D, call.scale, to);
+    else  // nothing goes back through it
+      std::fill_n(to, call.shape.D, T(0));
+  }
 }

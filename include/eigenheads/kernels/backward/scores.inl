@@ -5,9 +5,9 @@
 //   dS^T = P^T (F^T dP^T - delta)                     in place of dP^T; F: dropout's factors
 //   dZ^T = dS^T score'(Z^T),  dbias += dS             where there is a score function, S = score(Z)
 
-// Keys and queries of a block. Its rows are apart by a cache line more, or a column of it would be
-// in a few sets of the first-level cache.
-inline constexpr Index backward_keys = 96, backward_queries = 128;
+// The rows of a block are apart by a cache line more, or a column of it would be in a few sets of the
+// first-level cache.
+using detail::backward_keys, detail::backward_queries;
 template <class T>
 inline constexpr Index backward_stride = backward_queries + 64 / Index{sizeof(T)};
 
@@ -16,9 +16,11 @@ template <class T>
 struct QueryBlock {
   Index b, g, h;
   Index number;  // what masks, score functions and dropout call the head
+  Index index;   // among all blocks of the key/value head
   Index first, count;
   T gate;
   T* bias_plane;  // where the gradient of the bias goes, or null
+  T* sums;        // of dQ: [queries, padded D]
 };
 
 // Keys [keys.begin, keys.end), and which queries of a block, counted from its first, see any of
