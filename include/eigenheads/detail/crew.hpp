@@ -19,8 +19,10 @@ struct Task {
   void operator()(Index i, int thread) const { run(body, i, thread); }
 };
 
-// How long a thread that waits stays awake. It gives its core to whoever else wants it at every
-// look.
+// How long a thread that waits stays awake: about as long as it takes to wake one (20 to 30 us, and up
+// to 8 of the one that wakes it), so that waiting costs no more than twice what it would if its length
+// were known. 20 and 200 us made no difference to a layer. At every look it gives its core to whoever
+// else wants it.
 inline constexpr std::chrono::microseconds awake_time{50};
 
 // What `value` is once it is not `old` any more.
