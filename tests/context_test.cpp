@@ -65,6 +65,26 @@ TEST(Context, FewerThanOneThreadIsRefused) {
   EXPECT_EQ(refused(-3), "eigenheads: Context: threads is -3; expected 1 or more");
 }
 
+TEST(Context, WorkOfLessThanNothingIsRefused) {
+  const std::string expected =
+      "eigenheads: Context: multiply_adds_per_thread is -1; expected 0 or more";
+  EXPECT_EQ(refusal([] { return std::make_unique<Context>(2, -1); }), expected);
+  Eigen::ThreadPool pool(1);
+  EXPECT_EQ(refusal([&] { return std::make_unique<Context>(pool, -1); }), expected);
+  EXPECT_NE(refusal([] { return std::make_unique<Context>(1, kNan<double>); }), "");
+}
+
+TEST(Context, HasAsManyThreadsForWorkAsItIsWorth) {
+  const Context context(3, 100), all(3, 0), one(3, kInf<double>);
+  EXPECT_EQ(context.threads_for(0), 1);
+  EXPECT_EQ(context.threads_for(199), 1);
+  EXPECT_EQ(context.threads_for(200), 2);
+  EXPECT_EQ(context.threads_for(300), 3);
+  EXPECT_EQ(context.threads_for(1e300), 3);
+  EXPECT_EQ(all.threads_for(0), 3);
+  EXPECT_EQ(one.threads_for(1e300), 1);
+}
+
 TEST(Context, AnExceptionReachesTheCallerAndTheThreadsGoOn) {
   struct Mine : std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -176,6 +196,43 @@ TEST(Context, BodiesThatRunAtOnceHaveDifferentThreads) {
 TEST(Context, TheOnlyThreadIsNumberZero) {
   Context context;
   context.parallel_for(3, [](Index, int thread) { EXPECT_EQ(thread, 0); });
+}
+
+TEST(Context, NoMoreThreadsTakePartThanAreAskedFor) {
+  Context context(4);
+  for (int repeat = 0; repeat < 100; ++repeat) {
+    std::atomic<int> wrong{0};
+    context.parallel_for(100, 2, [&](Index, int thread) { wrong += thread < 0 || thread > 1; });
+    ASSERT_EQ(wrong, 0);
+    const auto caller = std::this_thread::get_id();
+    context.parallel_for(100, 1, [&](Index) { wrong += std::this_thread::get_id() != caller; });
+    ASSERT_EQ(wrong, 0);
+  }
+}
+
+// A body may not know that it is in one.
+TEST(Context, ACallFromInsideABodyRunsSerially) {
+  finishes([] {
+    Context context(3);
+    std::atomic<int> count{0};
+    context.parallel_for(20, [&](Index) {
+      const auto here = std::this_thread::get_id();
+      context.parallel_for(10, [&](Index) { count += std::this_thread::get_id() == here; });
+    });
+    EXPECT_EQ(count, 200);
+  });
+}
+
+// Threads that sleep are woken; what ends a context wakes them too.
+TEST(Context, ThreadsThatSleptGoOn) {
+  finishes([] {
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      Context context(3);
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      EXPECT_TRUE(each_once(context, 30));
+      std::this_thread::sleep_for(std::chrono::milliseconds(repeat % 3));
+    }
+  });
 }
 
 // ---- Scratch memory ----------------------------------------------------------------------------

@@ -13,7 +13,7 @@
 #include <eigenheads/detail/helpers.hpp>  // Helpers, CallersPool, Task
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/work.hpp>  // threads_worth
-#include <eigenheads/error.hpp>        // refuse
+#include <eigenheads/error.hpp>        // refuse, number_text
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -42,14 +42,16 @@ class LastContext;
 
 class Context {
  public:
-  // `threads` counts the calling one. Work too small for all of them is done by fewer: each has at
-  // least `multiply_adds_per_thread` of it. Throws std::invalid_argument below 1 thread,
-  // std::runtime_error if the system does not start so many. In the child of a fork, calls run on
-  // the calling thread alone.
+  // `threads` counts the calling one. Work too small for all of them is done by fewer, so that each
+  // has at least `multiply_adds_per_thread`, about, as estimated from sizes; 0: all take part in any
+  // work. Throws std::invalid_argument below 1 thread or 0 multiply-adds, std::runtime_error if the
+  // system does not start so many threads. In the child of a fork, calls run on the calling thread
+  // alone.
   explicit Context(int threads = 1,
                    double multiply_adds_per_thread = detail::multiply_adds_per_thread)
       : threads_(threads), multiply_adds_per_thread_(multiply_adds_per_thread) {
     if (threads < 1) detail::refuse({"Context: threads is ", threads, "; expected 1 or more"});
+    require_work();
     helpers_ = detail::Helpers(threads - 1);
   }
 
@@ -60,7 +62,9 @@ class Context {
   explicit Context(Pool& pool, double multiply_adds_per_thread = detail::multiply_adds_per_thread)
       : threads_(pool.NumThreads() + 1),
         multiply_adds_per_thread_(multiply_adds_per_thread),
-        helpers_(pool) {}
+        helpers_(pool) {
+    require_work();
+  }
 
   // Not while a call runs. One that was moved from may only be assigned to or destroyed.
   Context(Context&&) noexcept = default;
@@ -96,7 +100,7 @@ class Context {
   // body(i) or body(i, thread) for every i in [0, count), in no particular order; thread is in
   // [0, threads()), and bodies that run at the same time have different ones. The first exception
   // that leaves a body reaches the caller once all threads have stopped; bodies not yet begun are
-  // then left out. Allocates nothing, and takes no lock.
+  // then left out. Allocates nothing, and takes no lock where one thread is enough.
   template <class Body>
   void parallel_for(Index count, const Body& body) {
     parallel_for(count, threads_, body);
@@ -113,6 +117,12 @@ class Context {
   }
 
  private:
+  void require_work() const {
+    if (!(multiply_adds_per_thread_ >= 0))
+      detail::refuse({"Context: multiply_adds_per_thread is ",
+                      detail::number_text(multiply_adds_per_thread_), "; expected 0 or more"});
+  }
+
   void run_all(Index count, int threads, detail::Task task) {
     const Index helpers = (std::min)(Index{(std::min)(threads, threads_)}, count) - 1;
     if (helpers > 0 && helpers_.are_free())
