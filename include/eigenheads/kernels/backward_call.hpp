@@ -71,8 +71,8 @@ struct AttentionBackwardCall {
 // run.
 template <class T>
 struct CutHead {
-  std::atomic<Index>* done =
-      nullptr;                // by range: how many blocks it is through with; null: not cut
+  // By range: how many blocks of queries it is through with. Null: the head is not cut.
+  std::atomic<Index>* done = nullptr;
   double* of_gate = nullptr;  // the gradient of a gate, so far
   T* sums = nullptr;          // of dQ: [query heads, blocks, backward_queries, padded D]
   Index range = 0;

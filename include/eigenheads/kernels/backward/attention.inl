@@ -6,8 +6,9 @@
 //   dP^T = V dO^T                    dS^T = P^T (dP^T - delta),   delta = sum_v dO O
 //   dV += P^T dO    dK += dS^T Q     dQ += dS K
 // Dao, "FlashAttention-2", 2023, algorithm 2, with one difference: blocks of queries are the outer
-// loop (queries.inl says why). A task is one key/value head with all of its queries, its sums in a
-// fixed order: any number of threads gives the same bits.
+// loop (queries.inl says why). A task is one key/value head with all of its queries, or a part of
+// both. Each product over a block is a chain from zero, then added to the sums of the blocks before
+// it (backward_call.hpp): any number of threads, and any cut between blocks, gives the same bits.
 
 // A product over the queries of a block that is added to rows of the caller's, one for each key.
 template <class T>
@@ -163,8 +164,8 @@ template <class T>
 // Elements of CutHead::sums.
 template <class T>
 [[nodiscard]] Index shared_sums(const AttentionBackwardCall<T>& call) {
-  const Index blocks = detail::blocks_of(call.shape.Q, backward_queries);
-  return call.heads.most(call.shape) * blocks * backward_queries * padded_columns<T>(call.shape.D);
+  return call.heads.most(call.shape) * call.blocks_per_head() * backward_queries *
+         padded_columns<T>(call.shape.D);
 }
 
 // Block `index` of the queries that read the task's keys.
@@ -172,8 +173,8 @@ template <class T>
 [[nodiscard]] QueryBlock<T> query_block_of(const AttentionBackwardCall<T>& call,
                                            const BackwardTask<T>& task, Index index,
                                            const BackwardScratch<T>& s) {
-  const Index i = index / call.blocks_per_head(),
-              h = call.heads.head(call.shape, task.b, task.g, i);
+  const Index i = index / call.blocks_per_head();
+  const Index h = call.heads.head(call.shape, task.b, task.g, i);
   const Index first = index % call.blocks_per_head() * backward_queries;
   T* const sums = task.cut.sums;
   return {.b = task.b,

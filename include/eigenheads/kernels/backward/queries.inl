@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // What a task of attention's backward works in, and a block of queries as its products read it.
 //
-// A task's scratch memory depends on neither Q nor K: it holds one block of queries, packed once
-// for each head; dK and dV grow where the caller wants them. D = V = 64 in float is 0.33 MiB. With
-// blocks of keys outside, as in the paper, all queries of a head are packed at a time, and dK and dV
-// of all keys wait for the last head: 1.8 KB a token and thread, for the same sums in the same
-// order.
+// A thread's scratch memory depends on neither Q nor K: it holds one block of queries, packed once
+// for each head or range of its keys; dK and dV grow where the caller wants them. D = V = 64 in float
+// is 0.33 MiB. (A head that is cut keeps the sums of all its dQ, once for all threads.) With blocks of
+// keys outside, as in the paper, all queries of a head are packed at a time, and dK and dV of all
+// keys wait for the last head: 1.8 KB a token and thread, for the same sums in the same order.
 
 template <class T>
 struct BackwardScratch {
