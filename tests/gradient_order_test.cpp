@@ -91,7 +91,7 @@ TYPED_TEST(GradientOrder, OfAWeightIsBlocksOfRowsOfEachSequenceFromLeftToRight) 
       }
     EXPECT_TRUE(same_bits_of(by_blocks, whole)) << B << " x " << rows;
     for (const int threads : {2, 3}) {
-      Context context(threads);
+      Context context(threads, kAnyWork);
       eh::LinearGradients<T> shared;
       (void)linear.backward(x, dy, shared, false, context);
       EXPECT_TRUE(same_bits_of(shared, whole)) << B << " x " << rows << " on " << threads;
@@ -156,7 +156,7 @@ struct Call {
   [[nodiscard]] AttentionGradients<T> backward(const Mask& mask = {},
                                                const AttentionOptions<T>& options = {},
                                                int threads = 1) const {
-    Context context(threads);
+    Context context(threads, kAnyWork);
     const auto result = eh::scaled_dot_product_attention(q, k, v, mask, options, context);
     return eh::scaled_dot_product_attention_backward<T>(dy, q, k, v, result, mask, options,
                                                         context);
@@ -247,7 +247,7 @@ TYPED_TEST(GradientOrder, OfGatesIsTheSameWhereKeysAreCut) {
   layer.forward(x, x, x, {.causal = Causal::top_left}, saved);
   const auto expected = layer.backward(dy, saved);
   for (const int threads : {2, 3}) {
-    Context context(threads);
+    Context context(threads, kAnyWork);
     const auto got = layer.backward(dy, saved, context);
     EXPECT_TRUE(same_bits(got.gates, expected.gates)) << threads;
     EXPECT_TRUE(same_bits(got.queries, expected.queries)) << threads;
@@ -276,7 +276,7 @@ TYPED_TEST(GradientOrder, AScoreFunctionThatThrowsKeepsNoOtherTaskWaiting) {
   for (const Index q : {0, 140, 299})
     for (const Index k : {0, 300, 699})
       finishes([&] {
-        Context context(3);
+        Context context(3, kAnyWork);
         Throws<T> score{false, q, k};
         const AttentionOptions<T> options{.score = score};
         const auto result =

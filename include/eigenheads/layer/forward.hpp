@@ -13,6 +13,7 @@
 #include <eigenheads/context.hpp>       // Context
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/work.hpp>              // product
 #include <eigenheads/kernels/schedule/attend.hpp>  // attend
 #include <eigenheads/layer/participation.hpp>      // Participation, Mode
 #include <eigenheads/linear.hpp>                   // Linear
@@ -115,11 +116,12 @@ template <class T>
                                   const HeadGates<T>& gates, const Frame& frame, Context& context) {
   if (gates.are_one()) return heads;
   const Index size = shape.Q * shape.H * shape.V;
-  T* const product = frame.take<T>(shape.B * size);
-  context.parallel_for(shape.B, [&](Index b) {
-    gates.multiply(heads + b * size, b, shape.Q, shape.H, shape.V, product + b * size);
+  T* const gated = frame.take<T>(shape.B * size);
+  const int threads = context.threads_for(multiply_adds_per_packed * product(shape.B, size));
+  context.parallel_for(shape.B, threads, [&](Index b) {
+    gates.multiply(heads + b * size, b, shape.Q, shape.H, shape.V, gated + b * size);
   });
-  return product;
+  return gated;
 }
 
 // output: [B, Q, num_hiddens]

@@ -15,6 +15,7 @@
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>             // Range, blocks_of
+#include <eigenheads/detail/work.hpp>               // projection_work, product
 #include <eigenheads/kernels/chosen.hpp>            // backward_kernels
 #include <eigenheads/kernels/schedule/project.hpp>  // project, cuts_for
 
@@ -61,7 +62,8 @@ void input_gradient(const Projected<T>& y, const ProjectedPart& kept, T* dx, boo
   const Index panel_count = blocks_of(in, W);
   const Frame frame(context);
   T* const across = frame.take<T>(panel_count * W * out);
-  context.parallel_for(panel_count, [&](Index panel) {
+  const int threads = context.threads_for(projection_work<T>(0, in, out));
+  context.parallel_for(panel_count, threads, [&](Index panel) {
     kernels.transpose_panels(y.weight, {panel, panel + 1}, across);
   });
   T* const to = adds ? frame.take<T>(y.rows * in) : dx;
@@ -112,8 +114,9 @@ void parameter_gradients(const Projected<T>& y, std::span<const Index> rows,
   const Frame frame(context);
   const std::span<const Index> ends = end_blocks(y, rows, frame);
   T* const columns = frame.take<T>(panel_count * W * count);
+  const int threads = context.threads_for(projection_work<T>(count, in, out));
   constexpr Index rows_per_task = 64;
-  context.parallel_for(blocks_of(count, rows_per_task), [&](Index task) {
+  context.parallel_for(blocks_of(count, rows_per_task), threads, [&](Index task) {
     for (Index r = task * rows_per_task, end = (std::min)(count, r + rows_per_task); r < end;) {
       Index run = 1;
       while (r + run < end && row(r + run) == row(r) + run) ++run;
@@ -129,11 +132,11 @@ void parameter_gradients(const Projected<T>& y, std::span<const Index> rows,
 
   constexpr Index tasks_per_thread = 4;  // each gathers its rows of dy anew
   const Index outputs = kernels.gradient_outputs, blocks = blocks_of(out, outputs);
-  const Index cuts = cuts_for(blocks, panel_count, context.threads(), tasks_per_thread);
+  const Index cuts = cuts_for(blocks, panel_count, threads, tasks_per_thread);
   const Index block_size = gradient_rows * outputs;
   const Index size = block_size + outputs * (blocks_of(panel_count, cuts) * W + 1);
-  T* const scratch = frame.take<T>(context.threads() * size);
-  context.parallel_for(blocks * cuts, [&](Index task, int thread) {
+  T* const scratch = frame.take<T>(threads * size);
+  context.parallel_for(blocks * cuts, threads, [&](Index task, int thread) {
     const Index first = task / cuts * outputs, taken = (std::min)(outputs, out - first);
     const Index begin = panel_count * (task % cuts) / cuts;
     const Index end = panel_count * (task % cuts + 1) / cuts;
@@ -289,6 +292,15 @@ class CutHeads {
   std::atomic<Index>* done_ = nullptr;
 };
 
+// Five products where the forward pass has two.
+template <class T>
+[[nodiscard]] double backward_work(const AttentionBackwardCall<T>& call) {
+  const AttentionShape& shape = call.shape;
+  const double width = 2.5 * static_cast<double>(shape.D + shape.V) + multiply_adds_per_score;
+  return static_cast<double>(sizeof(T) / sizeof(float)) * width *
+         product(shape.B, shape.H, shape.Q, shape.K);
+}
+
 // A task is a key/value head of a sequence, or, where those are too few for all threads, a range of
 // its keys and a block of queries. Where heads share the gradient of a bias, each has its own part
 // of it from zero, and the parts are added from left to right: in rounds of as many heads as there
@@ -297,23 +309,25 @@ template <class T>
 void attend_backward(const AttentionBackwardCall<T>& call, Context& context) {
   const BackwardKernels<T> kernels = backward_kernels<T>();
   const AttentionShape& shape = call.shape;
-  const Index heads = shape.B * shape.G, threads = context.threads();
+  const Index heads = shape.B * shape.G;
+  const int threads = context.threads_for(backward_work(call));
   const Frame frame(context);
   BiasPartials<T> partials{call};
   const bool shares_bias = do_tasks_share_bias(call);
-  const Index round = shares_bias ? (std::min)(threads, heads) : heads;
+  const Index round = shares_bias ? (std::min)(Index{threads}, heads) : heads;
   if (shares_bias) partials.memory = frame.take<T>(round * partials.head_size());
-  CutHeads<T> cut(call, round, ranges_of_keys(call, context.threads()), frame);
+  CutHeads<T> cut(call, round, ranges_of_keys(call, threads), frame);
   const Index tasks = cut.tasks_per_head();
   const Index size = kernels.attend_backward_scratch(shape, call.dropout != nullptr);
-  T* const scratch = frame.take<T>((std::min)(threads, round * tasks) * size);
+  T* const scratch = frame.take<T>((std::min)(Index{threads}, round * tasks) * size);
   for (Index first = 0; first < heads; first += round) {
     const Index count = (std::min)(round, heads - first);
     if (shares_bias)
-      context.parallel_for(
-          count, [&](Index i) { std::fill_n(partials.of(i), partials.head_size(), T(0)); });
+      context.parallel_for(count, threads, [&](Index i) {
+        std::fill_n(partials.of(i), partials.head_size(), T(0));
+      });
     cut.start(count);
-    context.parallel_for(count * tasks, [&](Index number, int thread) {
+    context.parallel_for(count * tasks, threads, [&](Index number, int thread) {
       const Index i = number / tasks, head = first + i;
       cut.run({.b = head / shape.G, .g = head % shape.G, .bias_planes = partials.of(i)}, i,
               number % tasks, [&](const BackwardTask<T>& task) {

@@ -11,6 +11,7 @@
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>   // blocks_of
+#include <eigenheads/detail/work.hpp>     // projection_work, product
 #include <eigenheads/kernels/chosen.hpp>  // statistics_kernels
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -24,10 +25,13 @@ void add_statistics(AttentionStatisticsCall<T> call, std::span<RowStatistics> su
   const Frame frame(context);
   call.rows = frame.take<RowStatistics>(shape.B * shape.H * shape.Q);
   const Index size = kernels.measure_scratch(shape);
-  T* const scratch = frame.take<T>(context.threads() * size);
+  const int threads =
+      context.threads_for((static_cast<double>(shape.D + shape.V) + multiply_adds_per_score) *
+                          product(shape.B, shape.H, shape.Q, shape.K));
+  T* const scratch = frame.take<T>(threads * size);
   const HeadTable& table = call.attention.heads;
   const Index row_blocks = blocks_of(table.most(shape) * shape.Q, query_block);
-  context.parallel_for(shape.B * shape.G * row_blocks, [&](Index i, int thread) {
+  context.parallel_for(shape.B * shape.G * row_blocks, threads, [&](Index i, int thread) {
     const Index b = i / row_blocks / shape.G, g = i / row_blocks % shape.G;
     const Index first = i % row_blocks * query_block;
     const Index left = table.count(shape, b, g) * shape.Q - first;
@@ -35,7 +39,7 @@ void add_statistics(AttentionStatisticsCall<T> call, std::span<RowStatistics> su
       kernels.measure_rows(call, {b, g, first, (std::min)(query_block, left)},
                            scratch + thread * size);
   });
-  context.parallel_for(shape.H, [&](Index h) {
+  context.parallel_for(shape.H, threads, [&](Index h) {
     RowStatistics& sum = sums[static_cast<std::size_t>(h)];
     for (Index b = 0; b < shape.B; ++b)
       for (Index q = 0; q < shape.Q; ++q) {
@@ -54,15 +58,17 @@ void add_contributions(const ContributionCall<T>& call, std::span<Contributions>
   const Index B = call.shape.B, H = call.shape.H, E = call.weight.rows;
   const Frame frame(context);
   const Index size = kernels.contribute_scratch(E);
-  T* const scratch = frame.take<T>(context.threads() * size);
+  const int threads =
+      context.threads_for(projection_work<T>(B * H * call.shape.Q, call.shape.V, E));
+  T* const scratch = frame.take<T>(threads * size);
   auto* const parts = frame.take<Contributions>(B * H);
   double* const means = frame.take<double>(B * H * E);
   std::fill_n(means, B * H * E, 0.0);
-  context.parallel_for(B * H, [&](Index task, int thread) {
+  context.parallel_for(B * H, threads, [&](Index task, int thread) {
     parts[task] = {.mean = means + task * E};
     kernels.contribute(call, task / H, task % H, scratch + thread * size, parts[task]);
   });
-  context.parallel_for(H, [&](Index h) {
+  context.parallel_for(H, threads, [&](Index h) {
     for (Index b = 0; b < B; ++b)
       kernels.merge_contributions(parts[b * H + h], E, sums[static_cast<std::size_t>(h)]);
   });
