@@ -123,6 +123,13 @@ void begin_rows(const AttentionCall<T>& call, const RowTask& task, RowState<T>& 
   std::fill_n(rows.sum, query_block, T(0));
 }
 
+// As if row i saw no key.
+template <class T>
+void hide_keys(RowState<T>& rows, Index i) {
+  rows.ranges[i] = {};
+  rows.have_one_range = rows.count == 1;
+}
+
 // The keys that any of the rows [first, first + count) may see, within [begin, end).
 template <class T>
 [[nodiscard]] Range seen_by(const RowState<T>& rows, Index first, Index count, Index begin,

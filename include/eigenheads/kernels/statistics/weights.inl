@@ -134,13 +134,13 @@ template <class T>
 template <class T>
 void measure_rows(const AttentionStatisticsCall<T>& call, const RowTask& task, T* scratch) {
   const AttentionCall<T>& attention = call.attention;
-  const RowState<T> rows = begin_task(attention, task, {}, scratch);
+  RowState<T> rows = begin_task(attention, task, {}, scratch);
   const auto row_of = [&](Index i) {
     return attention.row(task.b, task.head(attention, i), task.query(attention.shape, i));
   };
   for (Index i = 0; i < rows.count; ++i)
     if (const T lse = call.lse[row_of(i)]; detail::is_negative_infinity(lse) || detail::is_nan(lse))
-      rows.ranges[i] = {};
+      hide_keys(rows, i);
   RowSums<T> sums[query_block];
   const Range seen = seen_by(rows, 0, rows.count, 0, attention.shape.K);
   for (Index begin = seen.begin / key_block<T> * key_block<T>; begin < seen.end;
