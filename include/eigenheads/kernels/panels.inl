@@ -20,6 +20,31 @@ EIGEN_ALWAYS_INLINE void load_transposed(const T* from, Index stride,
   transpose(square);
 }
 
+// The rows `seen` of a panel, which `matrix` is the first of, and zeros for its others. By squares
+// too, but where few rows are seen: one number after the other, 8 rows of a panel take longer than 16.
+template <class T>
+void pack_part_of_panel(const T* matrix, Index stride, Range seen, Index depth, T* panel) {
+  constexpr Index W = panel_width<T>, S = Register<T>::width;
+  for (Index half = 0; half < W; half += S) {
+    const Index from = (std::max)(seen.begin - half, Index{0});
+    const Index to = (std::min)(seen.end - half, S);
+    const Index squares = to - from > S / 4 ? depth / S * S : 0;
+    const T* const rows = matrix + half * stride;
+    for (Index k = 0; k < squares; k += S) {
+      Register<T> square[S];
+#pragma GCC unroll 16
+      for (Index j = 0; j < S; ++j)
+        square[j] = j >= from && j < to ? load(rows + j * stride + k) : broadcast(T(0));
+      transpose(square);
+#pragma GCC unroll 16
+      for (Index j = 0; j < S; ++j) store(panel + (k + j) * W + half, square[j]);
+    }
+    for (Index k = squares; k < depth; ++k) store(panel + k * W + half, broadcast(T(0)));
+    for (Index row = from; row < to; ++row)
+      for (Index k = squares; k < depth; ++k) panel[k * W + half + row] = rows[row * stride + k];
+  }
+}
+
 // The given rows of `matrix` ([*, depth], rows `stride` apart) into the panels that hold them, one
 // whole panel after the other; the panels' other rows are 0, and nothing of them is read.
 template <class T>
@@ -29,9 +54,8 @@ void pack_panels(const T* matrix, Index stride, Range rows, Index depth, T* pane
   for (Index first = begin / W * W; first < end; first += W) {
     T* panel = panels + first * depth;
     if (first < begin || first + W > end) {
-      std::fill_n(panel, depth * W, T(0));
-      for (Index row = (std::max)(first, begin); row < (std::min)(first + W, end); ++row)
-        for (Index k = 0; k < depth; ++k) panel[k * W + row - first] = matrix[row * stride + k];
+      const Range seen{(std::max)(begin - first, Index{0}), (std::min)(end - first, W)};
+      pack_part_of_panel(matrix + first * stride, stride, seen, depth, panel);
       continue;
     }
     const Index whole = depth / S * S;
