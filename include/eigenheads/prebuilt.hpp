@@ -36,6 +36,7 @@
   DECLARE MultiHeadAttention<T> prune_heads<T>(const MultiHeadAttention<T>&,                      \
                                                const std::vector<Index>&);                        \
   namespace detail {                                                                              \
+  DECLARE class HeadGates<T>;                                                                     \
   DECLARE ProjectionKernels<T> projection_kernels<T>();                                           \
   DECLARE AttentionKernels<T> attention_kernels<T>();                                             \
   DECLARE BackwardKernels<T> backward_kernels<T>();                                               \

@@ -25,22 +25,7 @@ class HeadGates {
  public:
   // values: [1, H] for all sequences, or [B, H]; without any row, none are set. Throws
   // std::invalid_argument for another number of heads, or a gate that is not finite.
-  void set(TensorView<T, 2> values, Index num_heads) {
-    if (values.dimension(0) == 0) {
-      *this = {};
-      return;
-    }
-    require_shape("gates", values, "[B, H]", {any_size, num_heads});
-    for (Index i = 0; i < values.size(); ++i)
-      if (!is_finite(values.data()[i]))
-        refuse({"gates: that of sequence ", i / num_heads, ", head ", i % num_heads, " is ",
-                number_text(static_cast<double>(values.data()[i])), "; expected a finite number"});
-    Tensor<T, 2> kept(values.dimension(0), num_heads);  // not in place: they may be these
-    std::copy_n(values.data(), values.size(), kept.data());
-    values_ = std::move(kept);
-    closes_any_ = std::count(values_.data(), values_.data() + values_.size(), T(0)) > 0;
-    are_one_ = std::count(values_.data(), values_.data() + values_.size(), T(1)) == values_.size();
-  }
+  void set(TensorView<T, 2> values, Index num_heads);
 
   // Those of these heads alone.
   [[nodiscard]] HeadGates part(const std::vector<Index>& heads) const {
@@ -85,6 +70,24 @@ class HeadGates {
   Tensor<T, 2> values_{0, 0};
   bool closes_any_ = false, are_one_ = true;
 };
+
+template <Scalar T>
+void HeadGates<T>::set(TensorView<T, 2> values, Index num_heads) {
+  if (values.dimension(0) == 0) {
+    *this = {};
+    return;
+  }
+  require_shape("gates", values, "[B, H]", {any_size, num_heads});
+  for (Index i = 0; i < values.size(); ++i)
+    if (!is_finite(values.data()[i]))
+      refuse({"gates: that of sequence ", i / num_heads, ", head ", i % num_heads, " is ",
+              number_text(static_cast<double>(values.data()[i])), "; expected a finite number"});
+  Tensor<T, 2> kept(values.dimension(0), num_heads);  // not in place: they may be these
+  std::copy_n(values.data(), values.size(), kept.data());
+  values_ = std::move(kept);
+  closes_any_ = std::count(values_.data(), values_.data() + values_.size(), T(0)) > 0;
+  are_one_ = std::count(values_.data(), values_.data() + values_.size(), T(1)) == values_.size();
+}
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
 
