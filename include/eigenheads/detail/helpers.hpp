@@ -36,7 +36,8 @@ class Helpers {
 
   Helpers(Helpers&& other) noexcept { swap(other); }
   Helpers& operator=(Helpers&& other) noexcept {
-    Helpers(std::move(other)).swap(*this);
+    Helpers moved(std::move(other));
+    swap(moved);
     return *this;
   }
   ~Helpers() {

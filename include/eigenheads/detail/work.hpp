@@ -16,6 +16,10 @@ inline constexpr double multiply_adds_per_thread = 2e6;
 // to take the softmax of a score.
 inline constexpr double multiply_adds_per_packed = 8, multiply_adds_per_score = 32;
 
+// How many floats one number takes as long as.
+template <class T>
+inline constexpr double floats_per = sizeof(T) == sizeof(float) ? 1 : 2;
+
 template <class... Sizes>
 [[nodiscard]] constexpr double product(Sizes... sizes) {
   return (1.0 * ... * static_cast<double>(sizes));  // of sizes that may overflow an Index
@@ -24,8 +28,7 @@ template <class... Sizes>
 // Of y = x W^T + b, for so many rows of x; W is read from memory once.
 template <class T>
 [[nodiscard]] constexpr double projection_work(Index rows, Index in, Index out) {
-  constexpr auto floats = static_cast<double>(sizeof(T) / sizeof(float));
-  return floats * product(in, out) * (static_cast<double>(rows) + multiply_adds_per_packed);
+  return floats_per<T> * product(in, out) * (static_cast<double>(rows) + multiply_adds_per_packed);
 }
 
 // How many of `most` threads have at least `work_per_thread` to do, and the one that calls.

@@ -297,8 +297,7 @@ template <class T>
 [[nodiscard]] double backward_work(const AttentionBackwardCall<T>& call) {
   const AttentionShape& shape = call.shape;
   const double width = 2.5 * static_cast<double>(shape.D + shape.V) + multiply_adds_per_score;
-  return static_cast<double>(sizeof(T) / sizeof(float)) * width *
-         product(shape.B, shape.H, shape.Q, shape.K);
+  return floats_per<T> * width * product(shape.B, shape.H, shape.Q, shape.K);
 }
 
 // A task is a key/value head of a sequence, or, where those are too few for all threads, a range of

@@ -8,7 +8,7 @@
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>   // blocks_of
-#include <eigenheads/detail/work.hpp>     // product, multiply_adds_per_score
+#include <eigenheads/detail/work.hpp>     // floats_per, product
 #include <eigenheads/kernels/chosen.hpp>  // attention_kernels
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -64,9 +64,8 @@ template <class T>
   for (Index b = 0; b < shape.B; ++b) keys += call.mask->seen_keys(b).count();
   const Index width = shape.D + shape.V;
   const double scores = product(rows, keys, shape.G), packed = product(keys, shape.G, width);
-  return static_cast<double>(sizeof(T) / sizeof(float)) *
-         (scores * (static_cast<double>(width) + multiply_adds_per_score) +
-          packed * multiply_adds_per_packed);
+  return floats_per<T> * (scores * (static_cast<double>(width) + multiply_adds_per_score) +
+                          packed * multiply_adds_per_packed);
 }
 
 // Tasks and memory of heads that are packed once, for which there is no other path.
