@@ -81,6 +81,55 @@ void add_bias(T* rows, Index stride, Index count, const T* bias) {
   }
 }
 
+// A tile's chains, `stride` apart, become rows of y: with the bias, and, where they are not in y yet,
+// put there. Without any inputs they are 0.
+template <class T>
+struct TileSums {
+  T* data;
+  Index stride;
+  bool is_in_y, has_inputs;
+};
+template <class T>
+void finish_tile(const MatmulCall<T>& call, const MatmulTile& tile, Index panel,
+                 const TileSums<T>& sums) {
+  constexpr Index W = panel_width<T>;
+  const Index column = panel * W, width = (std::min)(W, call.weight.rows - column);
+  for (Index i = 0; !sums.has_inputs && i < tile.count; ++i)
+    std::fill_n(sums.data + i * sums.stride, W, T(0));
+  if (call.bias != nullptr) {
+    T bias[W] = {};
+    std::copy_n(call.bias + column, width, bias);
+    add_bias(sums.data, sums.stride, tile.count, bias);
+  }
+  if (!sums.is_in_y) store_tile(call, tile, sums.data, {column, column + width});
+}
+
+// One row meets several panels at once, or it would wait for its own multiply-adds.
+template <class T>
+void matmul_row(const MatmulCall<T>& call, const MatmulTile& row, Range panels, T* scratch) {
+  constexpr Index W = panel_width<T>;
+  const Index depth = call.weight.columns;
+  for (Index p = panels.begin; p < panels.end; p += panels_per_row) {
+    const Index count = (std::min)(panels_per_row, panels.end - p);
+    bool adds = false;
+    for (const Range& input : call.inputs) {
+      if (input.count() == 0) continue;
+      multiply_row<T>(count, {.a = call.x + input.begin,
+                              .a_stride = 0,
+                              .b = call.weight.panel(p) + input.begin * W,
+                              .b_stride = W,
+                              .depth = input.count(),
+                              .c = scratch,
+                              .c_stride = 0,
+                              .adds = adds,
+                              .panel_stride = depth * W});
+      adds = true;
+    }
+    for (Index i = 0; i < count; ++i)
+      finish_tile<T>(call, row, p + i, {scratch + i * W, W, false, adds});
+  }
+}
+
 // The panels [panels.begin, panels.end) of W, for all rows of the call. scratch: matmul_rows *
 // panel_width, for tiles that do not go to y at once.
 template <class T>
@@ -89,38 +138,36 @@ void matmul(const MatmulCall<T>& call, Range panels, T* scratch) {
   const Index depth = call.weight.columns;
   MatmulTile storage[matmul_rows];
   const std::span<const MatmulTile> tiles(storage, find_tiles(call, storage));
+  if (tiles.size() == 1 && tiles[0].count == 1) {
+    matmul_row(call, tiles[0], panels, scratch);
+    return;
+  }
   for (Index p = panels.begin; p < panels.end; ++p) {
     const T* panel = call.weight.panel(p);
-    const Index column = p * W, width = (std::min)(W, call.weight.rows - column);
     // A product goes to y at once where it fits, else by way of `scratch`.
-    const bool is_whole = width == W && call.y.columns_left_in_head(column) >= W;
+    const Index column = p * W;
+    const bool is_whole =
+        column + W <= call.weight.rows && call.y.columns_left_in_head(column) >= W;
     T* const y = call.y.data + call.y.column_offset(column);
-    const auto is_direct = [&](const MatmulTile& tile) { return is_whole && tile.is_together; };
-    const auto product = [&](const MatmulTile& tile) {
-      return is_direct(tile) ? y + call.y.row_offset(tile.row) : scratch + tile.first * W;
-    };
-    const auto stride = [&](const MatmulTile& tile) {
-      return is_direct(tile) ? call.y.row_stride : W;
+    const auto sums = [&](const MatmulTile& tile, bool has_inputs) -> TileSums<T> {
+      if (is_whole && tile.is_together)
+        return {y + call.y.row_offset(tile.row), call.y.row_stride, true, has_inputs};
+      return {scratch + tile.first * W, W, false, has_inputs};
     };
     bool adds = false;
     for (const Range& input : call.inputs)
       for (Index k = input.begin; k < input.end; k += matmul_depth, adds = true)
-        for (const MatmulTile& tile : tiles)
+        for (const MatmulTile& tile : tiles) {
+          const TileSums<T> to = sums(tile, true);
           multiply_tile<T>(tile.count, {.a = call.x + tile.first * depth + k,
                                         .a_stride = depth,
                                         .b = panel + k * W,
                                         .b_stride = W,
                                         .depth = (std::min)(matmul_depth, input.end - k),
-                                        .c = product(tile),
-                                        .c_stride = stride(tile),
+                                        .c = to.data,
+                                        .c_stride = to.stride,
                                         .adds = adds});
-    T bias[W] = {};
-    if (call.bias != nullptr) std::copy_n(call.bias + column, width, bias);
-    for (const MatmulTile& tile : tiles) {
-      T* const sums = product(tile);
-      for (Index i = 0; !adds && i < tile.count; ++i) std::fill_n(sums + i * stride(tile), W, T(0));
-      if (call.bias != nullptr) add_bias(sums, stride(tile), tile.count, bias);
-      if (!is_direct(tile)) store_tile(call, tile, sums, {column, column + width});
-    }
+        }
+    for (const MatmulTile& tile : tiles) finish_tile(call, tile, p, sums(tile, adds));
   }
 }
