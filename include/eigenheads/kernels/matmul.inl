@@ -33,6 +33,7 @@ struct MatmulTile {
   Index first, count, row;
   std::size_t range;
   bool is_together;  // they follow each other in one sequence of y
+  Index offset;      // of `row` in y: found once, and not by a division for every panel
 };
 
 // Returns how many there are. tiles: room for matmul_rows.
@@ -46,7 +47,7 @@ template <class T>
     const Index row = call.rows[range].begin + first - range_begin;
     const bool is_together = row + count <= call.rows[range].end &&
                              row % call.y.rows_per_sequence + count <= call.y.rows_per_sequence;
-    tiles[found++] = {first, count, row, range, is_together};
+    tiles[found++] = {first, count, row, range, is_together, call.y.row_offset(row)};
   });
   return found;
 }
@@ -151,7 +152,7 @@ void matmul(const MatmulCall<T>& call, Range panels, T* scratch) {
     T* const y = call.y.data + call.y.column_offset(column);
     const auto sums = [&](const MatmulTile& tile, bool has_inputs) -> TileSums<T> {
       if (is_whole && tile.is_together)
-        return {y + call.y.row_offset(tile.row), call.y.row_stride, true, has_inputs};
+        return {y + tile.offset, call.y.row_stride, true, has_inputs};
       return {scratch + tile.first * W, W, false, has_inputs};
     };
     bool adds = false;
