@@ -40,6 +40,9 @@ Report UNIT() {
   const eh::Mask mask{.valid_lens = {3, 5}};
 
   Report report;
+#if defined(__FAST_MATH__)
+  report.has_fixed_bits = false;
+#endif
   report.num_heads = layer.num_heads();
   const auto [output, weights] = layer.with_weights(queries, keys, values, mask);
   std::copy_n(output.data(), report.output.size(), report.output.begin());

@@ -4,6 +4,7 @@
 #include <array>
 
 struct Report {
+  bool has_fixed_bits = true;  // which is not promised under -ffast-math
   long num_heads = 0;
   std::array<float, 24> output{};    // [B, Q, num_hiddens] = [2, 3, 4]
   std::array<float, 60> weights{};   // [B, H, Q, K] = [2, 2, 3, 5]

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Calls the layer of every unit.cpp that this is linked with: whatever the flags and the order of
-// linking, all of them give the same bits. UNITS is UNIT(name) for each.
+// linking, all of them give the right result, and, but for -ffast-math, the same bits. UNITS is
+// UNIT(name) for each.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 
 #include "unit.hpp"
 
@@ -35,12 +38,15 @@ int main() {
     const char* name;
     Report (*report)();
   } units[]{UNITS};
-  const Report first = units[0].report();
+  const Report first = std::find_if(std::begin(units), std::end(units), [](const auto& unit) {
+                         return unit.report().has_fixed_bits;
+                       })->report();
   int wrong = 0;
   for (const auto& unit : units) {
     const Report report = unit.report();
-    if (is_right(report) && same_bits(report.output, first.output) &&
-        same_bits(report.weights, first.weights) && same_bits(report.threaded, first.output))
+    const Report& same = report.has_fixed_bits ? first : report;
+    if (is_right(report) && same_bits(report.output, same.output) &&
+        same_bits(report.weights, same.weights) && same_bits(report.threaded, same.output))
       continue;
     std::printf("    %s: %ld heads, output %a ... %a\n", unit.name, report.num_heads,
                 static_cast<double>(report.output[0]), static_cast<double>(report.output[23]));
