@@ -97,7 +97,7 @@ inline constexpr auto narrow_products =
 
 // S = Q K^T. Panel outer, rows inner: panels are read from the first-level cache, into which they
 // are packed here if that was not done before. A last panel of which half would do is multiplied by
-// half: 16, 40 or 48 keys take 5 to 7 % longer without (AVX-512), and 24 or 40 with AVX2.
+// half: 16, 40 or 48 keys take 5 to 11 % longer without (AVX-512), and 24 or 40 with AVX2.
 template <class T>
 void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
                    std::span<const Tile> tiles) {
