@@ -91,20 +91,23 @@ EIGEN_ALWAYS_INLINE bool all_finite(Doubles a) {
   return _mm512_cmpeq_epi64_mask(exponent, infinity) == 0;
 }
 
+// Of four registers, the 4 x 4 blocks that stand one below the other, each transposed in its place.
+EIGEN_ALWAYS_INLINE void transpose_blocks(const __m512 (&x)[4], __m512* t) {
+  const __m512 a = _mm512_maskz_unpacklo_ps(all16, x[0], x[1]);
+  const __m512 b = _mm512_maskz_unpackhi_ps(all16, x[0], x[1]);
+  const __m512 c = _mm512_maskz_unpacklo_ps(all16, x[2], x[3]);
+  const __m512 d = _mm512_maskz_unpackhi_ps(all16, x[2], x[3]);
+  t[0] = _mm512_shuffle_ps(a, c, 0x44);
+  t[1] = _mm512_shuffle_ps(a, c, 0xEE);
+  t[2] = _mm512_shuffle_ps(b, d, 0x44);
+  t[3] = _mm512_shuffle_ps(b, d, 0xEE);
+}
 // Rows come in blocks of four lanes: 4 x 4 blocks are transposed inside, then put in their places.
 EIGEN_ALWAYS_INLINE void transpose(Floats (&r)[16]) {
   __m512 t[16];
 #pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
-    const __m512 a = _mm512_maskz_unpacklo_ps(all16, r[i].v, r[i + 1].v);
-    const __m512 b = _mm512_maskz_unpackhi_ps(all16, r[i].v, r[i + 1].v);
-    const __m512 c = _mm512_maskz_unpacklo_ps(all16, r[i + 2].v, r[i + 3].v);
-    const __m512 d = _mm512_maskz_unpackhi_ps(all16, r[i + 2].v, r[i + 3].v);
-    t[i] = _mm512_shuffle_ps(a, c, 0x44);
-    t[i + 1] = _mm512_shuffle_ps(a, c, 0xEE);
-    t[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
-    t[i + 3] = _mm512_shuffle_ps(b, d, 0xEE);
-  }
+  for (int i = 0; i < 16; i += 4)
+    transpose_blocks({r[i].v, r[i + 1].v, r[i + 2].v, r[i + 3].v}, t + i);
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     const __m512 a = _mm512_maskz_shuffle_f32x4(all16, t[i], t[4 + i], 0x88);
@@ -147,16 +150,11 @@ EIGEN_ALWAYS_INLINE __m512 load_blocks(const float* from, Index stride) {
 EIGEN_ALWAYS_INLINE void load_transposed(const float* from, Index stride, Floats (&r)[16]) {
 #pragma GCC unroll 4
   for (int i = 0; i < 16; i += 4) {
-    __m512 x[4];
+    __m512 x[4], t[4];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) x[j] = load_blocks(from + j * stride + i, stride);
-    const __m512 a = _mm512_maskz_unpacklo_ps(all16, x[0], x[1]);
-    const __m512 b = _mm512_maskz_unpackhi_ps(all16, x[0], x[1]);
-    const __m512 c = _mm512_maskz_unpacklo_ps(all16, x[2], x[3]);
-    const __m512 d = _mm512_maskz_unpackhi_ps(all16, x[2], x[3]);
-    r[i].v = _mm512_shuffle_ps(a, c, 0x44);
-    r[i + 1].v = _mm512_shuffle_ps(a, c, 0xEE);
-    r[i + 2].v = _mm512_shuffle_ps(b, d, 0x44);
-    r[i + 3].v = _mm512_shuffle_ps(b, d, 0xEE);
+    transpose_blocks(x, t);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) r[i + j].v = t[j];
   }
 }
