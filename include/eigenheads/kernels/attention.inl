@@ -111,7 +111,7 @@ void multiply_seen(const RowState<T>& rows, const KeyBlock<T>& block, Index row,
                          .depth = run - k,
                          .c = product,
                          .c_stride = 0,
-                         .adds = true});
+                         .into = Into::chain});
   }
 }
 
@@ -137,7 +137,7 @@ void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile&
              .depth = (std::min)(keys_at_once, to - k),
              .c = product + i * rows.padded_V + column,
              .c_stride = 0,
-             .adds = k > from,
+             .into = k > from ? Into::chain : Into::set,
              .panel_stride = block.value_panel_stride});
 }
 

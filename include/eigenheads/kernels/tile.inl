@@ -20,7 +20,7 @@ struct TileCall {
   Index depth;
   T* c;
   Index c_stride;
-  bool adds = false, sums = false;  // Into::chain, Into::sum
+  Into into = Into::set;
   Index panel_stride = 0;
 };
 
@@ -100,7 +100,7 @@ inline constexpr std::array<TileProduct<T>, panels_per_row> row_products{
 template <class T>
 EIGEN_ALWAYS_INLINE void run_tile(TileProduct<T> product, const TileCall<T>& call) {
   product(call.a, call.a_stride, call.b, call.b_stride, call.depth, call.c, call.c_stride,
-          call.sums ? Into::sum : (call.adds ? Into::chain : Into::set), call.panel_stride);
+          call.into, call.panel_stride);
 }
 // One tile of `rows` rows by one panel.
 template <class T>

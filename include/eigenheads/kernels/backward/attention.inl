@@ -42,7 +42,7 @@ void add_to_keys(const KeySums<T>& call, const QueryBlock<T>& block, const SeenB
                                .depth = seen.queries.count(),
                                .c = to + k * to_stride,
                                .c_stride = to_stride,
-                               .sums = true});
+                               .into = Into::sum});
     });
     for (Index k = 0; !is_whole && k < keys; ++k)
       std::copy_n(edge + k * W, width, sums + k * row_stride);
@@ -98,7 +98,7 @@ void add_to_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& b
                                           .depth = seen.keys.count(),
                                           .c = block.sums + (from + q) * s.padded_D + d,
                                           .c_stride = s.padded_D,
-                                          .sums = true});
+                                          .into = Into::sum});
     });
 }
 

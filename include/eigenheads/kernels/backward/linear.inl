@@ -72,7 +72,7 @@ void weight_gradient(const WeightGradientCall<T>& call, T* copy) {
                                        .depth = rows,
                                        .c = call.sums + o * columns + (p - call.panels.begin) * W,
                                        .c_stride = columns,
-                                       .sums = true});
+                                       .into = Into::sum});
         });
       });
   }
