@@ -21,6 +21,7 @@
 #include <eigenheads/prune_heads.hpp>
 #include <eigenheads/random.hpp>
 #include <eigenheads/score.hpp>
+#include <eigenheads/sequences.hpp>
 #include <eigenheads/shape.hpp>
 #include <eigenheads/softmax.hpp>
 #include <eigenheads/strided_view.hpp>
