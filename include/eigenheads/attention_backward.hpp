@@ -55,7 +55,7 @@ template <class T>
                       .queries = layout_of(inputs.queries),
                       .keys = layout_of(inputs.keys),
                       .values = layout_of(inputs.values),
-                      .lse = lse.data(),
+                      .lse = ConstLayout::heads_apart(lse.data(), Q, H, 1),
                       .output = ConstLayout::heads_apart(output.data(), Q, H, V),
                       .grad_output = ConstLayout::heads_apart(grad_output.data(), Q, H, V),
                       .grad_queries = Layout::heads_apart(gradients.queries.data(), Q, H, D),

@@ -150,7 +150,8 @@ class HeadImportance {
         .score = saved.score().forward(),
         .heads = detail::head_table<T>(
             {saved.shape(), mask, parts.heads, saved.head_gates(), detail::Mode::training}, frame)};
-    detail::add_statistics<T>({attention, saved.lse().data(), nullptr}, rows_, context);
+    detail::add_statistics<T>({attention, Layout::heads_apart(saved.lse().data(), Q, H, 1)}, rows_,
+                              context);
     detail::add_contributions<T>({saved.shape(), &mask, saved.heads().data(), layer.W_o.panels(),
                                   saved.head_gates().table()},
                                  contributions(), context);

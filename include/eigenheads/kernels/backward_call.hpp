@@ -50,7 +50,7 @@ struct AttentionBackwardCall {
   T scale;
   const BoundMask* mask;
   StridedMatrix<const T> queries, keys, values;
-  const T* lse;  // [B, H, Q]
+  StridedMatrix<const T> lse;  // [B, H, Q, 1]
   StridedMatrix<const T> output, grad_output;
   StridedMatrix<T> grad_queries, grad_keys, grad_values;
   const DropoutMask<T>* dropout = nullptr;
@@ -59,9 +59,6 @@ struct AttentionBackwardCall {
   GateTable<T> gates{};
   T* grad_gates = nullptr;  // [B, H], added to
 
-  [[nodiscard]] Index row(Index b, Index h, Index q) const {
-    return (b * shape.H + h) * shape.Q + q;
-  }
   [[nodiscard]] Index blocks_per_head() const { return blocks_of(shape.Q, backward_queries); }
 };
 

@@ -33,6 +33,8 @@ struct StridedMatrix {
     return {data, rows_per_sequence, head_size, sequence_stride, row_stride, head_stride};
   }
 
+  // Whether there is one: its data may be null, where it has no element too.
+  [[nodiscard]] bool is_given() const { return data != nullptr; }
   [[nodiscard]] T* at(Index b, Index h, Index row) const {
     return data + b * sequence_stride + row * row_stride + h * head_stride;
   }

@@ -38,9 +38,9 @@ struct RowStatistics {
 // The rows of a call that was made, before dropout.
 template <class T>
 struct AttentionStatisticsCall {
-  AttentionCall<T> attention;  // no values, V = 0, and nothing to write to
-  const T* lse;                // [B, H, Q]
-  RowStatistics* rows;         // [B, H, Q]
+  AttentionCall<T> attention;           // no values, V = 0, and nothing to write to
+  StridedMatrix<const T> lse;           // [B, H, Q, 1]
+  StridedMatrix<RowStatistics> rows{};  // [B, H, Q, 1]
 };
 
 // Rows c of what one head adds to an output: how many, sum |c|, sum |c - mean|^2 and their mean, of

@@ -92,7 +92,7 @@ void attend_heads_backward(const LayerActivations<T>& saved, const BoundMask& ma
        .queries = ConstLayout::heads_apart(saved.q().data(), Q, H, D),
        .keys = ConstLayout::heads_apart(saved.k().data(), K, G, D),
        .values = ConstLayout::heads_apart(saved.v().data(), K, G, V),
-       .lse = saved.lse().data(),
+       .lse = ConstLayout::heads_apart(saved.lse().data(), Q, H, 1),
        .output = ConstLayout::heads_together(saved.heads().data(), Q, H, V),
        .grad_output = ConstLayout::heads_together(grad.heads, Q, H, V),
        .grad_queries = Layout::heads_together(grad.q, Q, H, D),

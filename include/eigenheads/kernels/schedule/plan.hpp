@@ -104,8 +104,8 @@ template <class T>
   plan.task_elements = kernels.attend_scratch(call, is_one_task);
   if (!is_one_task) {
     plan_packing(call, plan);
-  } else if (plan.heads < plan.threads && plan.key_blocks > 1 && call.weights == nullptr &&
-             call.scores == nullptr) {
+  } else if (plan.heads < plan.threads && plan.key_blocks > 1 && !call.weights.is_given() &&
+             !call.scores.is_given()) {
     plan.path = AttentionPath::cut_along_keys;
     plan.block_elements = kernels.partial_size(shape);
     plan.blocks_at_once = plan.heads * plan.key_blocks;

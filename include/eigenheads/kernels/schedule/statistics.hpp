@@ -23,7 +23,8 @@ void add_statistics(AttentionStatisticsCall<T> call, std::span<RowStatistics> su
   const StatisticsKernels<T> kernels = statistics_kernels<T>();
   const AttentionShape& shape = call.attention.shape;
   const Frame frame(context);
-  call.rows = frame.take<RowStatistics>(shape.B * shape.H * shape.Q);
+  call.rows = StridedMatrix<RowStatistics>::heads_apart(
+      frame.take<RowStatistics>(shape.B * shape.H * shape.Q), shape.Q, shape.H, 1);
   const Index size = kernels.measure_scratch(shape);
   const int threads =
       context.threads_for((static_cast<double>(shape.D + shape.V) + multiply_adds_per_score) *
@@ -43,7 +44,7 @@ void add_statistics(AttentionStatisticsCall<T> call, std::span<RowStatistics> su
     RowStatistics& sum = sums[static_cast<std::size_t>(h)];
     for (Index b = 0; b < shape.B; ++b)
       for (Index q = 0; q < shape.Q; ++q) {
-        const RowStatistics& row = call.rows[call.attention.row(b, h, q)];
+        const RowStatistics& row = *call.rows.at(b, h, q);
         sum.rows += row.rows;
         for (std::size_t i = 0; i < row.values.size(); ++i) sum.values[i] += row.values[i];
       }
