@@ -48,6 +48,7 @@ template <class T>
     gradients.score_bias.setZero();
     score.grad_bias = gradients.score_bias.data();
     score.bias_strides = bias->strides();
+    score.bias_plane_size = bias->shape()[2] * bias->shape()[3];
   }
   attend_backward<T>({.shape = call.shape,
                       .scale = call.scale,
