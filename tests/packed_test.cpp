@@ -344,6 +344,92 @@ TEST(PackedCost, IsTheSumOfTheSequencesAlone) {
   EXPECT_EQ(packed.attention_flops, sum.attention_flops);
 }
 
+// A layer whose outputs are means of the values that are seen: queries are 0, so all scores are
+// alike, and values pass through.
+template <class T>
+[[nodiscard]] MultiHeadAttention<T> mean_layer() {
+  MultiHeadAttention<T> layer({.num_hiddens = 1, .num_heads = 1, .bias = true});
+  for (auto* linear : {&layer.W_q, &layer.W_k, &layer.W_v, &layer.W_o})
+    linear->set_weight(constant_tensor(T(linear == &layer.W_q ? 0 : 1), 1, 1));
+  return layer;
+}
+
+// Key j of each sequence has the value j.
+template <class T>
+[[nodiscard]] Tensor<T, 2> numbered(const Sequences& sequences) {
+  Tensor<T, 2> values(sequences.rows(), 1);
+  for (Index b = 0; b < sequences.count(); ++b)
+    for (Index j = 0; j < sequences.length(b); ++j) values(sequences.begin(b) + j, 0) = T(j);
+  return values;
+}
+
+template <class T>
+void expect_means(const Lens& query_lens, const Lens& key_lens, Causal causal,
+                  const std::vector<T>& expected) {
+  const auto layer = mean_layer<T>();
+  const Sequences queries(query_lens), keys(key_lens);
+  const auto values = numbered<T>(keys);
+  const auto y = layer(random_tensor<T>(1, queries.rows(), 1), queries, values, values, keys,
+                       {.causal = causal});
+  ASSERT_EQ(y.size(), std::ssize(expected));
+  for (Index i = 0; i < y.size(); ++i)
+    EXPECT_NEAR(y.data()[i], expected[static_cast<std::size_t>(i)], 8 * Limits<T>::epsilon());
+}
+
+// Dao-AILab/flash-attention 1537: the longest sequence of queries has one, and some have none.
+TYPED_TEST(Packed, OneQueryASequenceIsNoSpecialCase) {
+  using T = TypeParam;
+  const Lens queries{0, 1, 0, 1}, keys{0, 3, 0, 5};
+  expect_means<T>(queries, keys, Causal::bottom_right, {1, 2});
+  expect_means<T>(queries, keys, Causal::top_left, {0, 0});
+  expect_means<T>(queries, keys, Causal::none, {1, 2});
+}
+
+// rocm-libraries 10999: an offset of the longest lengths would be the same for both.
+TYPED_TEST(Packed, TheDiagonalBelongsToEachSequence) {
+  expect_means<TypeParam>({2, 3}, {5, 4}, Causal::bottom_right, {1.5, 2, 0.5, 1, 1.5});
+}
+
+// Dao-AILab/flash-attention 2562 and 2568.
+TYPED_TEST(Packed, QueriesWithoutKeysGetNothingAndGiveNothing) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(3, 3);
+  const Inputs<T> x({3, 2}, {0, 4}), alone({2}, {4});
+  typename MultiHeadAttention<T>::Activations saved, saved_alone;
+  const auto y = layer.forward(x.queries, x.of_queries, x.keys, x.values, x.of_keys, {}, saved);
+  for (Index q = 0; q < 3; ++q) EXPECT_TRUE(same_bits(row(y, q), layer.W_o.bias()));
+  for (Index h = 0; h < 3; ++h)
+    for (Index q = 0; q < 3; ++q) EXPECT_EQ(saved.lse()(0, h, q), -kInf<T>);
+  const TensorView<T, 2> second(&x.queries(3, 0), {2, kSize});
+  EXPECT_TRUE(same_bits(
+      layer.forward(second, alone.of_queries, x.keys, x.values, alone.of_keys, {}, saved_alone),
+      TensorView<T, 2>(&y(3, 0), {2, kSize})));
+  const auto grad = random_tensor<T>(4, 5, kSize);
+  const auto gradients = layer.backward(grad, saved);
+  const auto of_second = layer.backward(TensorView<T, 2>(&grad(3, 0), {2, kSize}), saved_alone);
+  EXPECT_TRUE(all_are(TensorView<T, 2>(gradients.queries.data(), {3, kSize}), T(0)));
+  EXPECT_TRUE(same_bits(gradients.keys, of_second.keys));
+  EXPECT_TRUE(same_bits(gradients.values, of_second.values));
+}
+
+// pytorch 176793: rows beyond the last sequence, and too few.
+TYPED_TEST(Packed, RowsThatAreNotThoseOfTheSequencesAreRefused) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(3, 3);
+  const Sequences sequences{144, 288, 512};
+  typename MultiHeadAttention<T>::Activations saved;
+  (void)layer.forward(random_tensor<T>(1, 944, kSize), sequences, {}, saved);
+  for (const Index rows : {946, 943}) {
+    const std::string count = std::to_string(rows);
+    const auto x = random_tensor<T>(1, rows, kSize);
+    EXPECT_EQ(refusal([&] { return layer(x, sequences); }),
+              "eigenheads: queries has " + count + " rows; expected 944, those of its 3 sequences");
+    EXPECT_EQ(refusal([&] { return layer.backward(x, saved); }),
+              "eigenheads: grad_output has shape [1, " + count +
+                  ", 24]; expected [1, N, num_hiddens] = [1, 944, 24]");
+  }
+}
+
 TYPED_TEST(Packed, CallsThatDoNotAddUpAreRefusedAndNothingIsWritten) {
   using T = TypeParam;
   const auto layer = layer_of<T>(3, 3);

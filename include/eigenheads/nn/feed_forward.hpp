@@ -22,13 +22,15 @@
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/nn/schedule/feed_forward.hpp>  // feed_forward
-#include <eigenheads/linear.hpp>                            // Linear, LinearGradients
+#include <eigenheads/linear.hpp>                            // Linear
+#include <eigenheads/nn/activation.hpp>                     // Activation
 #include <eigenheads/nn/detail/feed_forward_backward.hpp>   // activate_hidden_rows_backward
-#include <eigenheads/nn/detail/module_text.hpp>             // print_member, module_name
+#include <eigenheads/nn/detail/module_text.hpp>             // print_member
 #include <eigenheads/nn/detail/saved_sequences.hpp>         // SavedSequences
-#include <eigenheads/sequences.hpp>                         // Sequences, require_rows
-#include <eigenheads/shape.hpp>                             // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>                            // Tensor, TensorView, TensorSpan
+#include <eigenheads/nn/feed_forward_training.hpp>  // FeedForwardActivations, FeedForwardGradients
+#include <eigenheads/sequences.hpp>                 // Sequences, require_rows
+#include <eigenheads/shape.hpp>                     // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                    // Tensor, TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -38,69 +40,6 @@ struct FeedForwardOptions {
   Activation activation = Activation::relu;
   bool gated = false;
   bool bias = true;  // in all projections
-};
-
-// What backward needs of a call, and owns. Memory is used again by the next.
-template <Scalar T>
-class FeedForwardActivations {
- public:
-  [[nodiscard]] bool is_saved() const { return size_ > 0; }
-
-  // Before the activation, [rows, hidden_size]; `gate` is empty where there is none.
-  [[nodiscard]] TensorView<T, 2> up() const { return up_; }
-  [[nodiscard]] TensorView<T, 2> gate() const { return gate_; }
-
-  // For the steps of the passes.
-
-  [[nodiscard]] const T* x() const { return x_.data(); }
-  [[nodiscard]] Index size() const { return size_; }
-  [[nodiscard]] const detail::SavedSequences& sequences() const { return sequences_; }
-
-  struct Kept {
-    T *x, *up, *gate;  // to be filled; gate is null where there is none
-  };
-  [[nodiscard]] Kept keep(const detail::SavedSequences& sequences,
-                          const detail::FeedForwardParts<T>& parts) {
-    size_ = 0;  // until all is there, nothing is saved
-    sequences_ = sequences;
-    const Index rows = sequences_.rows().total(), hidden = parts.hidden();
-    x_.resize(rows, parts.size());
-    up_.resize(rows, hidden);
-    gate_.resize(parts.is_gated() ? rows : 0, parts.is_gated() ? hidden : 0);
-    size_ = parts.size();
-    return {x_.data(), up_.data(), parts.is_gated() ? gate_.data() : nullptr};
-  }
-
- private:
-  Index size_ = 0;
-  detail::SavedSequences sequences_;
-  Tensor<T, 2> x_{0, 0}, up_{0, 0}, gate_{0, 0};
-};
-
-// Of the parameters, with the layer's names and order, and of the input: [B, L, size], where what
-// the last two axes of x held is a sequence; packed, [1, N, size].
-template <Scalar T>
-struct FeedForwardGradients {
-  Tensor<T, 3> x{0, 0, 0};
-  LinearGradients<T> up, gate, down;  // gate is empty where there is none
-
-  template <class Visitor>
-  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
-    visit_parameters(*this, visit, prefix);
-  }
-  template <class Visitor>
-  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
-    visit_parameters(*this, visit, prefix);
-  }
-
- private:
-  template <class Self, class Visitor>
-  static void visit_parameters(Self& self, Visitor& visit, std::string_view prefix) {
-    const std::string start(prefix);
-    self.up.for_each_parameter(visit, start + "up.");
-    if (self.gate.weight.size() > 0) self.gate.for_each_parameter(visit, start + "gate.");
-    self.down.for_each_parameter(visit, start + "down.");
-  }
 };
 
 template <Scalar T>
@@ -399,7 +338,7 @@ std::ostream& operator<<(std::ostream& out, const FeedForward<T>& layer) {
   out << "FeedForward(";
   detail::print_member(out, "up", layer.up);
   if (layer.gate) detail::print_member(out, "gate", *layer.gate);
-  detail::print_member(out, "activation", detail::module_name(layer.activation()));
+  detail::print_member(out, "activation", layer.activation());
   detail::print_member(out, "down", layer.down);
   return out << "\n)";
 }

@@ -3,7 +3,7 @@
 // The kernels of nn/ behind pointers (see kernels/table.hpp): who names the table compiles all of
 // them, and a program that includes nothing of nn/ compiles none.
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/kernels/nn/calls.hpp>  // Activation
+#include <eigenheads/kernels/nn/calls.hpp>  // Activation, NormCall
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -18,6 +18,11 @@ struct NnKernels {
   void (*activate)(Activation activation, const T* x, T* y, Index count);
   void (*activate_backward)(Activation activation, const T* x, const T* grad_y, T* grad_x,
                             Index count);
+  // norm.inl
+  void (*norm_rows)(const NormCall<T>& call, Range rows);
+  void (*norm_backward_rows)(const NormBackwardCall<T>& call, Range rows);
+  void (*norm_parameter_sums)(const NormBackwardCall<T>& call, Range rows, Range columns,
+                              T* of_weight, T* of_bias);
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

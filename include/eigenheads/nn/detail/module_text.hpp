@@ -7,26 +7,9 @@
 #include <string_view>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/kernels/nn/calls.hpp>  // Activation
+#include <eigenheads/version.hpp>  // EIGENHEADS_ABI
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
-
-[[nodiscard]] constexpr std::string_view module_name(Activation activation) {
-  switch (activation) {
-    case Activation::relu:
-      return "ReLU()";
-    case Activation::gelu:
-      return "GELU(approximate='none')";
-    case Activation::gelu_tanh:
-      return "GELU(approximate='tanh')";
-    case Activation::silu:
-      return "SiLU()";
-    case Activation::tanh:
-      return "Tanh()";
-    default:
-      return "Identity()";
-  }
-}
 
 // A line of a module that is being printed, "  (name): what it is".
 template <class Module>
