@@ -12,8 +12,9 @@
 #include <cstddef>
 #include <type_traits>
 
-#include <eigenheads/context.hpp>            // Context
-#include <eigenheads/detail/float_bits.hpp>  // is_nan
+#include <eigenheads/context.hpp>              // Context
+#include <eigenheads/detail/column_group.hpp>  // ColumnGroup
+#include <eigenheads/detail/float_bits.hpp>    // is_nan
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>         // blocks_of
 #include <eigenheads/detail/scalar_math.hpp>    // choose
@@ -49,39 +50,18 @@ struct PoolCall {
   }
 };
 
-// So many columns at a time, whose sums stay in registers while the rows go by.
-inline constexpr Index pooled_columns = 32;
-template <class T>
-using PooledColumns = std::array<T, static_cast<std::size_t>(pooled_columns)>;
-
-// `width` columns of a row, filled up with zeros where the last group is narrower.
-template <class T>
-[[nodiscard]] EIGEN_ALWAYS_INLINE PooledColumns<T> columns_of(const T* row, Index width) {
-  PooledColumns<T> columns;
-  if (width == pooled_columns)
-    std::copy_n(row, pooled_columns, columns.begin());
-  else
-    std::fill(std::copy_n(row, width, columns.begin()), columns.end(), T(0));
-  return columns;
-}
-
-template <class T>
-EIGEN_ALWAYS_INLINE void add_columns(const PooledColumns<T>& from, PooledColumns<T>& to) {
-  for (std::size_t i = 0; i < to.size(); ++i) to[i] += from[i];
-}
-
 // x: some columns of `length` rows, one or more, `stride` apart.
 template <class T>
-[[nodiscard]] EIGEN_ALWAYS_INLINE PooledColumns<T> mean_of_rows(const T* x, Index length,
-                                                                Index stride, Index width) {
-  PooledColumns<T> sum{};
+[[nodiscard]] EIGEN_ALWAYS_INLINE ColumnGroup<T> mean_of_rows(const T* x, Index length,
+                                                              Index stride, Index width) {
+  ColumnGroup<T> sum{};
   for (Index begin = 0; begin < length; begin += gradient_rows) {
-    PooledColumns<T> block{};
+    ColumnGroup<T> block{};
     for (Index row = begin, end = (std::min)(begin + gradient_rows, length); row < end; ++row)
-      add_columns(columns_of(x + row * stride, width), block);
-    add_columns(block, sum);
+      block.add(ColumnGroup<T>::of(x + row * stride, width));
+    sum.add(block);
   }
-  for (T& value : sum) value /= static_cast<T>(length);
+  for (T& value : sum.values) value /= static_cast<T>(length);
   return sum;
 }
 
@@ -90,13 +70,14 @@ template <class T>
   return (x > maximum || is_nan(x)) && !is_nan(maximum);
 }
 template <class T>
-[[nodiscard]] EIGEN_ALWAYS_INLINE PooledColumns<T> maximum_of_rows(const T* x, Index length,
-                                                                   Index stride, Index width) {
-  PooledColumns<T> maxima = columns_of(x, width);
+[[nodiscard]] EIGEN_ALWAYS_INLINE ColumnGroup<T> maximum_of_rows(const T* x, Index length,
+                                                                 Index stride, Index width) {
+  ColumnGroup<T> maxima = ColumnGroup<T>::of(x, width);
   for (Index row = 1; row < length; ++row) {
-    const PooledColumns<T> columns = columns_of(x + row * stride, width);
-    for (std::size_t i = 0; i < maxima.size(); ++i)
-      maxima[i] = choose(exceeds(columns[i], maxima[i]), columns[i], maxima[i]);
+    const ColumnGroup<T> group = ColumnGroup<T>::of(x + row * stride, width);
+    for (std::size_t i = 0; i < maxima.values.size(); ++i)
+      maxima.values[i] =
+          choose(exceeds(group.values[i], maxima.values[i]), group.values[i], maxima.values[i]);
   }
   return maxima;
 }
@@ -112,7 +93,6 @@ template <class T>
 // run(b, first, end) for the columns [first, end) of each sequence, shared out over the threads.
 template <class T, class Run>
 void for_each_pooled(const PoolCall<T>& call, Context& context, const Run& run) {
-  constexpr Index columns_per_task = 4 * pooled_columns;
   const Index cuts = blocks_of(call.E, columns_per_task);
   context.parallel_for(call.rows.count() * cuts, call.threads(context), [&](Index task) {
     const Index first = task % cuts * columns_per_task;
@@ -133,12 +113,12 @@ void run_pool(const PoolCall<T>& call, T* y, Context& context) {
       std::copy(x + begin, x + end, to + begin);
     } else {
       run_on_this_cpu([&] {
-        for (Index first = begin; first < end; first += pooled_columns) {
-          const Index width = (std::min)(pooled_columns, end - first);
-          const PooledColumns<T> pooled = call.pooling == Pooling::mean
-                                              ? mean_of_rows(x + first, length, E, width)
-                                              : maximum_of_rows(x + first, length, E, width);
-          std::copy_n(pooled.begin(), width, to + first);
+        for (Index first = begin; first < end; first += group_columns) {
+          const Index width = (std::min)(group_columns, end - first);
+          const ColumnGroup<T> pooled = call.pooling == Pooling::mean
+                                            ? mean_of_rows(x + first, length, E, width)
+                                            : maximum_of_rows(x + first, length, E, width);
+          std::copy_n(pooled.values.begin(), width, to + first);
         }
       });
     }
