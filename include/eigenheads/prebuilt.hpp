@@ -19,6 +19,9 @@
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/eigenheads.hpp>  // all that is declared here
+#if defined(EIGENHEADS_PREBUILT_SOURCE) || defined(EIGENHEADS_KERNELS_ARE_ELSEWHERE)
+#include <eigenheads/kernels/nn/chosen.hpp>  // nn_kernels
+#endif
 
 // DECLARE is `template` in the one unit, and `extern template` in the others.
 #define EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Score)            \
@@ -42,6 +45,7 @@
   DECLARE BackwardKernels<T> backward_kernels<T>();                                               \
   DECLARE StatisticsKernels<T> statistics_kernels<T>();                                           \
   DECLARE ElementaryKernels<T> elementary_kernels<T>();                                           \
+  DECLARE NnKernels<T> nn_kernels<T>();                                                           \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Softcap<T>)                                              \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, ScoreBias<T>)                                            \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Alibi<T>)                                                \

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT
+// The door to the kernels of nn/ in this namespace (see kernels/doors.inl).
+
+struct NnDoor {
+  template <class T>
+  static NnKernels<T> kernels() {
+    return {.erf_array = erf_array<T>,
+            .tanh_array = tanh_array<T>,
+            .sin_array = sin_array<T>,
+            .cos_array = cos_array<T>,
+            .activate = activate<T>,
+            .activate_backward = activate_backward<T>};
+  }
+};
