@@ -11,4 +11,13 @@ struct NnDoor {
             .activate = activate<T>,
             .activate_backward = activate_backward<T>};
   }
+
+  template <class T>
+  static AdditiveKernels<T> additive() {
+    return {.pack_groups = pack_groups<T>,
+            .scratch = additive_scratch<T>,
+            .attend = additive_attend<T>,
+            .backward_scratch = additive_backward_scratch<T>,
+            .backward = additive_backward<T>};
+  }
 };
