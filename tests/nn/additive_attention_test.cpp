@@ -386,6 +386,13 @@ TYPED_TEST(Additive, ALazyModuleTakesItsSizesFromTheFirstCall) {
             "eigenheads: valid_lens[0] is 5; expected 0 to the number of keys, 4");
   EXPECT_TRUE(lazy.W_q.is_lazy() && lazy.W_k.is_lazy());
   EXPECT_TRUE(same_bits(lazy(x.queries, x.keys, x.values), eager(x.queries, x.keys, x.values)));
+  AdditiveAttention<T> other({.num_hiddens = 5}, 7);
+  Tensor<T, 3> y(2, 3, 2), wrong(2, 3, 3);
+  EXPECT_NE(refusal([&] { other.forward_into(wrong, x.queries, x.keys, x.values); }),
+            "not refused");
+  EXPECT_TRUE(other.W_q.is_lazy());
+  other.forward_into(y, x.queries, x.keys, x.values);
+  EXPECT_TRUE(same_bits(y, eager(x.queries, x.keys, x.values)));
 }
 
 TYPED_TEST(Additive, RefusesWhatDoesNotFit) {

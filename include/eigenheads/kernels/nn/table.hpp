@@ -23,7 +23,7 @@ struct NnKernels {
 
 // A table of its own: few programs need it.
 template <class T>
-struct AdditiveKernels {  // additive.inl
+struct AdditiveKernels {  // additive.inl, additive_backward.inl
   void (*pack_groups)(const T* matrix, Range seen, Index features, T* groups);
   Index (*scratch)(const AdditiveShape& shape);
   void (*attend)(const AdditiveCall<T>& call, Index b, Range queries, T* memory);

@@ -50,10 +50,10 @@ void group_keys_of(const AdditiveShape& shape, const BoundMask& mask, const T* m
 // The way back, of all keys: groups of [B, K, H] -> [B, K, H].
 template <class T>
 void ungroup_keys_of(const AdditiveShape& shape, const T* groups, T* matrix, Context& context) {
-  const auto& [B, Q, K, H, V] = shape;
+  const Index K = shape.K, H = shape.H;
   const int threads =
-      context.threads_for(floats_per<T> * multiply_adds_per_packed * product(B, K, H));
-  context.parallel_for(B * shape.groups(), threads, [&](Index task) {
+      context.threads_for(floats_per<T> * multiply_adds_per_packed * product(shape.B, K, H));
+  context.parallel_for(shape.B * shape.groups(), threads, [&](Index task) {
     const Index b = task / shape.groups(), first = task % shape.groups() * group_keys;
     const T* const group = groups + b * shape.grouped(H) + first * H;
     for (Index i = 0, end = (std::min)(group_keys, K - first); i < end; ++i)
@@ -115,7 +115,7 @@ void additive_backward(const AdditiveBackwardCall<T>& call, Context& context) {
 // gradient_rows rows of a sequence, as the gradient of a bias.
 template <class T>
 void sum_rows(const AdditiveShape& shape, const T* rows, bool adds, T* sums, Context& context) {
-  const auto& [B, Q, K, H, V] = shape;
+  const Index B = shape.B, Q = shape.Q, H = shape.H;
   const int threads =
       context.threads_for(floats_per<T> * multiply_adds_per_packed * product(B, Q, H));
   context.parallel_for(blocks_of(H, group_columns), threads, [&](Index task) {
