@@ -411,6 +411,11 @@ TYPED_TEST(Additive, RefusesWhatDoesNotFit) {
   Tensor<T, 3> y(2, 3, 3);
   EXPECT_EQ(refusal([&] { module.forward_into(y, x.queries, x.keys, x.values); }),
             "eigenheads: output has shape [2, 3, 3]; expected [B, Q, V] = [2, 3, 2]");
+  auto replaced = module;
+  replaced.W_k = eh::Linear<T>({.in_features = 7, .out_features = 6});
+  EXPECT_EQ(refusal<std::logic_error>([&] { return replaced(x.queries, x.keys, x.values); }),
+            "eigenheads: AdditiveAttention: W_q has 5 outputs, W_k 6 and w_v 1; expected 5 (the "
+            "inputs of w_v) of W_q and W_k, and 1 of w_v without a bias");
   typename AdditiveAttention<T>::Activations saved;
   EXPECT_NE(refusal<std::logic_error>([&] { return module.backward(y, saved); }), "not refused");
   (void)module.forward(x.queries, x.keys, x.values, {}, saved);

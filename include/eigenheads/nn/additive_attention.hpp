@@ -252,11 +252,18 @@ class AdditiveAttention {
   }
 
   [[nodiscard]] bool is_lazy() const { return W_q.is_lazy() || W_k.is_lazy(); }
+  // Throws std::logic_error while lazy, or if a projection was replaced by one that does not fit.
   void require_initialized() const {
     if (is_lazy())
       detail::refuse<std::logic_error>(
           {"AdditiveAttention: input sizes are not known yet; call it once on a module that is not "
            "const, or initialize(query_size, key_size)"});
+    if (W_q.out_features() != num_hiddens() || W_k.out_features() != num_hiddens() ||
+        w_v.out_features() != 1 || w_v.has_bias())
+      detail::refuse<std::logic_error>(
+          {"AdditiveAttention: W_q has ", W_q.out_features(), " outputs, W_k ", W_k.out_features(),
+           " and w_v ", w_v.out_features(), (w_v.has_bias() ? ", with a bias" : ""), "; expected ",
+           num_hiddens(), " (the inputs of w_v) of W_q and W_k, and 1 of w_v without a bias"});
   }
   void initialize_for(const Inputs& inputs, const Mask& mask) {
     if (!is_lazy()) return;
