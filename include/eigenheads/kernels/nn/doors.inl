@@ -9,7 +9,10 @@ struct NnDoor {
             .sin_array = sin_array<T>,
             .cos_array = cos_array<T>,
             .activate = activate<T>,
-            .activate_backward = activate_backward<T>};
+            .activate_backward = activate_backward<T>,
+            .norm_rows = norm_rows<T>,
+            .norm_backward_rows = norm_backward_rows<T>,
+            .norm_parameter_sums = norm_parameter_sums<T>};
   }
 
   template <class T>

@@ -4,7 +4,7 @@
 // them, and a program that includes nothing of nn/ compiles none.
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/nn/additive_call.hpp>  // AdditiveCall
-#include <eigenheads/kernels/nn/calls.hpp>          // Activation
+#include <eigenheads/kernels/nn/calls.hpp>          // Activation, NormCall
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -19,6 +19,11 @@ struct NnKernels {
   void (*activate)(Activation activation, const T* x, T* y, Index count);
   void (*activate_backward)(Activation activation, const T* x, const T* grad_y, T* grad_x,
                             Index count);
+  // norm.inl
+  void (*norm_rows)(const NormCall<T>& call, Range rows);
+  void (*norm_backward_rows)(const NormBackwardCall<T>& call, Range rows);
+  void (*norm_parameter_sums)(const NormBackwardCall<T>& call, Range rows, Range columns,
+                              T* of_weight, T* of_bias);
 };
 
 // A table of its own: few programs need it.

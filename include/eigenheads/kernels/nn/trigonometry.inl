@@ -94,21 +94,21 @@ template <class T>
 struct SineCoefficients;
 template <>
 struct SineCoefficients<float> {
-  static constexpr std::array<float, 4> S = {
+  static constexpr std::array<float, 4> sine = {
       0.00000271811411543876030571475f, -0.000198393114851412406070688f,
       0.00833332930241634190601845f, -0.16666666640776230002533f};
-  static constexpr std::array<float, 4> C = {
+  static constexpr std::array<float, 4> cosine = {
       0.0000243834827949021112278916f, -0.00138866807508464724724795f, 0.0416666203287660121243597f,
       -0.499999996942251255881808f};
 };
 template <>
 struct SineCoefficients<double> {
-  static constexpr std::array<double, 7> S = {
+  static constexpr std::array<double, 7> sine = {
       -7.57852670031396191899311e-13, 1.60583628949013741283435e-10,
       -2.50521048797655118570535e-8,  0.00000275573192140569678853218,
       -0.000198412698412547845855636, 0.00833333333333332249283746,
       -0.166666666666666666402174};
-  static constexpr std::array<double, 7> C = {
+  static constexpr std::array<double, 7> cosine = {
       -1.13532575526195128871011e-11,    2.0875581751763153552062e-9,
       -0.000000275573131135787631859569, 0.0000248015872840804193271223,
       -0.00138888888888619725752822,     0.041666666666666469607928,
@@ -135,8 +135,8 @@ template <class T>
   if (!(size < T(0.785))) turns = quarter_turns(size);
   const T r = turns.r, square = r * r;
   const unsigned q = turns.q + shift;
-  const T y = q % 2 != 0 ? std::fma(square, polynomial(SineCoefficients<T>::C, square), T(1))
-                         : std::fma(r * square, polynomial(SineCoefficients<T>::S, square), r);
+  const T y = q % 2 != 0 ? std::fma(square, polynomial(SineCoefficients<T>::cosine, square), T(1))
+                         : std::fma(r * square, polynomial(SineCoefficients<T>::sine, square), r);
   const bool is_odd = shift == 0 && std::signbit(x);
   return (q % 4 >= 2) != is_odd ? -y : y;
 }
