@@ -16,6 +16,11 @@
 #include <eigenheads/eigenheads.hpp>
 #include <eigenheads/nn/transformer_encoder.hpp>
 #include <eigenheads/nn/transformer_layer.hpp>
+#include <eigenheads/nn/additive_attention.hpp>
+#include <eigenheads/nn/embedding.hpp>
+#include <eigenheads/nn/normalize.hpp>
+#include <eigenheads/nn/pooling.hpp>
+#include <eigenheads/nn/positional_encoding.hpp>
 
 namespace digest {
 
@@ -348,12 +353,78 @@ void add_transformers(Digests& digests, const std::string& type) {
   }
 }
 
+// What stands around attention: embeddings, positions, pooling, rows of length 1.
+template <class T>
+void add_modules(Digests& digests, const std::string& type) {
+  const auto add = [&](const std::string& name, const auto& x) {
+    digests.emplace_back(type + "/nn/" + name, digest_of(x));
+  };
+  add("positions", eh::sinusoidal_positions<T>(1100, 37));
+  const eh::Sequences sequences{300, 0, 17, 257};
+  const auto x = numbers<T>(60, T(2), 574, 37);
+  const auto grad_y = numbers<T>(61, T(2), 4, 37);
+  for (const auto& [name, pooling] :
+       {std::pair{"mean", eh::Pooling::mean}, std::pair{"max", eh::Pooling::max}}) {
+    add(std::string("pool/") + name, eh::pool(x, sequences, pooling));
+    add(std::string("pool/") + name + "/grad_x", eh::pool_backward(grad_y, x, sequences, pooling));
+  }
+  for (const T size : {T(1), T(0x1p-100)}) {
+    const std::string name = size == 1 ? "normalize/" : "normalize_tiny/";
+    const auto rows = numbers<T>(62, size, 9, 77);
+    add(name + "y", eh::normalize(rows, {.epsilon = 0}));
+    add(name + "grad_x", eh::normalize_backward(numbers<T>(63, size, 9, 77), rows, {.epsilon = 0}));
+  }
+  const eh::Embedding<T> embedding({.num_embeddings = 11, .embedding_dim = 37}, 3, "tokens");
+  add("embedding/weight", embedding.weight());
+  Tensor<Index, 1> ids(574);
+  for (Index i = 0; i < ids.size(); ++i) ids(i) = i * i % 11;
+  typename eh::Embedding<T>::Activations saved;
+  (void)embedding.forward(ids, sequences, saved);
+  add("embedding/grad_weight", embedding.backward(x, saved).weight);
+}
+
+// Additive attention, by all kinds of mask, and its gradients.
+template <class T>
+void add_additive(Digests& digests, const std::string& type) {
+  const Index Q = 19, K = 300;
+  const eh::AdditiveAttention<T> module(
+      {.num_hiddens = 37, .query_size = 9, .key_size = 20, .dropout = 0.25}, 5);
+  const auto q = numbers<T>(70, T(2), 2, Q, 9), k = numbers<T>(71, T(2), 2, K, 20),
+             v = numbers<T>(72, T(2), 2, K, 21), grad_y = numbers<T>(73, T(2), 2, Q, 21);
+  for (auto [name, mask] : masks(Q, K)) {
+    if (mask.allowed.is_given()) {  // of 4 heads: here is one
+      Tensor<bool, 2> pairs(Q, K);
+      for (Index i = 0; i < pairs.size(); ++i) pairs.data()[i] = i * 7919 % 11 < 6;
+      mask.allowed = pairs;
+    }
+    const std::string start = type + "/nn/additive/" + name;
+    const auto result = module.with_weights(q, k, v, mask);
+    digests.emplace_back(start, digest_of(result.output));
+    digests.emplace_back(start + "/weights", digest_of(result.weights));
+    typename eh::AdditiveAttention<T>::Activations saved;
+    const auto y = module.forward(q, k, v, mask, saved, {.seed = eh::DropoutSeed{11}});
+    const auto gradients = module.backward(grad_y, saved);
+    const auto add = [&](const char* part, const auto& x) {
+      digests.emplace_back(start + part, digest_of(x));
+    };
+    add("/forward", y);
+    add("/grad_queries", gradients.queries);
+    add("/grad_keys", gradients.keys);
+    add("/grad_values", gradients.values);
+    add("/grad_w_v", gradients.w_v.weight);
+  }
+}
+
 [[nodiscard]] inline Digests all() {
   Digests digests;
   add_all<float>(digests, "float");
   add_all<double>(digests, "double");
   add_transformers<float>(digests, "float");
   add_transformers<double>(digests, "double");
+  add_modules<float>(digests, "float");
+  add_modules<double>(digests, "double");
+  add_additive<float>(digests, "float");
+  add_additive<double>(digests, "double");
   return digests;
 }
 
