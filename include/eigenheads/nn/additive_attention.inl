@@ -37,7 +37,7 @@ void AdditiveAttention<T>::run(const Inputs& inputs, const Checked& call, const 
     const detail::Frame ranges(context);
     const detail::Range all{0, linear.in_features()};
     linear.project(x.data(),
-                   {detail::join_ranges(B, rows, range_of, ranges.take<detail::Range>(B)),
+                   {detail::join_ranges({B, rows}, range_of, ranges.take<detail::Range>(B)),
                     {&all, 1},
                     {&features, 1}},
                    Layout::plain(to, B * rows, H), context);
@@ -141,15 +141,10 @@ void AdditiveAttention<T>::backward_into(Gradients& gradients, TensorView<T, 3> 
   detail::sum_rows(call.shape, grad_w, accumulate, gradients.w_v.weight.data(), context);
   detail::ungroup_keys_of(call.shape, grad_k_groups, grad_k, context);
   const detail::Range features{0, H};
-  W_q.backward({inputs.queries.data(),
-                grad_q,
-                B * Q,
-                Q,
-                {&features, 1},
-                gradients.queries.data(),
-                accumulate},
-               gradients.W_q, accumulate, context);
+  W_q.backward(
+      {inputs.queries.data(), grad_q, {B, Q}, {&features, 1}, gradients.queries.data(), accumulate},
+      gradients.W_q, accumulate, context);
   W_k.backward(
-      {inputs.keys.data(), grad_k, B * K, K, {&features, 1}, gradients.keys.data(), accumulate},
+      {inputs.keys.data(), grad_k, {B, K}, {&features, 1}, gradients.keys.data(), accumulate},
       gradients.W_k, accumulate, context);
 }
