@@ -16,6 +16,10 @@ trap 'rm -rf "$work"' EXIT
 #include <vector>
 
 #include <eigenheads/eigenheads.hpp>
+#include <eigenheads/nn/embedding.hpp>
+#include <eigenheads/nn/pooling.hpp>
+#include <eigenheads/nn/positional_encoding.hpp>
+#include <eigenheads/nn/transformer_encoder.hpp>
 #include <eigenheads/train/optim.hpp>
 
 int main() {
