@@ -46,12 +46,15 @@
   DECLARE StatisticsKernels<T> statistics_kernels<T>();                                           \
   DECLARE ElementaryKernels<T> elementary_kernels<T>();                                           \
   DECLARE NnKernels<T> nn_kernels<T>();                                                           \
+  DECLARE AdditiveKernels<T> additive_kernels<T>();                                               \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Softcap<T>)                                              \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, ScoreBias<T>)                                            \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Alibi<T>)                                                \
   DECLARE void project<T>(const ProjectCall<T>&, const ProjectedPart&, Context&);                 \
   DECLARE void attend<T>(AttentionCall<T>, Context&);                                             \
+  DECLARE void attend_packed<T>(AttentionCall<T>, Context&);                                      \
   DECLARE void attend_backward<T>(const AttentionBackwardCall<T>&, Context&);                     \
+  DECLARE void attend_backward_packed<T>(const AttentionBackwardCall<T>&, Context&);              \
   DECLARE void attend_into<T>(AttentionResult<T>&, const AttentionInputs<T>&, const Mask&,        \
                               const AttentionOptions<T>&, Context&);                              \
   DECLARE void attend_into<T>(TensorSpan<T, 4>, const AttentionInputs<T>&, const Mask&,           \
@@ -60,9 +63,10 @@
                                                            const AttentionInputs<T>&,             \
                                                            const AttentionResult<T>&,             \
                                                            const CheckedAttention<T>&, Context&); \
-  DECLARE LayerCall<T> checked_call<T>(const LayerParts<T>&, Index, Index,                        \
-                                       const std::array<TensorView<T, 3>, 3>&, const Mask&);      \
-  DECLARE void run_layer<T>(const LayerParts<T>&, const LayerCall<T>&, T*, T*, Context&);         \
+  DECLARE LayerCall<T> checked_call<T>(const LayerParts<T>&, Index, Index, const LayerInputs<T>&, \
+                                       const Mask&);                                              \
+  DECLARE void run_layer<T>(const LayerParts<T>&, const LayerCall<T>&, const LayerOutput<T>&,     \
+                            Context&);                                                            \
   DECLARE void train_layer<T>(const LayerParts<T>&, const LayerCall<T>&, const Mask&,             \
                               const DropoutMask<T>&, LayerActivations<T>&, T*, Context&);         \
   DECLARE void fit_gradients<T>(const LayerParts<T>&, const LayerActivations<T>&,                 \

@@ -6,16 +6,12 @@
 #include <bit>
 #include <cstdint>
 #include <limits>
-#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <eigenheads/eigenheads.hpp>
-#include <eigenheads/nn/activation.hpp>
-#include <eigenheads/nn/elementary.hpp>
-#include <eigenheads/nn/layer_norm.hpp>
 
 namespace digest {
 
@@ -279,61 +275,10 @@ void add_all(Digests& digests, const std::string& type) {
   add_softmax<T>(digests, type);
 }
 
-// What nn/ does to numbers one by one and to rows, and its gradients.
-template <class T>
-void add_elementwise(Digests& digests, const std::string& type) {
-  constexpr Index count = 20000;
-  const auto add = [&](const std::string& name, const auto& tensor) {
-    digests.emplace_back(type + "/nn/" + name, digest_of(tensor));
-  };
-  const auto grad = numbers<T>(41, T(1), count);
-  for (const T size : {T(2), T(0x1p6), T(0x1p40)}) {
-    const auto x = numbers<T>(40, size, count);
-    const std::string of = "of_" + std::to_string(static_cast<std::int64_t>(size)) + '/';
-    const std::span<const T> from(x.data(), count);
-    Tensor<T, 1> y(count);
-    const auto take = [&](const char* name, const auto& function) {
-      function(from, std::span<T>(y.data(), count));
-      add(of + name, y);
-    };
-    take("erf", [](auto a, auto b) { eh::erf(a, b); });
-    take("tanh", [](auto a, auto b) { eh::tanh(a, b); });
-    take("sin", [](auto a, auto b) { eh::sin(a, b); });
-    take("cos", [](auto a, auto b) { eh::cos(a, b); });
-    for (const auto activation : {eh::Activation::relu, eh::Activation::gelu,
-                                  eh::Activation::gelu_tanh, eh::Activation::silu}) {
-      const std::string name = of + eh::module_name(activation);
-      add(name, eh::activate(activation, x));
-      add(name + "/backward", eh::activate_backward(activation, x, grad));
-    }
-    add(of + "Tanh()/backward", eh::activate_backward(eh::Activation::tanh, x, grad));
-  }
-
-  for (const Index E : {1, 24, 100, 385}) {
-    const auto x = numbers<T>(42, T(8), 2, 300, E), residual = numbers<T>(43, T(1), 2, 300, E);
-    const auto expect = [&](const std::string& name, auto norm) {
-      const std::string start = name + '/' + std::to_string(E);
-      norm.set_weight(numbers<T>(44, T(2), E));
-      if (norm.has_bias()) norm.set_bias(numbers<T>(45, T(1), E));
-      add(start, norm(x));
-      add(start + "/add_norm", norm.add_norm(x, residual));
-      eh::NormGradients<T> gradients;
-      eh::Context context(2, 0);  // any work is shared
-      add(start + "/backward", norm.backward(x, residual, gradients, false, context));
-      add(start + "/weight", gradients.weight);
-      add(start + "/bias", gradients.bias);
-    };
-    expect("layer_norm", eh::LayerNorm<T>({.size = E}));
-    expect("rms_norm", eh::RmsNorm<T>({.size = E}));
-  }
-}
-
-[[nodiscard]] inline Digests all() {
+[[nodiscard]] inline Digests of_core() {
   Digests digests;
   add_all<float>(digests, "float");
   add_all<double>(digests, "double");
-  add_elementwise<float>(digests, "float");
-  add_elementwise<double>(digests, "double");
   return digests;
 }
 

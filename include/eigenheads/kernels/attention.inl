@@ -32,8 +32,8 @@ template <class T>
   T* const scores = rows.score_row(i);
   const std::uint8_t* allowed = call.mask->allowed_row(task.b, h, q);
   if (allowed != nullptr) allowed += block.begin;
-  if (call.scores != nullptr)
-    keep_scores(call, call.scores_of(task.b, head, q) + block.begin, scores, range, allowed, at);
+  if (call.scores.is_given())
+    keep_scores(call, call.scores.at(task.b, head, q) + block.begin, scores, range, allowed, at);
   if (call.score.apply != nullptr)
     call.score.apply(call.score.score, scores, range.begin, range.end, at);
   if (allowed == nullptr) return {range.begin, range.end, nullptr};
@@ -49,7 +49,7 @@ template <class T>
                                  const RowState<T>& rows, const KeyBlock<T>& block, Index i) {
   const Range range = keys_of_row(rows, i, block);
   if (range.begin == range.end) return {0, 0, nullptr};
-  if (block.hides_by_range && block.is_finite && call.scores == nullptr)
+  if (block.hides_by_range && block.is_finite && !call.scores.is_given())
     return {range.begin, range.end, nullptr};  // as nearly always
   const SeenKeys keys = finish_scores(call, task, rows, block, i, range);
   if (block.is_finite) return keys;
@@ -213,7 +213,7 @@ void attend_block(const AttentionCall<T>& call, const RowTask& task, const RowSt
     if (block.is_taken_to_be_finite) block.is_finite = are_values_finite(call, task, block);
   }
   softmax_rows(call, task, rows, block);
-  if (call.weights != nullptr) keep_weights(call, task, rows, block.begin, block.end);
+  if (call.weights.is_given()) keep_weights(call, task, rows, block.begin, block.end);
   if (call.dropout != nullptr) drop_weights(call, task, rows, block);
   merge_sums(rows);
   for (const Tile& tile : list.span()) multiply_values(call, rows, block, tile);
@@ -250,14 +250,14 @@ template <class T>
 template <class T>
 [[nodiscard]] Index attend_scratch(const AttentionCall<T>& call, bool packs) {
   RowState<T> rows;
-  return lay_out<T>(rows, call.shape, {packs, call.weights != nullptr}, nullptr);
+  return lay_out<T>(rows, call.shape, {packs, call.weights.is_given()}, nullptr);
 }
 
 // A task of attention.
 template <class T>
 void attend_rows(const AttentionCall<T>& call, const RowTask& task, const PackedHead<T>& packed,
                  T* scratch) {
-  const RowNeeds needs{packed.blocks == nullptr, call.weights != nullptr};
+  const RowNeeds needs{packed.blocks == nullptr, call.weights.is_given()};
   const RowState<T> rows = begin_task(call, task, needs, scratch);
   attend_keys(call, task, rows, packed, {0, call.shape.K});
   end_rows(call, task, rows);
