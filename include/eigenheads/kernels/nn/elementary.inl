@@ -138,8 +138,9 @@ EIGEN_ALWAYS_INLINE Register<T> erf_register(Register<T> x) {
   const Register<T> square = mul(size, size);
   const Register<T> near_zero = fma(size, polynomial(ErfCoefficients<T>::value, square), size);
   const Register<T> power = exp_of_square(size, T(1));
-  const Register<T> ratio =
-      normal_tail_ratio(mul(size, broadcast(T(1.414213562373095048801688724))));
+  // + 0, for a compiler would contract the product with the sum in which it is next.
+  const Register<T> t = fma(size, broadcast(T(1.414213562373095048801688724)), broadcast(T(0)));
+  const Register<T> ratio = normal_tail_ratio(t);
   const Register<T> far = fma(mul(power, ratio), broadcast(-2 * tail_unit<T>), one);
   return with_sign(select_below(size, one, near_zero, far), x);
 }

@@ -14,7 +14,8 @@ template <class T>
   constexpr Index S = Register<T>::width;
   if (count == S) return load(from);
   T lanes[S];
-  std::fill(std::copy_n(from, count, lanes), lanes + S, fill);
+  std::fill_n(lanes, S, fill);
+  std::copy_n(from, count, lanes);
   return load(lanes);
 }
 template <class T>
@@ -27,28 +28,47 @@ EIGEN_ALWAYS_INLINE void store_first(T* to, Index count, Register<T> a) {
 }
 
 // Of a row: term(k, count, total) adds `count` numbers from the k-th on to a register of totals; what
-// it does in lanes beyond makes no difference.
+// it does in lanes beyond makes no difference. What is left over after whole groups of sum_lanes is at the
+// end of the row's last such group, in the lanes that it has there, so that full registers are read: a
+// piece of a register, copied, made a row of 100 numbers take twice as long.
 template <class T, class Term>
 [[nodiscard]] EIGEN_ALWAYS_INLINE Register<T> sum_row(Index size, const Term& term) {
   constexpr Index S = Register<T>::width, N = sum_lanes / S;
   Register<T> lanes[N];
 #pragma GCC unroll 16
   for (Index i = 0; i < N; ++i) lanes[i] = broadcast(T(0));
-  Index k = 0;
-  for (; k + sum_lanes <= size; k += sum_lanes)
+  const Index whole = size / sum_lanes * sum_lanes, left = size - whole;
+  for (Index k = 0; k < whole; k += sum_lanes)
 #pragma GCC unroll 16
     for (Index i = 0; i < N; ++i) {
       const Register<T> total = term(k + i * S, S, lanes[i]);
       lanes[i] = total;  // not at once: g++ 12 -O1 ends with an internal error
     }
+  if (left > 0)
 #pragma GCC unroll 16
-  for (Index i = 0; i < N; ++i, k += S) {
-    if (k >= size) break;
-    const Index count = (std::min)(S, size - k);
-    const std::uint8_t* const keep = kept_run.data() + 2 * sum_lanes - count;
-    lanes[i] = select(keep, term(k, count, lanes[i]), lanes[i]);
-  }
+    for (Index i = 0; i < N; ++i) {
+      const bool is_short =
+          whole == 0;  // the row has no such group: its numbers are in the first lanes
+      const Index k = is_short ? i * S : size - sum_lanes + i * S;
+      const Index count = is_short ? (std::clamp)(size - k, Index{0}, S) : S;
+      const std::uint8_t* const keep = kept_run.data() + (is_short ? 2 * sum_lanes - size : left);
+      const Register<T> total = term(k, count, lanes[i]);
+      lanes[i] = select(keep + i * S, total, lanes[i]);
+    }
   return fold_registers(lanes, [](Register<T> a, Register<T> b) { return add(a, b); });
+}
+
+// to[k] = value(k, count) for a row; value gives `count` numbers from the k-th on. The last register is
+// full, too, and so overlaps the one before it; `to` may be what the values are made of.
+template <class T, class Value>
+EIGEN_ALWAYS_INLINE void fill_row(T* to, Index size, const Value& value) {
+  constexpr Index S = Register<T>::width;
+  if (size < S) return store_first(to, size, value(0, size));
+  const Index whole = size / S * S;
+  Register<T> last = broadcast(T(0));
+  if (whole < size) last = value(size - S, S);
+  for (Index k = 0; k < whole; k += S) store(to + k, value(k, S));
+  if (whole < size) store(to + size - S, last);
 }
 
 // sums[i] = term's sum of row i, for the rows of a group; `other` for the rows that it has not.
@@ -125,10 +145,9 @@ void norm_rows(const NormCall<T>& call, Range rows) {
     if (call.residual != nullptr) {
       T* const sum = (call.sum != nullptr ? call.sum : call.y) + at;
       const T* const residual = call.residual + at;
-      for (Index i = 0; i < count * size; i += S) {
-        const Index n = (std::min)(S, count * size - i);
-        store_first(sum + i, n, add(load_first(x + i, n, T(0)), load_first(residual + i, n, T(0))));
-      }
+      fill_row(sum, count * size, [&](Index i, Index n) {
+        return add(load_first(x + i, n, T(0)), load_first(residual + i, n, T(0)));
+      });
       x = sum;
     }
     GroupStatistics<T> statistics;
@@ -136,14 +155,12 @@ void norm_rows(const NormCall<T>& call, Range rows) {
     for (Index row = 0; row < count; ++row) {
       const T* const from = x + row * size;
       T* const to = call.y + at + row * size;
-      for (Index k = 0; k < size; k += S) {
-        const Index n = (std::min)(S, size - k);
+      fill_row(to, size, [&](Index k, Index n) {
         const Register<T> normal =
             normal_of(statistics, row, load_first(from + k, n, statistics.first[row]));
-        store_first(to + k, n,
-                    fma(normal, load_parameter(call.weight, k, n, T(1)),
-                        load_parameter(call.bias, k, n, T(0))));
-      }
+        return fma(normal, load_parameter(call.weight, k, n, T(1)),
+                   load_parameter(call.bias, k, n, T(0)));
+      });
     }
   }
 }
@@ -152,20 +169,17 @@ void norm_rows(const NormCall<T>& call, Range rows) {
 template <class T>
 void norm_backward_row(const NormBackwardCall<T>& call, Index row,
                        const GroupStatistics<T>& statistics, Index i, T mean_g, T mean_gn) {
-  constexpr Index S = Register<T>::width;
   const Index size = call.size, at = row * size;
   const T* const added = call.added == nullptr ? nullptr : call.added + at;
   const Register<T> less_g = broadcast(-mean_g), less_gn = broadcast(-mean_gn);
-  for (Index k = 0; k < size; k += S) {
-    const Index n = (std::min)(S, size - k);
+  fill_row(call.grad_x + at, size, [&](Index k, Index n) {
     const Register<T> normal =
         normal_of(statistics, i, load_first(call.x + at + k, n, statistics.first[i]));
     const Register<T> centered = fma(load_first(call.grad_y + at + k, n, T(0)),
                                      load_parameter(call.weight, k, n, T(1)), less_g);
-    store_first(call.grad_x + at + k, n,
-                fma(fma(normal, less_gn, centered), broadcast(statistics.scale[i]),
-                    load_parameter(added, k, n, T(0))));
-  }
+    return fma(fma(normal, less_gn, centered), broadcast(statistics.scale[i]),
+               load_parameter(added, k, n, T(0)));
+  });
 }
 
 template <class T>
@@ -219,7 +233,14 @@ template <class T>
 void norm_parameter_sums(const NormBackwardCall<T>& call, Range rows, Range columns, T* of_weight,
                          T* of_bias) {
   constexpr Index S = Register<T>::width, N = 4;  // registers of each sum: some rows of cache lines
+  const bool is_short = columns.count() < S;
   for (Index begin = columns.begin; begin < columns.end; begin += N * S) {
+    // The last register is full, too: it begins at numbers that the one before it has.
+    const auto start = [&](Index i) {
+      const Index k = begin + i * S;
+      return is_short ? k : (std::min)(k, columns.end - S);
+    };
+    const Index n = is_short ? columns.count() : S;
     Register<T> weight[N], bias[N];
 #pragma GCC unroll 4
     for (Index i = 0; i < N; ++i) weight[i] = bias[i] = broadcast(T(0));
@@ -232,8 +253,8 @@ void norm_parameter_sums(const NormBackwardCall<T>& call, Range rows, Range colu
       const Register<T> scale = broadcast(call.scales[row]);
 #pragma GCC unroll 4
       for (Index i = 0; i < N; ++i) {
-        const Index k = begin + i * S, n = (std::min)(S, columns.end - k);
-        if (n <= 0) break;
+        if (begin + i * S >= columns.end) break;
+        const Index k = start(i);
         const Register<T> normal = mul(sub(sub(load_first(x + k, n, first), head), shift), scale);
         const Register<T> grad = load_first(dy + k, n, T(0));
         weight[i] = fma(grad, normal, weight[i]);
@@ -242,10 +263,13 @@ void norm_parameter_sums(const NormBackwardCall<T>& call, Range rows, Range colu
     }
 #pragma GCC unroll 4
     for (Index i = 0; i < N; ++i) {
-      const Index k = begin + i * S, n = (std::min)(S, columns.end - k);
-      if (n <= 0) break;
+      if (begin + i * S >= columns.end) break;
       const auto put = [&](T* to, Register<T> sum) {
-        if (to != nullptr) store_first(to + k, n, add(load_first(to + k, n, T(0)), sum));
+        T lanes[S];
+        store(lanes, sum);
+        for (Index k = begin + i * S;
+             to != nullptr && k < (std::min)(begin + (i + 1) * S, columns.end); ++k)
+          to[k] += lanes[k - start(i)];
       };
       put(of_weight, weight[i]);
       put(of_bias, bias[i]);
