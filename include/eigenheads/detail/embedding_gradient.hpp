@@ -8,14 +8,13 @@
 // rounding than one of a few hundred.
 #include <algorithm>
 
-#include <eigenheads/context.hpp>              // Context
-#include <eigenheads/detail/arena.hpp>         // Frame
-#include <eigenheads/detail/column_group.hpp>  // ColumnGroup
+#include <eigenheads/context.hpp>           // Context
+#include <eigenheads/detail/arena.hpp>      // Frame
+#include <eigenheads/detail/block_sum.hpp>  // BlockSum
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>         // blocks_of
 #include <eigenheads/detail/sequence_rows.hpp>  // SequenceRows
 #include <eigenheads/detail/work.hpp>           // multiply_adds_per_packed
-#include <eigenheads/kernels/loops.hpp>         // run_on_this_cpu
 #include <eigenheads/kernels/matmul_call.hpp>   // gradient_rows
 #include <eigenheads/tensor.hpp>                // Index
 
@@ -44,22 +43,17 @@ void sort_rows_by_id(const EmbeddingBackward<T>& call, Index* starts, Index* ord
   for (Index i = count; i-- > 0;) order[--starts[call.ids[i]]] = i;
 }
 
-// Of columns [first, first + width), the rows from *row to those before *end.
+// Of the columns from `first` on, the rows from *row to those before *end.
 template <class T>
-[[nodiscard]] EIGEN_ALWAYS_INLINE ColumnGroup<T> sum_of_id(const EmbeddingBackward<T>& call,
-                                                           const Index* row, const Index* end,
-                                                           Index first, Index width) {
-  ColumnGroup<T> sum;
+void add_rows(const EmbeddingBackward<T>& call, const Index* row, const Index* end, Index first,
+              BlockSum<T>& sum) {
   while (row != end) {
     const Index b = call.rows.sequence_of(*row), begin = call.rows.begin(b);
     const Index next_block = *row + gradient_rows - (*row - begin) % gradient_rows;
     const Index block_end = (std::min)(next_block, begin + call.rows.length(b));
-    ColumnGroup<T> block;
-    for (; row != end && *row < block_end; ++row)
-      block.add(ColumnGroup<T>::of(call.dy + *row * call.E + first, width));
-    sum.add(block);
+    for (; row != end && *row < block_end; ++row) sum.add(call.dy + *row * call.E + first);
+    sum.end_block();
   }
-  return sum;
 }
 
 template <class T>
@@ -73,29 +67,28 @@ void run_embedding_backward(const EmbeddingBackward<T>& call, Context& context) 
                                           static_cast<double>(call.E));
   // By columns too, for an id that most of the rows have.
   constexpr Index ids_per_task = 256;
+  const RowKernels<T> kernels = row_kernels<T>();
   const Index cuts = blocks_of(call.E, columns_per_task);
   context.parallel_for(blocks_of(call.V, ids_per_task) * cuts, threads, [&](Index task) {
     const Index first_id = task / cuts * ids_per_task, begin = task % cuts * columns_per_task;
     const Index last_id = (std::min)(first_id + ids_per_task, call.V);
     const Index end = (std::min)(begin + columns_per_task, call.E);
-    run_on_this_cpu([&] {
-      for (Index v = first_id; v < last_id; ++v) {
-        T* const to = call.dW + v * call.E;
-        const bool is_padding = v == call.padding_idx;
-        const Index *const rows = order + starts[v], *const rows_end =
-                                                         is_padding ? rows : order + starts[v + 1];
-        if (rows == rows_end) {
-          if (!call.adds) std::fill(to + begin, to + end, T(0));
-          continue;
-        }
-        for (Index first = begin; first < end; first += group_columns) {
-          const Index width = (std::min)(group_columns, end - first);
-          ColumnGroup<T> sum = sum_of_id(call, rows, rows_end, first, width);
-          if (call.adds) sum.add(ColumnGroup<T>::of(to + first, width));
-          std::copy_n(sum.values.begin(), width, to + first);
-        }
+    for (Index v = first_id; v < last_id; ++v) {
+      T* const to = call.dW + v * call.E + begin;
+      const bool is_padding = v == call.padding_idx;
+      const Index *const rows = order + starts[v], *const rows_end =
+                                                       is_padding ? rows : order + starts[v + 1];
+      if (rows == rows_end) {
+        if (!call.adds) std::fill_n(to, end - begin, T(0));
+        continue;
       }
-    });
+      BlockSum<T> sum(kernels, end - begin);
+      add_rows(call, rows, rows_end, begin, sum);
+      if (call.adds)
+        kernels.add_array(sum.get(), to, to, end - begin);
+      else
+        std::copy_n(sum.get(), end - begin, to);
+    }
   });
 }
 

@@ -5,23 +5,22 @@
 //   Tensor<float, 2> y = pool(x, sequences, Pooling::mean);    // x: [N, E], packed: the same bits
 // A sequence without rows gives zeros. Rows that do not count are not read, and their gradient is 0.
 // The mean is a sum in blocks of 256 rows, each from zero and in the order of its rows, which are
-// added up in their order, divided by the number of rows. The maximum of +0 and -0 is the one that
-// comes first, that of numbers and NaN is NaN; its gradient goes to the first row that has it.
+// added up in their order, divided by the number of rows. The maximum of numbers and NaN is NaN; its
+// gradient goes to the first row that has it.
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <type_traits>
 
-#include <eigenheads/context.hpp>              // Context
-#include <eigenheads/detail/column_group.hpp>  // ColumnGroup
-#include <eigenheads/detail/float_bits.hpp>    // is_nan
+#include <eigenheads/context.hpp>            // Context
+#include <eigenheads/detail/block_sum.hpp>   // BlockSum
+#include <eigenheads/detail/float_bits.hpp>  // is_nan
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>         // blocks_of
-#include <eigenheads/detail/scalar_math.hpp>    // choose
 #include <eigenheads/detail/sequence_rows.hpp>  // SequenceRows
 #include <eigenheads/detail/work.hpp>           // product, multiply_adds_per_packed
-#include <eigenheads/kernels/loops.hpp>         // run_on_this_cpu
 #include <eigenheads/kernels/matmul_call.hpp>   // gradient_rows
+#include <eigenheads/kernels/nn/chosen.hpp>     // row_kernels
 #include <eigenheads/sequences.hpp>             // Sequences, require_rows
 #include <eigenheads/shape.hpp>                 // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                // Tensor, TensorView, TensorSpan
@@ -50,43 +49,31 @@ struct PoolCall {
   }
 };
 
-// x: some columns of `length` rows, one or more, `stride` apart.
+// x: some columns of `length` rows, one or more, `stride` apart; y: where those go.
 template <class T>
-[[nodiscard]] EIGEN_ALWAYS_INLINE ColumnGroup<T> mean_of_rows(const T* x, Index length,
-                                                              Index stride, Index width) {
-  ColumnGroup<T> sum{};
+void mean_of_rows(const T* x, Index length, Index stride, Index columns, T* y) {
+  const RowKernels<T> kernels = row_kernels<T>();
+  BlockSum<T> sum(kernels, columns);
   for (Index begin = 0; begin < length; begin += gradient_rows) {
-    ColumnGroup<T> block{};
     for (Index row = begin, end = (std::min)(begin + gradient_rows, length); row < end; ++row)
-      block.add(ColumnGroup<T>::of(x + row * stride, width));
-    sum.add(block);
+      sum.add(x + row * stride);
+    sum.end_block();
   }
-  for (T& value : sum.values) value /= static_cast<T>(length);
-  return sum;
-}
-
-template <class T>
-[[nodiscard]] EIGEN_ALWAYS_INLINE bool exceeds(T x, T maximum) {
-  return (x > maximum || is_nan(x)) && !is_nan(maximum);
+  std::transform(sum.get(), sum.get() + columns, y,
+                 [&](T total) { return total / static_cast<T>(length); });
 }
 template <class T>
-[[nodiscard]] EIGEN_ALWAYS_INLINE ColumnGroup<T> maximum_of_rows(const T* x, Index length,
-                                                                 Index stride, Index width) {
-  ColumnGroup<T> maxima = ColumnGroup<T>::of(x, width);
-  for (Index row = 1; row < length; ++row) {
-    const ColumnGroup<T> group = ColumnGroup<T>::of(x + row * stride, width);
-    for (std::size_t i = 0; i < maxima.values.size(); ++i)
-      maxima.values[i] =
-          choose(exceeds(group.values[i], maxima.values[i]), group.values[i], maxima.values[i]);
-  }
-  return maxima;
+void maximum_of_rows(const T* x, Index length, Index stride, Index columns, T* y) {
+  const RowKernels<T> kernels = row_kernels<T>();
+  std::copy_n(x, columns, y);
+  for (Index row = 1; row < length; ++row) kernels.maximum_array(x + row * stride, y, columns);
 }
 // In which row.
 template <class T>
 [[nodiscard]] Index row_of_maximum(const T* x, Index length, Index stride) {
   Index found = 0;
-  for (Index row = 1; row < length; ++row)
-    if (exceeds(x[row * stride], x[found * stride])) found = row;
+  for (Index row = 1; row < length && !is_nan(x[found * stride]); ++row)
+    if (is_nan(x[row * stride]) || x[row * stride] > x[found * stride]) found = row;
   return found;
 }
 
@@ -111,16 +98,10 @@ void run_pool(const PoolCall<T>& call, T* y, Context& context) {
       std::fill(to + begin, to + end, T(0));
     } else if (call.pooling == Pooling::first) {
       std::copy(x + begin, x + end, to + begin);
+    } else if (call.pooling == Pooling::mean) {
+      mean_of_rows(x + begin, length, E, end - begin, to + begin);
     } else {
-      run_on_this_cpu([&] {
-        for (Index first = begin; first < end; first += group_columns) {
-          const Index width = (std::min)(group_columns, end - first);
-          const ColumnGroup<T> pooled = call.pooling == Pooling::mean
-                                            ? mean_of_rows(x + first, length, E, width)
-                                            : maximum_of_rows(x + first, length, E, width);
-          std::copy_n(pooled.values.begin(), width, to + first);
-        }
-      });
+      maximum_of_rows(x + begin, length, E, end - begin, to + begin);
     }
   });
 }

@@ -21,8 +21,7 @@
 #include <eigenheads/detail/sequence_rows.hpp>  // SequenceRows
 #include <eigenheads/detail/work.hpp>           // product, multiply_adds_per_packed
 #include <eigenheads/elementary.hpp>            // exp
-#include <eigenheads/kernels/loops.hpp>         // run_on_this_cpu
-#include <eigenheads/kernels/nn/chosen.hpp>     // nn_kernels
+#include <eigenheads/kernels/nn/chosen.hpp>     // nn_kernels, row_kernels
 #include <eigenheads/sequences.hpp>             // Sequences, require_rows
 #include <eigenheads/shape.hpp>                 // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                // Tensor, TensorView, TensorSpan
@@ -177,6 +176,7 @@ class PositionalEncoding {
                         max_len_, ", max_len"});
 
     constexpr Index rows_per_task = 64;
+    const detail::RowKernels<T> kernels = detail::row_kernels<T>();
     const Index E = num_hiddens(), cuts = detail::blocks_of(rows.longest(), rows_per_task);
     const int threads =
         context.threads_for(detail::floats_per<T> * detail::multiply_adds_per_packed *
@@ -187,23 +187,9 @@ class PositionalEncoding {
       if (count <= 0) return;
       // The rows of a sequence and those of the table lie one below the other.
       const Index begin = (rows.begin(b) + first) * E;
-      const T *from = x.data() + begin, *positions = table_.data() + (first_of(b) + first) * E;
-      T* to = y.data() + begin;
-      detail::run_on_this_cpu([&] { add_elements(from, positions, count * E, to); });
+      kernels.add_array(x.data() + begin, table_.data() + (first_of(b) + first) * E,
+                        y.data() + begin, count * E);
     });
-  }
-  // In runs of a fixed length, which compilers vectorise at -O2 too.
-  static EIGEN_ALWAYS_INLINE void add_elements(const T* a, const T* b, Index count, T* sum) {
-    constexpr Index run = 32;
-    Index i = 0;
-    for (; i + run <= count; i += run) {
-      std::array<T, static_cast<std::size_t>(run)> x, y;  // which `sum` cannot be
-      std::copy_n(a + i, run, x.begin());
-      std::copy_n(b + i, run, y.begin());
-      for (std::size_t k = 0; k < x.size(); ++k) x[k] += y[k];
-      std::copy_n(x.begin(), run, sum + i);
-    }
-    for (; i < count; ++i) sum[i] = a[i] + b[i];
   }
 
   Index max_len_;

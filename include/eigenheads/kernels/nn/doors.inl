@@ -16,6 +16,14 @@ struct NnDoor {
   }
 
   template <class T>
+  static RowKernels<T> rows() {
+    return {.add_array = add_array<T>,
+            .maximum_array = maximum_array<T>,
+            .normalize_row = normalize_row<T>,
+            .normalize_row_backward = normalize_row_backward<T>};
+  }
+
+  template <class T>
   static AdditiveKernels<T> additive() {
     return {.pack_groups = pack_groups<T>,
             .scratch = additive_scratch<T>,

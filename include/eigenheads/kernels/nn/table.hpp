@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// The kernels of nn/ behind pointers (see kernels/table.hpp): who names the table compiles all of
-// them, and a program that includes nothing of nn/ compiles none.
+// The kernels of nn/ behind pointers (see kernels/table.hpp): who names a table compiles all of its
+// kernels, and a program that includes nothing of nn/ compiles none.
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/nn/additive_call.hpp>  // AdditiveCall
 #include <eigenheads/kernels/nn/calls.hpp>          // Activation, NormCall
@@ -26,7 +26,14 @@ struct NnKernels {
                               T* of_weight, T* of_bias);
 };
 
-// A table of its own: few programs need it.
+template <class T>
+struct RowKernels {  // rows.inl
+  void (*add_array)(const T* x, const T* y, T* sum, Index count);
+  void (*maximum_array)(const T* x, T* maxima, Index count);
+  void (*normalize_row)(const T* x, Index count, T epsilon, T* y);
+  void (*normalize_row_backward)(const T* x, const T* dy, Index count, T epsilon, T* dx);
+};
+
 template <class T>
 struct AdditiveKernels {  // additive.inl, additive_backward.inl
   void (*pack_groups)(const T* matrix, Range seen, Index features, T* groups);

@@ -73,6 +73,10 @@ template <class T>
   return with_nn_door([]<class Door>(Door) { return Door::template kernels<T>(); });
 }
 template <class T>
+[[nodiscard]] RowKernels<T> row_kernels() {
+  return with_nn_door([]<class Door>(Door) { return Door::template rows<T>(); });
+}
+template <class T>
 [[nodiscard]] AdditiveKernels<T> additive_kernels() {
   return with_nn_door([]<class Door>(Door) { return Door::template additive<T>(); });
 }

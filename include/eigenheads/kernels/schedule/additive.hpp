@@ -4,15 +4,14 @@
 // on who computes it (contract C3).
 #include <algorithm>
 
-#include <eigenheads/context.hpp>              // Context
-#include <eigenheads/detail/arena.hpp>         // Frame
-#include <eigenheads/detail/column_group.hpp>  // ColumnGroup
+#include <eigenheads/context.hpp>           // Context
+#include <eigenheads/detail/arena.hpp>      // Frame
+#include <eigenheads/detail/block_sum.hpp>  // BlockSum
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>        // Range, blocks_of
 #include <eigenheads/detail/work.hpp>          // product
-#include <eigenheads/kernels/loops.hpp>        // run_on_this_cpu
 #include <eigenheads/kernels/matmul_call.hpp>  // gradient_rows
-#include <eigenheads/kernels/nn/chosen.hpp>    // additive_kernels
+#include <eigenheads/kernels/nn/chosen.hpp>    // additive_kernels, row_kernels
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -118,20 +117,20 @@ void sum_rows(const AdditiveShape& shape, const T* rows, bool adds, T* sums, Con
   const Index B = shape.B, Q = shape.Q, H = shape.H;
   const int threads =
       context.threads_for(floats_per<T> * multiply_adds_per_packed * product(B, Q, H));
-  context.parallel_for(blocks_of(H, group_columns), threads, [&](Index task) {
-    const Index first = task * group_columns, width = (std::min)(group_columns, H - first);
-    run_on_this_cpu([&] {
-      ColumnGroup<T> sum;
-      for (Index b = 0; b < B; ++b)
-        for (Index begin = 0; begin < Q; begin += gradient_rows) {
-          ColumnGroup<T> block;
-          for (Index q = begin, end = (std::min)(begin + gradient_rows, Q); q < end; ++q)
-            block.add(ColumnGroup<T>::of(rows + (b * Q + q) * H + first, width));
-          sum.add(block);
-        }
-      if (adds) sum.add(ColumnGroup<T>::of(sums + first, width));
-      std::copy_n(sum.values.begin(), width, sums + first);
-    });
+  const RowKernels<T> kernels = row_kernels<T>();
+  context.parallel_for(blocks_of(H, columns_per_task), threads, [&](Index task) {
+    const Index first = task * columns_per_task, columns = (std::min)(columns_per_task, H - first);
+    BlockSum<T> sum(kernels, columns);
+    for (Index b = 0; b < B; ++b)
+      for (Index begin = 0; begin < Q; begin += gradient_rows) {
+        for (Index q = begin, end = (std::min)(begin + gradient_rows, Q); q < end; ++q)
+          sum.add(rows + (b * Q + q) * H + first);
+        sum.end_block();
+      }
+    if (adds)
+      kernels.add_array(sum.get(), sums + first, sums + first, columns);
+    else
+      std::copy_n(sum.get(), columns, sums + first);
   });
 }
 
