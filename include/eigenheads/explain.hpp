@@ -11,13 +11,14 @@
 
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/work.hpp>            // projection_work
-#include <eigenheads/isa.hpp>                    // InstructionSet
-#include <eigenheads/kernels/schedule/plan.hpp>  // AttentionPlan
-#include <eigenheads/layer/checks.hpp>           // checked_call
-#include <eigenheads/layer/participation.hpp>    // Participation
-#include <eigenheads/mask.hpp>                   // Mask, BoundMask
-#include <eigenheads/multi_head_attention.hpp>   // MultiHeadAttention
+#include <eigenheads/detail/work.hpp>                     // projection_work
+#include <eigenheads/isa.hpp>                             // InstructionSet
+#include <eigenheads/kernels/schedule/attend_packed.hpp>  // PackedShares
+#include <eigenheads/kernels/schedule/plan.hpp>           // AttentionPlan
+#include <eigenheads/layer/checks.hpp>                    // checked_call
+#include <eigenheads/layer/participation.hpp>             // Participation
+#include <eigenheads/mask.hpp>                            // Mask, BoundMask
+#include <eigenheads/multi_head_attention.hpp>            // MultiHeadAttention
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 

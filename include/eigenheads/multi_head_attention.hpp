@@ -18,17 +18,18 @@
 #include <eigenheads/detail/head_gates.hpp>  // HeadGates
 #include <eigenheads/detail/head_set.hpp>    // HeadSet
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/dropout.hpp>            // Dropout
-#include <eigenheads/layer/activations.hpp>  // LayerActivations, LayerGradients
-#include <eigenheads/layer/backward.hpp>     // run_layer_backward
-#include <eigenheads/layer/checks.hpp>       // checked_call
-#include <eigenheads/layer/forward.hpp>      // run_layer
-#include <eigenheads/layer/options.hpp>      // MultiHeadAttentionOptions
-#include <eigenheads/linear.hpp>             // Linear
-#include <eigenheads/mask.hpp>               // Mask
-#include <eigenheads/sequences.hpp>          // Sequences
-#include <eigenheads/shape.hpp>              // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>             // TensorView, TensorSpan
+#include <eigenheads/dropout.hpp>                         // Dropout
+#include <eigenheads/kernels/schedule/attend_packed.hpp>  // attend_packed
+#include <eigenheads/layer/activations.hpp>               // LayerActivations, LayerGradients
+#include <eigenheads/layer/backward.hpp>                  // run_layer_backward
+#include <eigenheads/layer/checks.hpp>                    // checked_call
+#include <eigenheads/layer/forward.hpp>                   // run_layer
+#include <eigenheads/layer/options.hpp>                   // MultiHeadAttentionOptions
+#include <eigenheads/linear.hpp>                          // Linear
+#include <eigenheads/mask.hpp>                            // Mask
+#include <eigenheads/sequences.hpp>                       // Sequences
+#include <eigenheads/shape.hpp>                           // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                          // TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -322,6 +323,10 @@ class MultiHeadAttention {
                                     const ScoreRef<T>& score) {
     initialize_for(inputs, mask, score);
     return inputs;
+  }
+  [[nodiscard]] static Call as_packed(Call call) {
+    call.attend = detail::attend_packed<T>;
+    return call;
   }
   static void require_packed_output(const Call& call, TensorSpan<T, 2> output) {
     detail::require_output<T>(call, detail::as_block<T>(output));

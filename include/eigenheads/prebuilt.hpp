@@ -46,6 +46,7 @@
   DECLARE StatisticsKernels<T> statistics_kernels<T>();                                           \
   DECLARE ElementaryKernels<T> elementary_kernels<T>();                                           \
   DECLARE NnKernels<T> nn_kernels<T>();                                                           \
+  DECLARE AdditiveKernels<T> additive_kernels<T>();                                               \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Softcap<T>)                                              \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, ScoreBias<T>)                                            \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Alibi<T>)                                                \

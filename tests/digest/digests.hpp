@@ -2,20 +2,16 @@
 #pragma once
 // One number for the bits of each result: the same from every compiler, under any flags, on every
 // CPU with a fused multiply-add (contract C6). The inputs are made by integer arithmetic.
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
 #include <limits>
-#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <eigenheads/eigenheads.hpp>
-#include <eigenheads/nn/transformer_encoder.hpp>
-#include <eigenheads/nn/transformer_layer.hpp>
 
 namespace digest {
 
@@ -279,81 +275,10 @@ void add_all(Digests& digests, const std::string& type) {
   add_softmax<T>(digests, type);
 }
 
-// All parameters of a module, or all of their gradients, in one row.
-template <class T, class Module>
-[[nodiscard]] Tensor<T, 1> parameters_of(const Module& module) {
-  std::vector<T> values;
-  module.for_each_parameter([&](const auto& parameter) {
-    const std::size_t begin = values.size();
-    values.resize(begin + static_cast<std::size_t>(parameter.size()));
-    parameter.copy_to(std::span(values).subspan(begin));
-  });
-  Tensor<T, 1> row(static_cast<Index>(values.size()));
-  std::copy(values.begin(), values.end(), row.data());
-  return row;
-}
-
-// A step of training of modules that are made of others, packed, with dropout.
-template <class T>
-void add_transformers(Digests& digests, const std::string& type) {
-  const eh::Sequences sequences{300, 0, 7, 70}, memories{20, 5, 0, 270};
-  const auto x = numbers<T>(80, T(2), sequences.rows(), 24);
-  const auto memory = numbers<T>(81, T(2), memories.rows(), 17);
-  const auto grad_y = numbers<T>(82, T(1), sequences.rows(), 24);
-  const eh::TrainingOptions<T> step{.seed = eh::DropoutSeed{5}};
-  const auto add = [&](const std::string& name, const auto& result) {
-    digests.emplace_back(type + "/nn/" + name, digest_of(result));
-  };
-  for (const bool gated : {false, true}) {
-    const eh::FeedForward<T> layer(
-        {.size = 24,
-         .hidden_size = 130,
-         .activation = gated ? eh::Activation::silu : eh::Activation::gelu,
-         .gated = gated},
-        7);
-    const std::string name = gated ? "feed_forward_gated" : "feed_forward";
-    typename eh::FeedForward<T>::Activations saved;
-    add(name, layer.forward(x, sequences, saved));
-    const auto gradients = layer.backward(grad_y, saved);
-    add(name + "/grad_x", gradients.x);
-    add(name + "/grad_parameters", parameters_of<T>(gradients));
-  }
-  for (const bool norm_first : {false, true}) {
-    const eh::TransformerLayerOptions options{.num_hiddens = 24,
-                                              .num_heads = 3,
-                                              .feed_forward_size = 50,
-                                              .activation = eh::Activation::gelu,
-                                              .norm_first = norm_first,
-                                              .dropout = 0.25,
-                                              .memory_size = 17};
-    const std::string end = norm_first ? "/norm_first" : "/norm_last";
-    const eh::TransformerEncoder<T> encoder(
-        {.layer = options, .num_layers = 2, .final_norm = norm_first}, 8);
-    add("encoder" + end + "/parameters", parameters_of<T>(encoder));
-    add("encoder" + end + "/inferred", encoder(x, sequences));
-    typename eh::TransformerEncoder<T>::Activations saved;
-    add("encoder" + end, encoder.forward(x, sequences, {}, saved, step));
-    const auto gradients = encoder.backward(grad_y, saved);
-    add("encoder" + end + "/grad_x", gradients.x);
-    add("encoder" + end + "/grad_parameters", parameters_of<T>(gradients));
-
-    const eh::TransformerDecoderLayer<T> decoder(options, 9);
-    add("decoder" + end + "/inferred", decoder(x, sequences, memory, memories));
-    typename eh::TransformerDecoderLayer<T>::Activations kept;
-    add("decoder" + end, decoder.forward(x, sequences, memory, memories, {}, kept, step));
-    const auto of_decoder = decoder.backward(grad_y, kept);
-    add("decoder" + end + "/grad_x", of_decoder.x);
-    add("decoder" + end + "/grad_memory", of_decoder.memory);
-    add("decoder" + end + "/grad_parameters", parameters_of<T>(of_decoder));
-  }
-}
-
-[[nodiscard]] inline Digests all() {
+[[nodiscard]] inline Digests of_core() {
   Digests digests;
   add_all<float>(digests, "float");
   add_all<double>(digests, "double");
-  add_transformers<float>(digests, "float");
-  add_transformers<double>(digests, "double");
   return digests;
 }
 

@@ -13,13 +13,12 @@
 #include <eigenheads/context.hpp>       // Context
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/work.hpp>                     // product
-#include <eigenheads/kernels/schedule/attend.hpp>         // attend
-#include <eigenheads/kernels/schedule/attend_packed.hpp>  // attend_packed
-#include <eigenheads/layer/participation.hpp>             // Participation, Mode
-#include <eigenheads/linear.hpp>                          // Linear
-#include <eigenheads/score_ref.hpp>                       // ScoreRef
-#include <eigenheads/sequences.hpp>                       // Sequences
+#include <eigenheads/detail/work.hpp>              // product
+#include <eigenheads/kernels/schedule/attend.hpp>  // attend
+#include <eigenheads/layer/participation.hpp>      // Participation, Mode
+#include <eigenheads/linear.hpp>                   // Linear
+#include <eigenheads/score_ref.hpp>                // ScoreRef
+#include <eigenheads/sequences.hpp>                // Sequences
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -60,6 +59,9 @@ struct LayerCall {
   Index num_hiddens;
   BoundMask mask;
   ScoreRef<T> score{};
+  // How the attention is shared out. A pointer, which a packed call sets: who makes none compiles no
+  // schedule of packed sequences.
+  void (*attend)(AttentionCall<T> call, Context& context) = detail::attend<T>;
 
   [[nodiscard]] std::array<Index, 3> output_shape() const {
     return {queries.dimension(0), queries.dimension(1), num_hiddens};
@@ -140,11 +142,7 @@ template <class T>
 template <class T>
 void attend_heads(const LayerCall<T>& call, const Participation& part, const HeadTensors<T>& heads,
                   const AttendHeads<T>& asked, Context& context) {
-  const AttentionCall<T> attention = attention_call(call, part, heads, asked);
-  if (call.mask.is_packed())
-    attend_packed(attention, context);
-  else
-    attend(attention, context);
+  call.attend(attention_call(call, part, heads, asked), context);
 }
 
 // heads: [B, Q, H * V] before the gates -> the same after them, in the frame unless all gates are 1.

@@ -5,7 +5,7 @@
 template <Scalar T>
 Tensor<T, 2> MultiHeadAttention<T>::call_packed(const Inputs& inputs, const Mask& mask,
                                                 const CallOptions<T>& options) const {
-  const Call call = checked(inputs, mask, options.score);
+  const Call call = as_packed(checked(inputs, mask, options.score));
   auto output = detail::make_tensor<T>("output", call.packed_output_shape());
   detail::run_layer<T>(parts(), call, {.output = output.data()}, options.context.get());
   return output;
@@ -15,7 +15,7 @@ template <Scalar T>
 void MultiHeadAttention<T>::packed_forward_into(TensorSpan<T, 2> output, const Inputs& inputs,
                                                 const Mask& mask,
                                                 const CallOptions<T>& options) const {
-  const Call call = checked(inputs, mask, options.score);
+  const Call call = as_packed(checked(inputs, mask, options.score));
   require_packed_output(call, output);
   detail::run_layer<T>(parts(), call, {.output = output.data()}, options.context.get());
 }
@@ -23,7 +23,7 @@ void MultiHeadAttention<T>::packed_forward_into(TensorSpan<T, 2> output, const I
 template <Scalar T>
 PackedAttentionOutput<T> MultiHeadAttention<T>::packed_with_weights(
     const Inputs& inputs, const Mask& mask, const CallOptions<T>& options) const {
-  const Call call = checked(inputs, mask, options.score);
+  const Call call = as_packed(checked(inputs, mask, options.score));
   PackedAttentionOutput<T> result{detail::make_tensor<T>("output", call.packed_output_shape()), {}};
   for (Index b = 0; b < call.shape.B; ++b) {
     const Index Q = inputs.query_sequences->length(b), K = inputs.key_sequences->length(b);
@@ -41,7 +41,7 @@ template <Scalar T>
 Tensor<T, 2> MultiHeadAttention<T>::packed_forward(const Inputs& inputs, const Mask& mask,
                                                    Activations& saved,
                                                    const TrainingOptions<T>& options) const {
-  const Call call = trainable(inputs, mask, options);
+  const Call call = as_packed(trainable(inputs, mask, options));
   auto output = detail::make_tensor<T>("output", call.packed_output_shape());
   train(call, mask, saved, options, output.data());
   return output;

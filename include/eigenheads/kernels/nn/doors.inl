@@ -14,4 +14,13 @@ struct NnDoor {
             .norm_backward_rows = norm_backward_rows<T>,
             .norm_parameter_sums = norm_parameter_sums<T>};
   }
+
+  template <class T>
+  static AdditiveKernels<T> additive() {
+    return {.pack_groups = pack_groups<T>,
+            .scratch = additive_scratch<T>,
+            .attend = additive_attend<T>,
+            .backward_scratch = additive_backward_scratch<T>,
+            .backward = additive_backward<T>};
+  }
 };

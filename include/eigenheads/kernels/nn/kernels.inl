@@ -6,5 +6,7 @@
 #include <eigenheads/kernels/nn/trigonometry.inl>
 #include <eigenheads/kernels/nn/activation.inl>
 #include <eigenheads/kernels/nn/norm.inl>
+#include <eigenheads/kernels/nn/additive.inl>
+#include <eigenheads/kernels/nn/additive_backward.inl>
 #include <eigenheads/kernels/nn/doors.inl>
 // clang-format on

@@ -50,21 +50,31 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail::portable {
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
-template <class T>
-[[nodiscard]] NnKernels<T> nn_kernels() {
+// run(NnDoor) with the door of this process.
+template <class Run>
+decltype(auto) with_nn_door(const Run& run) {
   switch (instruction_set()) {
 #if defined(EIGENHEADS_X86)
     case InstructionSet::avx512:
-      return avx512::NnDoor::kernels<T>();
+      return run(avx512::NnDoor{});
     case InstructionSet::avx2:
-      return avx2::NnDoor::kernels<T>();
+      return run(avx2::NnDoor{});
 #elif defined(EIGENHEADS_NEON)
     case InstructionSet::neon:
-      return neon::NnDoor::kernels<T>();
+      return run(neon::NnDoor{});
 #endif
     default:
-      return portable::NnDoor::kernels<T>();
+      return run(portable::NnDoor{});
   }
+}
+
+template <class T>
+[[nodiscard]] NnKernels<T> nn_kernels() {
+  return with_nn_door([]<class Door>(Door) { return Door::template kernels<T>(); });
+}
+template <class T>
+[[nodiscard]] AdditiveKernels<T> additive_kernels() {
+  return with_nn_door([]<class Door>(Door) { return Door::template additive<T>(); });
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
