@@ -68,14 +68,14 @@ class Case {
   }
   // Of the parameter that PyTorch keeps it in, the part that is this one's.
   [[nodiscard]] std::vector<double> gradient(const std::string& name, Index size) const {
-    const auto [torchs, part, parts] = eh::torch_parameter(name);
-    const bool is_vector = file_.shape("grad_" + torchs).size() == 1;
+    const eh::TorchParameter from = eh::torch_parameter(name);
+    const std::string of = "grad_" + from.name;
     const auto cut = [&](const auto& whole) {
-      EXPECT_EQ(whole.size(), size * parts) << name;
-      const double* const begin = whole.data() + part * size;
+      EXPECT_EQ(whole.size(), size * from.parts) << name;
+      const double* const begin = whole.data() + from.part * size;
       return std::vector<double>(begin, begin + size);
     };
-    return is_vector ? cut(result<1>("grad_" + torchs)) : cut(result<2>("grad_" + torchs));
+    return file_.shape(of).size() == 1 ? cut(result<1>(of)) : cut(result<2>(of));
   }
 
  private:

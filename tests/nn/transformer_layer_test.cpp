@@ -172,6 +172,37 @@ TYPED_TEST(Transformers, TheOutputMayBeTheInput) {
   }
 }
 
+// No sequence, sequences without rows, and a memory without any.
+TYPED_TEST(Transformers, NothingIsANumberOfRows) {
+  using T = TypeParam;
+  for (const bool norm_first : {false, true}) {
+    const auto encoder = make<TransformerEncoder<T>>(encoder_of(norm_first, 0.25));
+    const auto decoder = make<TransformerDecoderLayer<T>>(options_of(norm_first, 0.25));
+    for (const auto& [B, L] : {std::pair<Index, Index>{0, 5}, {2, 0}, {0, 0}}) {
+      const Tensor<T, 3> x(B, L, 24), memory(B, 0, 15);
+      typename TransformerEncoder<T>::Activations saved;
+      EXPECT_TRUE(same_bits(encoder(x), x));
+      EXPECT_TRUE(same_bits(encoder.forward(x, {}, saved, {.seed = DropoutSeed{}}), x));
+      const auto gradients = encoder.backward(x, saved);
+      EXPECT_TRUE(same_bits(gradients.x, x));
+      for (const auto& [name, values] : values_of<T>(gradients))
+        EXPECT_TRUE(all_are(TensorView<T, 1>(values.data(), {std::ssize(values)}), T(0))) << name;
+      typename TransformerDecoderLayer<T>::Activations kept;
+      EXPECT_TRUE(same_bits(decoder(x, memory), x));
+      EXPECT_TRUE(same_bits(decoder.forward(x, memory, {}, kept, {.seed = DropoutSeed{}}), x));
+      EXPECT_TRUE(same_bits(decoder.backward(x, kept).memory, memory));
+    }
+    const Tensor<T, 2> none(0, 24);
+    EXPECT_TRUE(same_bits(encoder(none, Sequences()), none));
+    EXPECT_TRUE(same_bits(encoder(none, Sequences{0, 0}), none));
+    // What a row gets of a memory without keys is the bias of W_o alone.
+    const auto x = random_tensor<T>(1, 2, 3, 24);
+    auto other = decoder;
+    other.cross_attention.W_v.set_bias(random_tensor<T>(2, 24));
+    EXPECT_TRUE(same_bits(decoder(x, Tensor<T, 3>(2, 0, 15)), other(x, Tensor<T, 3>(2, 0, 15))));
+  }
+}
+
 // With dropout, too: what is dropped is a function of the step and of places.
 TYPED_TEST(Transformers, TrainingAnEncoderIsTheSamePaddedPackedAndOnAnyNumberOfThreads) {
   using T = TypeParam;

@@ -109,7 +109,8 @@ void load_torch_parameters(Module& module, const Safetensors& file, std::string_
   };
   std::as_const(module).for_each_parameter(read_one);
   if (!others.empty())
-    detail::refuse<FileError>({"the file has ", *others.begin(), ", which the module has not"});
+    detail::refuse<FileError>(
+        {"the file has ", *others.begin(), ", which is no parameter of the module"});
   std::size_t next = 0;
   module.for_each_parameter([&](const auto& parameter) {
     using T = typename std::remove_cvref_t<decltype(parameter)>::Value;

@@ -83,6 +83,7 @@ class TransformerEncoder {
     if (options.num_layers < 1)
       detail::refuse(
           {"TransformerEncoder: num_layers is ", options.num_layers, "; expected 1 or more"});
+    layers.reserve(static_cast<std::size_t>(options.num_layers));
     for (Index i = 0; i < options.num_layers; ++i)
       layers.emplace_back(options.layer, detail::part_seed(seed, name_of(i)));
     if (options.final_norm) norm.emplace(detail::TransformerParts(options.layer).norm());
