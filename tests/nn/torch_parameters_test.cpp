@@ -70,6 +70,7 @@ TEST(TorchParameters, FloatsAreReadAsDoublesToo) {
   const auto weight = doubles.layers[1].self_attention.W_v.weight();
   for (Index i = 0; i < 36; ++i)
     EXPECT_EQ(weight.data()[i], static_cast<double>((&in_proj(12, 0))[i]));
+  ASSERT_TRUE(floats.norm.has_value());
   EXPECT_TRUE(same_bits(floats.norm->bias(), file.tensor<float, 1>("encoder.norm.bias")));
 }
 
