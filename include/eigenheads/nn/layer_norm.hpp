@@ -38,7 +38,7 @@ namespace detail {
 
 // As Python writes it: 1e-05, 0.001, 1e-12.
 [[nodiscard]] inline std::string python_text(double eps) {
-  const std::string text = number_text(eps);
+  std::string text = number_text(eps);
   if (eps < 1e-4 || text.find('e') == std::string::npos) return text;
   std::string fixed = std::to_string(eps);  // six digits
   fixed.erase(fixed.find_last_not_of('0') + 1);
