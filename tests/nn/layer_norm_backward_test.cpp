@@ -200,7 +200,8 @@ TYPED_TEST(LayerNormBackwardTest, TheSameBitsForEveryInstructionSetAndWhatIsAdde
   for (const Index E : {1, 3, 16, 33, 100, 385}) {
     constexpr Index N = 37;
     const auto x = random_tensor<T>(10, N, E), grad_y = random_tensor<T>(11, N, E);
-    const auto weight = random_tensor<T>(12, E), added = random_tensor<T>(13, N, E);
+    const auto weight = random_tensor<T>(12, E);
+    const auto added = random_tensor<T>(13, N, E);
     for (const bool is_centered : {true, false}) {
       std::vector<Tensor<T, 2>> fused;
       for_each_nn_kernels<T>([&](const auto& kernels, eh::InstructionSet set) {
