@@ -163,7 +163,45 @@ TYPED_TEST(Allocation, AWarmCallDoesNoneWithGatesOrPruned) {
     }
 }
 
+TYPED_TEST(Allocation, AWarmCallDoesNoneForPackedSequences) {
+  using T = TypeParam;
+  const auto layer = make_layer<T>(32, {.num_hiddens = 32, .num_heads = 4, .num_kv_heads = 2});
+  const eh::Sequences queries{5, 0, 700, 49}, keys{1, 7, 600, 130};
+  const auto q = random_tensor<T>(1, queries.rows(), 32), k = random_tensor<T>(2, keys.rows(), 32);
+  Tensor<T, 2> y(queries.rows(), 32);
+  const Mask mask{.causal = eh::Causal::bottom_right};
+  for (const int threads : {1, 2}) {
+    Context context(threads, kAnyWork);
+    start_threads(context);
+    const auto call = [&] { layer.forward_into(y, q, queries, k, k, keys, mask, context); };
+    for (int warm = 0; warm < 3; ++warm) call();
+    const Counted seen = counted(call);
+    EXPECT_EQ(seen.allocations, 0);
+    EXPECT_TRUE(seen.locks == 0 || threads > 1) << seen.locks;
+  }
+}
+
 // ---- How much ----------------------------------------------------------------------------------
+
+// Of packed sequences: no more than what they take alone, one beside the other.
+TYPED_TEST(Allocation, PackedSequencesTakeNoMoreThanAlone) {
+  using T = TypeParam;
+  const auto layer = make_layer<T>(32, {.num_hiddens = 32, .num_heads = 4});
+  const eh::Sequences sequences{5, 0, 700, 49, 1, 300, 299, 298};
+  const auto x = random_tensor<T>(1, sequences.rows(), 32);
+  const auto scratch_of = [&](const auto& call) {
+    Context context;
+    call(context);
+    return context.scratch_bytes();
+  };
+  Index alone = 0;
+  for (Index b = 0; b < sequences.count(); ++b) {
+    const TensorView<T, 3> one(x.data(), {1, sequences.length(b), 32});
+    alone += scratch_of([&](Context& context) { (void)layer(one, one, one, Mask{}, context); });
+  }
+  EXPECT_LE(scratch_of([&](Context& context) { (void)layer(x, sequences, Mask{}, context); }),
+            alone);
+}
 
 // One head of 64: besides the result, packed keys and values, and 2 MiB a thread. A window keeps it
 // short; memory knows nothing of it.

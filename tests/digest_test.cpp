@@ -8,7 +8,7 @@
 #include <map>
 #include <string>
 
-#include "digest/digests.hpp"
+#include "digest/nn_digests.hpp"
 
 namespace {
 

@@ -183,6 +183,10 @@ def median_and_range(times):
     return f'{statistics.median(times):.4g} [{quartiles[0]:.4g}..{quartiles[1]:.4g}] ms'
 
 
+def first_line(problem):
+    return (str(problem).strip() or repr(problem)).splitlines()[0][:80]
+
+
 def tried(case, ways, options):
     """[(seconds, name, call, calls a repetition, error)] of those that are near the fastest, which
     is the first."""
@@ -198,7 +202,7 @@ def tried(case, ways, options):
             call()
             count, took = calls_for(call, options.min_time)
         except Exception as problem:  # a way that this version does not have
-            print(f'  {way}: {(str(problem).strip() or repr(problem)).splitlines()[0][:80]}')
+            print(f'  {way}: {first_line(problem)}')
             continue
         print(f'  {way}: {1e3 * took:.4g} ms')
         found.append((took, way, call, count, error))

@@ -48,6 +48,7 @@ template <class T>
     gradients.score_bias.setZero();
     score.grad_bias = gradients.score_bias.data();
     score.bias_strides = bias->strides();
+    score.bias_plane_size = bias->shape()[2] * bias->shape()[3];
   }
   attend_backward<T>({.shape = call.shape,
                       .scale = call.scale,
@@ -55,7 +56,7 @@ template <class T>
                       .queries = layout_of(inputs.queries),
                       .keys = layout_of(inputs.keys),
                       .values = layout_of(inputs.values),
-                      .lse = lse.data(),
+                      .lse = ConstLayout::heads_apart(lse.data(), Q, H, 1),
                       .output = ConstLayout::heads_apart(output.data(), Q, H, V),
                       .grad_output = ConstLayout::heads_apart(grad_output.data(), Q, H, V),
                       .grad_queries = Layout::heads_apart(gradients.queries.data(), Q, H, D),

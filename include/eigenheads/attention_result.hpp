@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // What attention gives.
+#include <vector>
+
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/tensor.hpp>  // Tensor
 
@@ -21,6 +23,13 @@ template <Scalar T, int WeightsRank = 4>
 struct AttentionOutput {
   Tensor<T, 3> output;             // [B, Q, E]
   Tensor<T, WeightsRank> weights;  // [B, H, Q, K]; of rank 3 without an axis of heads
+};
+
+// The same of packed sequences, each with weights of its own lengths.
+template <Scalar T>
+struct PackedAttentionOutput {
+  Tensor<T, 2> output;                // [N, E]
+  std::vector<Tensor<T, 3>> weights;  // of each sequence, [H, Q, K]
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

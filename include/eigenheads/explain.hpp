@@ -11,13 +11,14 @@
 
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/work.hpp>            // projection_work
-#include <eigenheads/isa.hpp>                    // InstructionSet
-#include <eigenheads/kernels/schedule/plan.hpp>  // AttentionPlan
-#include <eigenheads/layer/checks.hpp>           // checked_call
-#include <eigenheads/layer/participation.hpp>    // Participation
-#include <eigenheads/mask.hpp>                   // Mask, BoundMask
-#include <eigenheads/multi_head_attention.hpp>   // MultiHeadAttention
+#include <eigenheads/detail/work.hpp>                     // projection_work
+#include <eigenheads/isa.hpp>                             // InstructionSet
+#include <eigenheads/kernels/schedule/attend_packed.hpp>  // PackedShares
+#include <eigenheads/kernels/schedule/plan.hpp>           // AttentionPlan
+#include <eigenheads/layer/checks.hpp>                    // checked_call
+#include <eigenheads/layer/participation.hpp>             // Participation
+#include <eigenheads/mask.hpp>                            // Mask, BoundMask
+#include <eigenheads/multi_head_attention.hpp>            // MultiHeadAttention
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -59,7 +60,7 @@ template <class T>
     for (Index h = 0; h < call.shape.H; ++h) {
       if (!call.takes_part(b, h)) continue;
       const Index original = call.heads.originals()[static_cast<std::size_t>(h)];
-      for (Index q = 0; q < call.shape.Q; ++q) {
+      for (Index q = 0; q < call.mask.query_count(b); ++q) {
         const auto [begin, end] = call.mask.key_range(b, original, q);
         const std::uint8_t* allowed = call.mask.allowed_row(b, original, q);
         pairs += static_cast<double>(
@@ -75,6 +76,89 @@ template <class T>
   return 2 * product(rows, in, out);
 }
 
+// How an attention is carried out: of packed sequences, the path is that of the longest.
+struct CarriedOut {
+  AttentionPath path{};
+  int threads = 1;
+  Index tasks = 0, scratch_elements = 0;
+};
+template <class T>
+[[nodiscard]] CarriedOut carried_out(const AttentionCall<T>& call, const Context& context) {
+  if (!call.mask->is_packed()) {
+    const AttentionPlan one = plan(call, context);
+    return {one.path, one.threads, one.tasks(), one.scratch_elements()};
+  }
+  const PackedShares shares = PackedShares::of(call, context);
+  CarriedOut all{.threads = shares.threads};
+  Index task_elements = 0, packed_elements = 0, longest = -1;
+  for (Index b = 0; b < call.shape.B; ++b) {
+    const AttentionCall<T> one = call_of(call, b);
+    const bool is_shared = shares.is_shared(one, context);
+    const AttentionPlan own = is_shared ? plan(one, context) : plan(one, 1);
+    if (one.shape.Q == 0) continue;
+    all.tasks += is_shared ? own.tasks() : own.heads;
+    if (one.shape.K > longest) {
+      longest = one.shape.K;
+      all.path = own.path;
+    }
+    if (is_shared) {
+      all.scratch_elements = (std::max)(all.scratch_elements, own.scratch_elements());
+    } else {
+      task_elements = (std::max)(task_elements, own.task_elements);
+      packed_elements = (std::max)(packed_elements, own.blocks_at_once * own.block_elements);
+    }
+  }
+  all.scratch_elements =
+      (std::max)(all.scratch_elements, shares.threads * (task_elements + packed_elements));
+  return all;
+}
+
+template <Scalar T>
+[[nodiscard]] Explanation explain_call(const MultiHeadAttention<T>& layer,
+                                       const LayerInputs<T>& inputs, const Mask& mask,
+                                       const Context& context) {
+  const LayerParts<T> parts = layer.parts();
+  require_initialized(parts);
+  const auto call = checked_call<T>(parts, layer.head_size(), layer.num_hiddens(), inputs, mask);
+  const auto [B, H, G, Q, K, D, V] = call.shape;
+  Context own;  // for the tables
+  const Frame frame(own);
+  const ParticipationCall<T> who{call.shape, call.mask, parts.heads, parts.gates, Mode::inference};
+  const Participation part = participation(who, frame);
+  const HeadTensors<T> none{nullptr, nullptr, nullptr, nullptr};
+  const CarriedOut attention = carried_out(attention_call<T>(call, part, none, {}), context);
+  const auto kernels = attention_kernels<T>();
+
+  Explanation explanation;
+  explanation.instruction_set = instruction_set();
+  explanation.path = attention.path;
+  explanation.threads = attention.threads;
+  explanation.tasks = attention.tasks;
+  explanation.tile_rows = kernels.tile_rows;
+  explanation.tile_columns = kernels.panel_width;
+  explanation.query_block = query_block;
+  explanation.key_block = kernels.key_block;
+  explanation.projected_queries = total(part.queries);
+  explanation.projected_keys = total(part.keys);
+  explanation.attention_flops = 4 * count_pairs(who) * static_cast<double>(D);
+  const Index columns = total(part.columns), kv_columns = total(part.kv_columns);
+  const auto add_projection = [&](Index rows, Index in, Index out) {
+    explanation.projection_flops += product_flops(rows, in, out);
+    explanation.projection_threads = (std::max)(
+        explanation.projection_threads, context.threads_for(projection_work<T>(rows, in, out)));
+  };
+  add_projection(explanation.projected_queries, layer.W_q.in_features(), columns);
+  add_projection(explanation.projected_keys, layer.W_k.in_features(), kv_columns);
+  add_projection(explanation.projected_keys, layer.W_v.in_features(), kv_columns);
+  for (const OutputGroup& group : part.outputs)
+    add_projection(total(group.rows), total(group.inputs), layer.num_hiddens());
+  const Index of_queries = call.mask.query_rows().total() * H * (D + V),
+              of_keys = call.mask.key_rows().total() * G * (D + V);
+  explanation.scratch_bytes =
+      static_cast<Index>(sizeof(T)) * (of_queries + of_keys + attention.scratch_elements);
+  return explanation;
+}
+
 }  // namespace detail
 
 // queries: [B, Q, query_size], keys: [B, K, key_size], values: [B, K, value_size], of which only the
@@ -86,48 +170,7 @@ template <Scalar T>
                                   std::type_identity_t<TensorView<T, 3>> values,
                                   const Mask& mask = {},
                                   const Context& context = default_context()) {
-  const detail::LayerParts<T> parts = layer.parts();
-  detail::require_initialized(parts);
-  const auto call = detail::checked_call<T>(parts, layer.head_size(), layer.num_hiddens(),
-                                            {queries, keys, values}, mask);
-  const auto [B, H, G, Q, K, D, V] = call.shape;
-  Context own;  // for the tables
-  const detail::Frame frame(own);
-  const detail::ParticipationCall<T> who{call.shape, call.mask, parts.heads, parts.gates,
-                                         detail::Mode::inference};
-  const detail::Participation part = detail::participation(who, frame);
-  const detail::HeadTensors<T> none{nullptr, nullptr, nullptr, nullptr};
-  const auto attention = detail::attention_call<T>(call, part, none, {});
-  const detail::AttentionPlan plan = detail::plan(attention, context);
-  const auto kernels = detail::attention_kernels<T>();
-
-  Explanation explanation;
-  explanation.instruction_set = instruction_set();
-  explanation.path = plan.path;
-  explanation.threads = plan.threads;
-  explanation.tasks = plan.tasks();
-  explanation.tile_rows = kernels.tile_rows;
-  explanation.tile_columns = kernels.panel_width;
-  explanation.query_block = detail::query_block;
-  explanation.key_block = kernels.key_block;
-  explanation.projected_queries = detail::total(part.queries);
-  explanation.projected_keys = detail::total(part.keys);
-  explanation.attention_flops = 4 * detail::count_pairs(who) * static_cast<double>(D);
-  const Index columns = detail::total(part.columns), kv_columns = detail::total(part.kv_columns);
-  const auto add_projection = [&](Index rows, Index in, Index out) {
-    explanation.projection_flops += detail::product_flops(rows, in, out);
-    explanation.projection_threads =
-        (std::max)(explanation.projection_threads,
-                   context.threads_for(detail::projection_work<T>(rows, in, out)));
-  };
-  add_projection(explanation.projected_queries, layer.W_q.in_features(), columns);
-  add_projection(explanation.projected_keys, layer.W_k.in_features(), kv_columns);
-  add_projection(explanation.projected_keys, layer.W_v.in_features(), kv_columns);
-  for (const detail::OutputGroup& group : part.outputs)
-    add_projection(detail::total(group.rows), detail::total(group.inputs), layer.num_hiddens());
-  explanation.scratch_bytes = static_cast<Index>(sizeof(T)) *
-                              (B * Q * H * (D + V) + B * K * G * (D + V) + plan.scratch_elements());
-  return explanation;
+  return detail::explain_call<T>(layer, {queries, keys, values}, mask, context);
 }
 // Where the values are the keys.
 template <Scalar T>
@@ -137,6 +180,29 @@ template <Scalar T>
                                   const Mask& mask = {},
                                   const Context& context = default_context()) {
   return explain<T>(layer, queries, keys, keys, mask, context);
+}
+// Of packed sequences: x, [N, size], or queries, [N, query_size], and keys and values of as many
+// sequences.
+template <Scalar T>
+[[nodiscard]] Explanation explain(const MultiHeadAttention<T>& layer,
+                                  std::type_identity_t<TensorView<T, 2>> x,
+                                  const Sequences& sequences, const Mask& mask = {},
+                                  const Context& context = default_context()) {
+  using Inputs = detail::LayerInputs<T>;
+  return detail::explain_call<T>(layer, Inputs::packed(x, sequences, x, x, sequences), mask,
+                                 context);
+}
+template <Scalar T>
+[[nodiscard]] Explanation explain(const MultiHeadAttention<T>& layer,
+                                  std::type_identity_t<TensorView<T, 2>> queries,
+                                  const Sequences& query_sequences,
+                                  std::type_identity_t<TensorView<T, 2>> keys,
+                                  std::type_identity_t<TensorView<T, 2>> values,
+                                  const Sequences& key_sequences, const Mask& mask = {},
+                                  const Context& context = default_context()) {
+  using Inputs = detail::LayerInputs<T>;
+  return detail::explain_call<T>(
+      layer, Inputs::packed(queries, query_sequences, keys, values, key_sequences), mask, context);
 }
 
 namespace detail {

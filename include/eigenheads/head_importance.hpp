@@ -124,6 +124,7 @@ class HeadImportance {
       detail::refuse<std::logic_error>(
           {"HeadImportance: add needs the activations of a forward call"});
     const auto [B, H, G, Q, K, D, V] = saved.shape();
+    const detail::SequenceRows queries = saved.query_rows(), keys = saved.key_rows();
     if (layer.num_heads() != num_heads() || layer.num_hiddens() != num_hiddens_)
       detail::refuse({"HeadImportance: the layer has [num_heads, num_hiddens] = ",
                       std::array{layer.num_heads(), layer.num_hiddens()}, "; expected ",
@@ -137,20 +138,21 @@ class HeadImportance {
       detail::refuse({"HeadImportance: the activations are of [B, Q] = ", std::array{B, Q},
                       "; expected at least one sequence and one query"});
     using Layout = detail::StridedMatrix<const T>;
-    const BoundMask mask(saved.mask(), B, Q, K, layer.num_original_heads());
+    const BoundMask mask = saved.bound_mask(layer.num_original_heads());
     const detail::Frame frame(context);
     const detail::AttentionCall<T> attention{
         .shape = {B, H, G, Q, K, D, 0},
         .scale = detail::default_scale<T>(D),
         .mask = &mask,
-        .queries = Layout::heads_apart(saved.q().data(), Q, H, D),
-        .keys = Layout::heads_apart(saved.k().data(), K, G, D),
-        .values = Layout::heads_apart(nullptr, K, G, 0),
+        .queries = Layout::heads_apart(saved.q().data(), queries, H, D),
+        .keys = Layout::heads_apart(saved.k().data(), keys, G, D),
+        .values = Layout::heads_apart(nullptr, keys, G, 0),
         .output = {},
         .score = saved.score().forward(),
         .heads = detail::head_table<T>(
             {saved.shape(), mask, parts.heads, saved.head_gates(), detail::Mode::training}, frame)};
-    detail::add_statistics<T>({attention, saved.lse().data(), nullptr}, rows_, context);
+    detail::add_statistics<T>({attention, Layout::heads_apart(saved.lse().data(), queries, H, 1)},
+                              rows_, context);
     detail::add_contributions<T>({saved.shape(), &mask, saved.heads().data(), layer.W_o.panels(),
                                   saved.head_gates().table()},
                                  contributions(), context);

@@ -22,6 +22,7 @@
 #include <eigenheads/linear_gradients.hpp>           // LinearGradients
 #include <eigenheads/parameter.hpp>                  // Parameter
 #include <eigenheads/random.hpp>                     // random_symmetric
+#include <eigenheads/sequences.hpp>                  // Sequences
 #include <eigenheads/shape.hpp>                      // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                     // Tensor, TensorView, TensorSpan
 
@@ -203,25 +204,21 @@ class Linear {
       LinearGradients<T>& gradients, bool accumulate = false,
       Context& context = default_context()) const {
     const TensorView<T, rank_of<X>> view(x);
-    require_initialized();
-    require_input(view);
-    auto expected = view.dimensions();
-    expected.back() = out_features_;
-    require_shape("grad_y", grad_y, "[..., out_features]", expected);
-    auto grad_x = detail::make_tensor<T>("grad_x", view.dimensions());
-    fit(gradients, accumulate);
+    const auto shape = view.dimensions();
     Index rows = 1;
-    for (std::size_t axis = 0; axis + 1 < expected.size(); ++axis) rows *= expected[axis];
-    const detail::Range all{0, out_features_};
-    backward({.x = view.data(),
-              .grad_y = grad_y.data(),
-              .rows = rows,
-              .rows_per_sequence = expected.size() > 1 ? expected[expected.size() - 2] : 1,
-              .outputs = {&all, 1},
-              .grad_x = grad_x.data(),
-              .accumulate = false},
-             gradients, accumulate, context);
-    return grad_x;
+    for (std::size_t axis = 0; axis + 1 < shape.size(); ++axis) rows *= shape[axis];
+    const Index per_sequence = shape.size() > 1 ? shape[shape.size() - 2] : 1;
+    const Index sequences = per_sequence == 0 ? 0 : rows / per_sequence;
+    return backward_checked(view, {sequences, per_sequence}, grad_y, gradients, accumulate,
+                            context);
+  }
+  // The same for packed sequences, x: [N, in_features].
+  [[nodiscard]] Tensor<T, 2> backward(TensorView<T, 2> x, const Sequences& sequences,
+                                      TensorView<T, 2> grad_y, LinearGradients<T>& gradients,
+                                      bool accumulate = false,
+                                      Context& context = default_context()) const {
+    detail::require_rows("x", x, sequences);
+    return backward_checked(x, sequences.as_rows(), grad_y, gradients, accumulate, context);
   }
 
   // ---- Without checks: for layers that are made of projections -----------------------------------
@@ -237,15 +234,14 @@ class Linear {
   // y has a gradient of 0 outside of `outputs`, which then take no part in grad_x.
   struct Backward {
     const T *x, *grad_y;  // [rows, in_features], [rows, out_features]
-    Index rows, rows_per_sequence;
+    detail::SequenceRows rows;
     std::span<const detail::Range> outputs;
     T* grad_x;        // null: not wanted
     bool accumulate;  // into grad_x
   };
   void backward(const Backward& call, LinearGradients<T>& gradients, bool accumulate,
                 Context& context) const {
-    const detail::Projected<T> y{weight_.panels(), call.rows, call.rows_per_sequence, call.x,
-                                 call.grad_y};
+    const detail::Projected<T> y{weight_.panels(), call.rows, call.x, call.grad_y};
     const detail::Frame frame(context);
     const detail::KeptRows kept = detail::keep_rows(y, frame);
     if (call.grad_x != nullptr)
@@ -274,6 +270,30 @@ class Linear {
   }
 
  private:
+  template <int Rank>
+  [[nodiscard]] Tensor<T, Rank> backward_checked(TensorView<T, Rank> x,
+                                                 const detail::SequenceRows& rows,
+                                                 TensorView<T, Rank> grad_y,
+                                                 LinearGradients<T>& gradients, bool accumulate,
+                                                 Context& context) const {
+    require_initialized();
+    require_input(x);
+    auto expected = x.dimensions();
+    expected.back() = out_features_;
+    require_shape("grad_y", grad_y, "[..., out_features]", expected);
+    auto grad_x = detail::make_tensor<T>("grad_x", x.dimensions());
+    fit(gradients, accumulate);
+    const detail::Range all{0, out_features_};
+    backward({.x = x.data(),
+              .grad_y = grad_y.data(),
+              .rows = rows,
+              .outputs = {&all, 1},
+              .grad_x = grad_x.data(),
+              .accumulate = false},
+             gradients, accumulate, context);
+    return grad_x;
+  }
+
   void require_initialized() const {
     if (is_lazy())
       detail::refuse<std::logic_error>(

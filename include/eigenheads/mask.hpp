@@ -15,21 +15,22 @@
 
 #include <eigenheads/allowed.hpp>  // Allowed
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>  // Range
-#include <eigenheads/error.hpp>          // refuse
-#include <eigenheads/tensor.hpp>         // Index
-#include <eigenheads/valid_lens.hpp>     // ValidLens
+#include <eigenheads/detail/ranges.hpp>         // Range
+#include <eigenheads/detail/sequence_rows.hpp>  // SequenceRows
+#include <eigenheads/error.hpp>                 // refuse
+#include <eigenheads/tensor.hpp>                // Index
+#include <eigenheads/valid_lens.hpp>            // ValidLens
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
 // No key after the one beside the query. top_left puts query 0 beside key 0 (or where
 // first_positions say), bottom_right the last query beside the last key: of the call, or of the
-// sequence where key_lens are given. What valid_lens says moves neither.
+// sequence where key_lens are given or sequences are packed. What valid_lens says moves neither.
 enum class Causal { none, top_left, bottom_right };
 
 // Keys [aligned - left, aligned + right], both ends included; -1 is unlimited. Without a causal
 // mask or first_positions to say which key stands beside which query, it needs as many queries as
-// keys.
+// keys, in every sequence.
 struct Window {
   Index left = -1, right = -1;
 };
@@ -59,7 +60,15 @@ class BoundMask {
  public:
   // Throws std::invalid_argument if the mask does not fit the call.
   BoundMask(const Mask& mask, Index B, Index Q, Index K, Index H = 1)
-      : mask_(mask), queries_(Q), keys_(K) {
+      : BoundMask(mask, detail::SequenceRows(B, Q), detail::SequenceRows(B, K), H) {}
+  // In a call of as many sequences of queries as of keys, padded or packed. Packed ones have their own
+  // lengths, and lengths in the mask are refused; what is said of single pairs, [B, H, Q, K], makes
+  // room for the longest.
+  BoundMask(const Mask& mask, const detail::SequenceRows& queries, const detail::SequenceRows& keys,
+            Index H = 1)
+      : mask_(mask), queries_(queries), keys_(keys) {
+    const Index B = queries.count(), Q = queries.longest(), K = keys.longest();
+    if (is_packed()) require_no_lengths();
     mask.valid_lens.require_fits(B, Q, K);
     mask.query_lens.require_fits("query_lens", B, Q, "the number of queries, ");
     mask.key_lens.require_fits("key_lens", B, K, "the number of keys, ");
@@ -78,17 +87,24 @@ class BoundMask {
     if (left < -1 || right < -1)
       detail::refuse(
           {"window is {", left, ", ", right, "}; expected -1 (unlimited) or more on either side"});
-    if (mask.causal == Causal::none && !has_positions && (left >= 0 || right >= 0) && Q != K)
+    if (mask.causal == Causal::none && !has_positions && (left >= 0 || right >= 0) && !is_square())
       detail::refuse(
           {"a window over ", Q, " queries and ", K,
            " keys needs causal top_left or bottom_right, or first_positions, to say which "
            "key stands beside which query"});
   }
   BoundMask(const Mask&&, Index, Index, Index, Index = 1) = delete;
+  BoundMask(const Mask&&, const detail::SequenceRows&, const detail::SequenceRows&,
+            Index = 1) = delete;
+
+  // Where the rows of each sequence lie, in what holds those of all of them.
+  [[nodiscard]] const detail::SequenceRows& query_rows() const { return queries_; }
+  [[nodiscard]] const detail::SequenceRows& key_rows() const { return keys_; }
+  [[nodiscard]] bool is_packed() const { return queries_.is_packed() || keys_.is_packed(); }
 
   // The keys that lengths, causality and window leave: a range, the same for all heads.
   [[nodiscard]] KeyRange key_range(Index b, Index q) const {
-    if (hides_none_) return {0, keys_};
+    if (hides_none_) return {0, keys_.length(b)};
     if (q >= query_count(b)) return {};
     const Index aligned = this->aligned(b, q), keys = this->keys(b);
     Index begin = 0, end = keys;
@@ -121,17 +137,18 @@ class BoundMask {
   [[nodiscard]] Index aligned(Index b, Index q) const {
     if (mask_.first_positions.rank() != 0) return mask_.first_positions.length(b, 0) + q;
     if (mask_.causal != Causal::bottom_right) return q;
-    return mask_.key_lens.rank() == 0 ? keys_ - queries_ + q : keys(b) - query_count(b) + q;
+    const bool is_of_the_call = mask_.key_lens.rank() == 0 && !is_packed();
+    return (is_of_the_call ? keys_.longest() - queries_.longest() : keys(b) - query_count(b)) + q;
   }
 
   // The keys that a sequence has.
   [[nodiscard]] Index keys(Index b) const {
-    return mask_.key_lens.rank() == 0 ? keys_ : mask_.key_lens.length(b, 0);
+    return mask_.key_lens.rank() == 0 ? keys_.length(b) : mask_.key_lens.length(b, 0);
   }
 
   // The queries of a sequence that are not padding.
   [[nodiscard]] Index query_count(Index b) const {
-    return mask_.query_lens.rank() == 0 ? queries_ : mask_.query_lens.length(b, 0);
+    return mask_.query_lens.rank() == 0 ? queries_.length(b) : mask_.query_lens.length(b, 0);
   }
 
   // A range that holds those of all queries of a sequence: no other key is read, packed or
@@ -148,8 +165,25 @@ class BoundMask {
   }
 
  private:
+  [[nodiscard]] bool is_square() const {  // as many queries as keys, in every sequence
+    if (!is_packed()) return queries_.longest() == keys_.longest();
+    for (Index b = 0; b < queries_.count(); ++b)
+      if (queries_.length(b) != keys_.length(b)) return false;
+    return true;
+  }
+  void require_no_lengths() const {
+    const auto require_none = [](const char* name, const ValidLens& lens) {
+      if (lens.rank() != 0)
+        detail::refuse({name, " has shape ", lens.shape_text(),
+                        " beside Sequences, which say how long each is; expected none"});
+    };
+    require_none("valid_lens", mask_.valid_lens);
+    require_none("query_lens", mask_.query_lens);
+    require_none("key_lens", mask_.key_lens);
+  }
+
   const Mask& mask_;
-  Index queries_, keys_;
+  detail::SequenceRows queries_, keys_;
   bool hides_none_ = false;  // by lengths, causality or window: asked for every row
 };
 

@@ -18,16 +18,18 @@
 #include <eigenheads/detail/head_gates.hpp>  // HeadGates
 #include <eigenheads/detail/head_set.hpp>    // HeadSet
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/dropout.hpp>            // Dropout
-#include <eigenheads/layer/activations.hpp>  // LayerActivations, LayerGradients
-#include <eigenheads/layer/backward.hpp>     // run_layer_backward
-#include <eigenheads/layer/checks.hpp>       // checked_call
-#include <eigenheads/layer/forward.hpp>      // run_layer
-#include <eigenheads/layer/options.hpp>      // MultiHeadAttentionOptions
-#include <eigenheads/linear.hpp>             // Linear
-#include <eigenheads/mask.hpp>               // Mask
-#include <eigenheads/shape.hpp>              // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>             // TensorView, TensorSpan
+#include <eigenheads/dropout.hpp>                         // Dropout
+#include <eigenheads/kernels/schedule/attend_packed.hpp>  // attend_packed
+#include <eigenheads/layer/activations.hpp>               // LayerActivations, LayerGradients
+#include <eigenheads/layer/backward.hpp>                  // run_layer_backward
+#include <eigenheads/layer/checks.hpp>                    // checked_call
+#include <eigenheads/layer/forward.hpp>                   // run_layer
+#include <eigenheads/layer/options.hpp>                   // MultiHeadAttentionOptions
+#include <eigenheads/linear.hpp>                          // Linear
+#include <eigenheads/mask.hpp>                            // Mask
+#include <eigenheads/sequences.hpp>                       // Sequences
+#include <eigenheads/shape.hpp>                           // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                          // TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -126,6 +128,102 @@ class MultiHeadAttention {
                                                 TensorView<T, 3> values, const Mask& mask = {},
                                                 const CallOptions<T>& options = {});
 
+  // ---- Packed sequences --------------------------------------------------------------------------
+  // The rows of all sequences one below the other (sequences.hpp): row by row the bits of the padded
+  // call, and no row of padding is stored, projected or multiplied anywhere. The mask says nothing of
+  // lengths; first_positions are one a sequence, and what is said of single pairs, [B, H, Q, K], makes
+  // room for the longest. Throws as the other calls, and for tensors that have not as many rows as
+  // their sequences.
+
+  // x: [N, size], queries, keys and values alike -> [N, num_hiddens]; or queries: [N, query_size] and,
+  // of as many sequences, keys: [M, key_size], values: [M, value_size].
+  [[nodiscard]] Tensor<T, 2> operator()(TensorView<T, 2> x, const Sequences& sequences,
+                                        const Mask& mask = {},
+                                        const CallOptions<T>& options = {}) const {
+    return call_packed(Inputs::packed(x, sequences, x, x, sequences), mask, options);
+  }
+  [[nodiscard]] Tensor<T, 2> operator()(TensorView<T, 2> x, const Sequences& sequences,
+                                        const Mask& mask = {}, const CallOptions<T>& options = {}) {
+    return call_packed(ready(Inputs::packed(x, sequences, x, x, sequences), mask, options.score),
+                       mask, options);
+  }
+  [[nodiscard]] Tensor<T, 2> operator()(TensorView<T, 2> queries, const Sequences& query_sequences,
+                                        TensorView<T, 2> keys, TensorView<T, 2> values,
+                                        const Sequences& key_sequences, const Mask& mask = {},
+                                        const CallOptions<T>& options = {}) const {
+    return call_packed(Inputs::packed(queries, query_sequences, keys, values, key_sequences), mask,
+                       options);
+  }
+  [[nodiscard]] Tensor<T, 2> operator()(TensorView<T, 2> queries, const Sequences& query_sequences,
+                                        TensorView<T, 2> keys, TensorView<T, 2> values,
+                                        const Sequences& key_sequences, const Mask& mask = {},
+                                        const CallOptions<T>& options = {}) {
+    return call_packed(ready(Inputs::packed(queries, query_sequences, keys, values, key_sequences),
+                             mask, options.score),
+                       mask, options);
+  }
+
+  // The same into `output`, [N, num_hiddens], which may be the queries themselves.
+  void forward_into(TensorSpan<T, 2> output, TensorView<T, 2> x, const Sequences& sequences,
+                    const Mask& mask = {}, const CallOptions<T>& options = {}) const {
+    packed_forward_into(output, Inputs::packed(x, sequences, x, x, sequences), mask, options);
+  }
+  void forward_into(TensorSpan<T, 2> output, TensorView<T, 2> x, const Sequences& sequences,
+                    const Mask& mask = {}, const CallOptions<T>& options = {}) {
+    const auto inputs = Inputs::packed(x, sequences, x, x, sequences);
+    if (is_lazy()) require_packed_output(fitting(inputs, mask, options.score), output);
+    initialize_for(inputs, mask, options.score);
+    packed_forward_into(output, inputs, mask, options);
+  }
+  void forward_into(TensorSpan<T, 2> output, TensorView<T, 2> queries,
+                    const Sequences& query_sequences, TensorView<T, 2> keys,
+                    TensorView<T, 2> values, const Sequences& key_sequences, const Mask& mask = {},
+                    const CallOptions<T>& options = {}) const {
+    packed_forward_into(output,
+                        Inputs::packed(queries, query_sequences, keys, values, key_sequences), mask,
+                        options);
+  }
+  void forward_into(TensorSpan<T, 2> output, TensorView<T, 2> queries,
+                    const Sequences& query_sequences, TensorView<T, 2> keys,
+                    TensorView<T, 2> values, const Sequences& key_sequences, const Mask& mask = {},
+                    const CallOptions<T>& options = {}) {
+    const auto inputs = Inputs::packed(queries, query_sequences, keys, values, key_sequences);
+    if (is_lazy()) require_packed_output(fitting(inputs, mask, options.score), output);
+    initialize_for(inputs, mask, options.score);
+    packed_forward_into(output, inputs, mask, options);
+  }
+
+  // The same output to the bit, and every head's weights, a tensor for each sequence.
+  [[nodiscard]] PackedAttentionOutput<T> with_weights(TensorView<T, 2> x,
+                                                      const Sequences& sequences,
+                                                      const Mask& mask = {},
+                                                      const CallOptions<T>& options = {}) const {
+    return packed_with_weights(Inputs::packed(x, sequences, x, x, sequences), mask, options);
+  }
+  [[nodiscard]] PackedAttentionOutput<T> with_weights(TensorView<T, 2> x,
+                                                      const Sequences& sequences,
+                                                      const Mask& mask = {},
+                                                      const CallOptions<T>& options = {}) {
+    return packed_with_weights(
+        ready(Inputs::packed(x, sequences, x, x, sequences), mask, options.score), mask, options);
+  }
+  [[nodiscard]] PackedAttentionOutput<T> with_weights(
+      TensorView<T, 2> queries, const Sequences& query_sequences, TensorView<T, 2> keys,
+      TensorView<T, 2> values, const Sequences& key_sequences, const Mask& mask = {},
+      const CallOptions<T>& options = {}) const {
+    return packed_with_weights(
+        Inputs::packed(queries, query_sequences, keys, values, key_sequences), mask, options);
+  }
+  [[nodiscard]] PackedAttentionOutput<T> with_weights(
+      TensorView<T, 2> queries, const Sequences& query_sequences, TensorView<T, 2> keys,
+      TensorView<T, 2> values, const Sequences& key_sequences, const Mask& mask = {},
+      const CallOptions<T>& options = {}) {
+    return packed_with_weights(
+        ready(Inputs::packed(queries, query_sequences, keys, values, key_sequences), mask,
+              options.score),
+        mask, options);
+  }
+
   // ---- Training ----------------------------------------------------------------------------------
 
   using Activations = LayerActivations<T>;  // what backward needs of a call, and owns
@@ -154,6 +252,43 @@ class MultiHeadAttention {
   void backward_into(Gradients& gradients, TensorView<T, 3> grad_output, const Activations& saved,
                      bool accumulate = false, Context& context = default_context()) const;
 
+  // The same for packed sequences; the gradients of the inputs are then [1, N, size].
+  Tensor<T, 2> forward(TensorView<T, 2> x, const Sequences& sequences, const Mask& mask,
+                       Activations& saved, const TrainingOptions<T>& options = {}) const {
+    return packed_forward(Inputs::packed(x, sequences, x, x, sequences), mask, saved, options);
+  }
+  Tensor<T, 2> forward(TensorView<T, 2> x, const Sequences& sequences, const Mask& mask,
+                       Activations& saved, const TrainingOptions<T>& options = {}) {
+    return packed_forward(ready(Inputs::packed(x, sequences, x, x, sequences), mask, options.score),
+                          mask, saved, options);
+  }
+  Tensor<T, 2> forward(TensorView<T, 2> queries, const Sequences& query_sequences,
+                       TensorView<T, 2> keys, TensorView<T, 2> values,
+                       const Sequences& key_sequences, const Mask& mask, Activations& saved,
+                       const TrainingOptions<T>& options = {}) const {
+    return packed_forward(Inputs::packed(queries, query_sequences, keys, values, key_sequences),
+                          mask, saved, options);
+  }
+  Tensor<T, 2> forward(TensorView<T, 2> queries, const Sequences& query_sequences,
+                       TensorView<T, 2> keys, TensorView<T, 2> values,
+                       const Sequences& key_sequences, const Mask& mask, Activations& saved,
+                       const TrainingOptions<T>& options = {}) {
+    return packed_forward(
+        ready(Inputs::packed(queries, query_sequences, keys, values, key_sequences), mask,
+              options.score),
+        mask, saved, options);
+  }
+  template <TensorOfRank<2> Gradient>  // grad_output: [N, num_hiddens]
+  [[nodiscard]] Gradients backward(const Gradient& grad_output, const Activations& saved,
+                                   Context& context = default_context()) const {
+    return backward(detail::as_block<T>(grad_output), saved, context);
+  }
+  template <TensorOfRank<2> Gradient>
+  void backward_into(Gradients& gradients, const Gradient& grad_output, const Activations& saved,
+                     bool accumulate = false, Context& context = default_context()) const {
+    backward_into(gradients, detail::as_block<T>(grad_output), saved, accumulate, context);
+  }
+
   // The layer as its steps see it (layer/forward.hpp).
   [[nodiscard]] detail::LayerParts<T> parts() const { return {W_q, W_k, W_v, W_o, heads_, gates_}; }
 
@@ -162,7 +297,7 @@ class MultiHeadAttention {
     MultiHeadAttentionOptions options;
   };
   using Call = detail::LayerCall<T>;
-  using Inputs = std::array<TensorView<T, 3>, 3>;
+  using Inputs = detail::LayerInputs<T>;
 
   MultiHeadAttention(const Completed& c, std::uint64_t seed);
 
@@ -177,7 +312,34 @@ class MultiHeadAttention {
                              const ScoreRef<T>& score) const;
   [[nodiscard]] Call checked(const Inputs& inputs, const Mask& mask,
                              const ScoreRef<T>& score) const;
+  [[nodiscard]] Call trainable(const Inputs& inputs, const Mask& mask,
+                               const TrainingOptions<T>& options) const;
+  void train(const Call& call, const Mask& mask, Activations& saved,
+             const TrainingOptions<T>& options, T* output) const;
   void initialize_for(const Inputs& inputs, const Mask& mask, const ScoreRef<T>& score);
+
+  // layer/packed_calls.inl
+  [[nodiscard]] const Inputs& ready(const Inputs& inputs, const Mask& mask,
+                                    const ScoreRef<T>& score) {
+    initialize_for(inputs, mask, score);
+    return inputs;
+  }
+  [[nodiscard]] static Call as_packed(Call call) {
+    call.attend = detail::attend_packed<T>;
+    return call;
+  }
+  static void require_packed_output(const Call& call, TensorSpan<T, 2> output) {
+    detail::require_output<T>(call, detail::as_block<T>(output));
+  }
+  [[nodiscard]] Tensor<T, 2> call_packed(const Inputs& inputs, const Mask& mask,
+                                         const CallOptions<T>& options) const;
+  void packed_forward_into(TensorSpan<T, 2> output, const Inputs& inputs, const Mask& mask,
+                           const CallOptions<T>& options) const;
+  [[nodiscard]] PackedAttentionOutput<T> packed_with_weights(const Inputs& inputs, const Mask& mask,
+                                                             const CallOptions<T>& options) const;
+  [[nodiscard]] Tensor<T, 2> packed_forward(const Inputs& inputs, const Mask& mask,
+                                            Activations& saved,
+                                            const TrainingOptions<T>& options) const;
 
   Index num_hiddens_, head_size_;
   Dropout dropout_;
@@ -201,6 +363,7 @@ std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) 
 }
 
 #include <eigenheads/layer/multi_head_attention.inl>
+#include <eigenheads/layer/packed_calls.inl>
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
 

@@ -19,6 +19,9 @@
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/eigenheads.hpp>  // all that is declared here
+#if defined(EIGENHEADS_PREBUILT_SOURCE) || defined(EIGENHEADS_KERNELS_ARE_ELSEWHERE)
+#include <eigenheads/kernels/nn/chosen.hpp>  // nn_kernels
+#endif
 
 // DECLARE is `template` in the one unit, and `extern template` in the others.
 #define EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Score)            \
@@ -42,12 +45,16 @@
   DECLARE BackwardKernels<T> backward_kernels<T>();                                               \
   DECLARE StatisticsKernels<T> statistics_kernels<T>();                                           \
   DECLARE ElementaryKernels<T> elementary_kernels<T>();                                           \
+  DECLARE NnKernels<T> nn_kernels<T>();                                                           \
+  DECLARE AdditiveKernels<T> additive_kernels<T>();                                               \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Softcap<T>)                                              \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, ScoreBias<T>)                                            \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Alibi<T>)                                                \
   DECLARE void project<T>(const ProjectCall<T>&, const ProjectedPart&, Context&);                 \
   DECLARE void attend<T>(AttentionCall<T>, Context&);                                             \
+  DECLARE void attend_packed<T>(AttentionCall<T>, Context&);                                      \
   DECLARE void attend_backward<T>(const AttentionBackwardCall<T>&, Context&);                     \
+  DECLARE void attend_backward_packed<T>(const AttentionBackwardCall<T>&, Context&);              \
   DECLARE void attend_into<T>(AttentionResult<T>&, const AttentionInputs<T>&, const Mask&,        \
                               const AttentionOptions<T>&, Context&);                              \
   DECLARE void attend_into<T>(TensorSpan<T, 4>, const AttentionInputs<T>&, const Mask&,           \
@@ -56,9 +63,10 @@
                                                            const AttentionInputs<T>&,             \
                                                            const AttentionResult<T>&,             \
                                                            const CheckedAttention<T>&, Context&); \
-  DECLARE LayerCall<T> checked_call<T>(const LayerParts<T>&, Index, Index,                        \
-                                       const std::array<TensorView<T, 3>, 3>&, const Mask&);      \
-  DECLARE void run_layer<T>(const LayerParts<T>&, const LayerCall<T>&, T*, T*, Context&);         \
+  DECLARE LayerCall<T> checked_call<T>(const LayerParts<T>&, Index, Index, const LayerInputs<T>&, \
+                                       const Mask&);                                              \
+  DECLARE void run_layer<T>(const LayerParts<T>&, const LayerCall<T>&, const LayerOutput<T>&,     \
+                            Context&);                                                            \
   DECLARE void train_layer<T>(const LayerParts<T>&, const LayerCall<T>&, const Mask&,             \
                               const DropoutMask<T>&, LayerActivations<T>&, T*, Context&);         \
   DECLARE void fit_gradients<T>(const LayerParts<T>&, const LayerActivations<T>&,                 \

@@ -26,7 +26,7 @@ class Sequences {
   // One length a sequence, of 0 or more; a vector without elements is no sequence at all. Throws
   // std::invalid_argument for a negative length, or for more rows than Index counts.
   template <std::integral Number>
-  explicit Sequences(const std::vector<Number>& lens) {
+  Sequences(const std::vector<Number>& lens) {  // NOLINT: implicit, for pack(padded, lens)
     begins_.reserve(lens.size() + 1);
     for (const auto length : lens) append(detail::length_of(length));
   }

@@ -3,7 +3,7 @@
 #include <cinttypes>
 #include <cstdio>
 
-#include "digests.hpp"
+#include "nn_digests.hpp"
 
 int main() {
   for (const auto& [name, value] : digest::all())

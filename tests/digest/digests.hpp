@@ -275,7 +275,7 @@ void add_all(Digests& digests, const std::string& type) {
   add_softmax<T>(digests, type);
 }
 
-[[nodiscard]] inline Digests all() {
+[[nodiscard]] inline Digests of_core() {
   Digests digests;
   add_all<float>(digests, "float");
   add_all<double>(digests, "double");

@@ -7,7 +7,8 @@
 #include <span>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/version.hpp>  // Index
+#include <eigenheads/detail/sequence_rows.hpp>  // SequenceRows
+#include <eigenheads/version.hpp>               // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -27,16 +28,16 @@ struct Range {
   return rows;
 }
 
-// Part i is range_of(i) within [i * length, (i + 1) * length): all of them, in as few ranges as can
-// be. `ranges` has room for one a part.
+// range_of(i), counted from the first row of part i, for all parts, in as few ranges as can be.
+// `ranges` has room for one a part.
 template <class RangeOf>
-std::span<const Range> join_ranges(Index parts, Index length, const RangeOf& range_of,
+std::span<const Range> join_ranges(const SequenceRows& parts, const RangeOf& range_of,
                                    Range* ranges) {
   std::size_t count = 0;
-  for (Index part = 0; part < parts; ++part) {
+  for (Index part = 0; part < parts.count(); ++part) {
     const auto [begin, end] = range_of(part);
     if (begin == end) continue;
-    const Range range{part * length + begin, part * length + end};
+    const Range range{parts.begin(part) + begin, parts.begin(part) + end};
     if (count > 0 && ranges[count - 1].end == range.begin)
       ranges[count - 1].end = range.end;
     else

@@ -21,6 +21,9 @@ class SequenceRows {
   [[nodiscard]] bool is_packed() const { return begins_ != nullptr; }
   [[nodiscard]] Index count() const { return count_; }  // of sequences
   [[nodiscard]] Index longest() const { return length_; }
+  // A tensor of the rows is [blocks, rows_per_block, ...]: [B, L, ...] or, packed, [1, N, ...].
+  [[nodiscard]] Index blocks() const { return is_packed() ? 1 : count_; }
+  [[nodiscard]] Index rows_per_block() const { return is_packed() ? total() : length_; }
   [[nodiscard]] Index total() const { return begin(count_); }
   [[nodiscard]] Index begin(Index b) const { return is_packed() ? begins_[b] : b * length_; }
   [[nodiscard]] Index length(Index b) const {

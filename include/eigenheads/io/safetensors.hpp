@@ -128,6 +128,10 @@ class Safetensors {
 
   // ---- Read. For a name that is not there these throw FileError.
 
+  // The file that was read, or what messages call it.
+  [[nodiscard]] std::filesystem::path path() const {
+    return path_.empty() ? "(not from a file)" : path_;
+  }
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const {
     return header_.metadata;
   }
@@ -197,9 +201,7 @@ class Safetensors {
     file.require_end();
   }
 
-  [[noreturn]] void refuse(const std::string& what) const {
-    detail::refuse_file(path_.empty() ? "(not from a file)" : path_, what);
-  }
+  [[noreturn]] void refuse(const std::string& what) const { detail::refuse_file(path(), what); }
   static void require_utf8(const std::string& what, std::string_view text) {
     if (!detail::is_utf8(text)) detail::refuse({what, ": not UTF-8"});
   }

@@ -128,7 +128,7 @@ void attend_block(const AttentionCall<T>& call, const RowTask& task, const RowSt
     if (block.is_taken_to_be_finite) block.is_finite = are_values_finite(call, task, block);
   }
   softmax_rows(call, task, rows, block);
-  if (call.weights != nullptr) keep_weights(call, task, rows, block.begin, block.end);
+  if (call.weights.is_given()) keep_weights(call, task, rows, block.begin, block.end);
   if (call.dropout != nullptr) drop_weights(call, task, rows, block);
   merge_sums(rows);
   for (const Tile& tile : list.span()) multiply_values(call, rows, block, tile);
@@ -165,14 +165,14 @@ template <class T>
 template <class T>
 [[nodiscard]] Index attend_scratch(const AttentionCall<T>& call, bool packs) {
   RowState<T> rows;
-  return lay_out<T>(rows, call.shape, {packs, call.weights != nullptr}, tile_size<T>, nullptr);
+  return lay_out<T>(rows, call.shape, {packs, call.weights.is_given()}, tile_size<T>, nullptr);
 }
 
 // A task of attention.
 template <class T>
 void attend_rows(const AttentionCall<T>& call, const RowTask& task, const PackedHead<T>& packed,
                  T* scratch) {
-  const RowNeeds needs{packed.blocks == nullptr, call.weights != nullptr};
+  const RowNeeds needs{packed.blocks == nullptr, call.weights.is_given()};
   const RowState<T> rows = begin_task(call, task, needs, scratch);
   attend_keys(call, task, rows, packed, {0, call.shape.K});
   end_rows(call, task, rows);

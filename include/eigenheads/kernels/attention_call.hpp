@@ -37,7 +37,7 @@ struct ScoreForward {
                 const ScorePosition& at) = nullptr;
 };
 
-// One call; lse, weights and scores may be null: asking for them changes no bit of the output.
+// One call; lse, weights and scores may be absent: asking for them changes no bit of the output.
 template <class T>
 struct AttentionCall {
   AttentionShape shape;
@@ -45,26 +45,39 @@ struct AttentionCall {
   const BoundMask* mask;
   StridedMatrix<const T> queries, keys, values;  // [B, H, Q, D], [B, G, K, D], [B, G, K, V]
   StridedMatrix<T> output;                       // [B, H, Q, V]
-  T* lse = nullptr;                              // [B, H, Q]
-  T* weights = nullptr;                          // [B, H, Q, K], before dropout
-  T* scores = nullptr;                           // [B, H, Q, K], after scores_after; hidden: -inf
+  StridedMatrix<T> lse{};                        // [B, H, Q, 1]
+  StridedMatrix<T> weights{};                    // [B, H, Q, K], before dropout
+  StridedMatrix<T> scores{};                     // [B, H, Q, K], after scores_after; hidden: -inf
   ScoreForward<T> score{}, scores_after{};
   const DropoutMask<T>* dropout = nullptr;   // null: none
   std::atomic<Index>* row_by_row = nullptr;  // counts rows that take the slow edge
   HeadTable heads{};                         // of others, nothing is read or written
   GateTable<T> gates{};
-
-  [[nodiscard]] Index row(Index b, Index h, Index q) const {
-    return (b * shape.H + h) * shape.Q + q;
-  }
-  [[nodiscard]] T* lse_of(Index b, Index h, Index q) const { return lse + row(b, h, q); }
-  [[nodiscard]] T* weights_of(Index b, Index h, Index q) const {
-    return weights + row(b, h, q) * shape.K;
-  }
-  [[nodiscard]] T* scores_of(Index b, Index h, Index q) const {
-    return scores + row(b, h, q) * shape.K;
-  }
+  // Of a packed call: [B], where the weights of each sequence go, [H, Q, K] of its own lengths.
+  T* const* packed_weights = nullptr;
+  Index first_sequence = 0;  // of shape.B
 };
+
+// A packed call as its sequence b sees it, for which alone the kernels are called. Its number stays b.
+template <class T>
+[[nodiscard]] AttentionCall<T> call_of(const AttentionCall<T>& call, Index b) {
+  const SequenceRows &queries = call.mask->query_rows(), &keys = call.mask->key_rows();
+  AttentionCall<T> one = call;
+  one.shape.B = 1;
+  one.shape.Q = queries.length(b);
+  one.shape.K = keys.length(b);
+  one.first_sequence = b;
+  one.queries = call.queries.of_sequence(queries.begin(b));
+  one.keys = call.keys.of_sequence(keys.begin(b));
+  one.values = call.values.of_sequence(keys.begin(b));
+  one.output = call.output.of_sequence(queries.begin(b));
+  one.lse = call.lse.of_sequence(queries.begin(b));
+  if (call.packed_weights != nullptr)
+    one.weights =
+        StridedMatrix<T>::heads_apart(call.packed_weights[b], one.shape.Q, one.shape.H, one.shape.K)
+            .of_sequence(0);
+  return one;
+}
 
 // One block of keys and values, packed as the tiles read them. It stands by itself: a block that is
 // full never moves, whoever owns it.

@@ -30,11 +30,8 @@ struct ScoreBackward {
   // axis of length 1: all the call's sequences, heads, queries or keys add to the same elements.
   T* grad_bias = nullptr;
   std::array<Index, 4> bias_strides{};
+  Index bias_plane_size = 0;  // what it has for one head of one sequence, next to each other
 
-  // What the bias has for one head of one sequence, next to each other.
-  [[nodiscard]] Index plane_size(const AttentionShape& shape) const {
-    return (bias_strides[2] == 0 ? 1 : shape.Q) * (bias_strides[3] == 0 ? 1 : shape.K);
-  }
   // h: as masks call the head.
   [[nodiscard]] T* plane(Index b, Index h) const {
     return grad_bias + b * bias_strides[0] + h * bias_strides[1];
@@ -50,20 +47,37 @@ struct AttentionBackwardCall {
   T scale;
   const BoundMask* mask;
   StridedMatrix<const T> queries, keys, values;
-  const T* lse;  // [B, H, Q]
+  StridedMatrix<const T> lse;  // [B, H, Q, 1]
   StridedMatrix<const T> output, grad_output;
   StridedMatrix<T> grad_queries, grad_keys, grad_values;
   const DropoutMask<T>* dropout = nullptr;
   ScoreBackward<T> score{};
   HeadTable heads{};
   GateTable<T> gates{};
-  T* grad_gates = nullptr;  // [B, H], added to
+  T* grad_gates = nullptr;   // [B, H], added to
+  Index first_sequence = 0;  // of shape.B
 
-  [[nodiscard]] Index row(Index b, Index h, Index q) const {
-    return (b * shape.H + h) * shape.Q + q;
-  }
   [[nodiscard]] Index blocks_per_head() const { return blocks_of(shape.Q, backward_queries); }
+  [[nodiscard]] Index most_heads() const { return heads.most(shape, first_sequence); }
 };
+
+// A packed call as its sequence b sees it, for which alone the kernels are called. Its number stays b.
+template <class T>
+[[nodiscard]] AttentionBackwardCall<T> call_of(const AttentionBackwardCall<T>& call, Index b) {
+  const SequenceRows &queries = call.mask->query_rows(), &keys = call.mask->key_rows();
+  AttentionBackwardCall<T> one = call;
+  one.shape.B = 1;
+  one.shape.Q = queries.length(b);
+  one.shape.K = keys.length(b);
+  one.first_sequence = b;
+  for (auto* matrix : {&one.queries, &one.output, &one.grad_output, &one.lse})
+    *matrix = matrix->of_sequence(queries.begin(b));
+  for (auto* matrix : {&one.keys, &one.values}) *matrix = matrix->of_sequence(keys.begin(b));
+  one.grad_queries = call.grad_queries.of_sequence(queries.begin(b));
+  for (auto* matrix : {&one.grad_keys, &one.grad_values})
+    *matrix = matrix->of_sequence(keys.begin(b));
+  return one;
+}
 
 // What the tasks of one key/value head share, where it is cut into ranges of keys and blocks of
 // queries. A task adds to dK and dV after that of its keys and the block before, and to dQ after
@@ -107,7 +121,7 @@ struct BackwardTask {
     if (score.grad_bias == nullptr) return nullptr;
     if (bias_planes == nullptr)
       return score.plane(b, call.heads.original(call.heads.head(call.shape, b, g, i)));
-    return bias_planes + (score.has_plane_per_head() ? i * score.plane_size(call.shape) : 0);
+    return bias_planes + (score.has_plane_per_head() ? i * score.bias_plane_size : 0);
   }
 };
 

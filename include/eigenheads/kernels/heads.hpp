@@ -29,9 +29,11 @@ struct HeadTable {
   [[nodiscard]] Index head(const AttentionShape& shape, Index b, Index g, Index i) const {
     return begin == nullptr ? g * shape.group() + i : heads[begin[b * shape.G + g] + i];
   }
-  [[nodiscard]] Index most(const AttentionShape& shape) const {
+  // Of any key/value head of shape.B sequences, from the first one on.
+  [[nodiscard]] Index most(const AttentionShape& shape, Index first_sequence) const {
     Index most = begin == nullptr ? shape.group() : 0;
-    for (Index i = 0; begin != nullptr && i < shape.B * shape.G; ++i)
+    const Index first = first_sequence * shape.G;
+    for (Index i = first; begin != nullptr && i < first + shape.B * shape.G; ++i)
       most = (std::max)(most, begin[i + 1] - begin[i]);
     return most;
   }

@@ -100,8 +100,8 @@ template <class T>
   T* const scores = rows.score_row(i);
   const std::uint8_t* allowed = call.mask->allowed_row(task.b, h, q);
   if (allowed != nullptr) allowed += block.begin;
-  if (call.scores != nullptr)
-    keep_scores(call, call.scores_of(task.b, head, q) + block.begin, scores, range, allowed, at);
+  if (call.scores.is_given())
+    keep_scores(call, call.scores.at(task.b, head, q) + block.begin, scores, range, allowed, at);
   if (call.score.apply != nullptr)
     call.score.apply(call.score.score, scores, range.begin, range.end, at);
   if (allowed == nullptr) return nullptr;
@@ -139,7 +139,7 @@ template <class T>
   const std::uint8_t* allowed = nullptr;  // as nearly always
   if (!block.is_finite)
     allowed = finish_scores_strictly(call, task, rows, block, i);
-  else if (!block.hides_by_range || call.scores != nullptr)
+  else if (!block.hides_by_range || call.scores.is_given())
     allowed = finish_scores(call, task, rows, block, i, range);
   return {range.begin, range.end, allowed};
 }

@@ -2,7 +2,8 @@
 #pragma once
 // Where a matrix of heads lies in memory.
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/version.hpp>  // Index
+#include <eigenheads/detail/sequence_rows.hpp>  // SequenceRows
+#include <eigenheads/version.hpp>               // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -27,12 +28,28 @@ struct StridedMatrix {
   static StridedMatrix heads_together(T* data, Index rows, Index H, Index D) {
     return {data, rows, D, rows * H * D, H * D, D};
   }
+  // The same for sequences that may be packed: [1, H, N, D] or [1, N, H * D].
+  static StridedMatrix heads_apart(T* data, const SequenceRows& rows, Index H, Index D) {
+    return heads_apart(data, rows.rows_per_block(), H, D);
+  }
+  static StridedMatrix heads_together(T* data, const SequenceRows& rows, Index H, Index D) {
+    return heads_together(data, rows.rows_per_block(), H, D);
+  }
+  // The rows of a packed sequence, which begin with row `first`; at() takes them whatever b is.
+  [[nodiscard]] StridedMatrix of_sequence(Index first) const {
+    StridedMatrix rows = *this;
+    if (is_given()) rows.data += first * row_stride;
+    rows.sequence_stride = 0;
+    return rows;
+  }
 
   operator StridedMatrix<const T>() const  // NOLINT: as a pointer becomes one to const
   {
     return {data, rows_per_sequence, head_size, sequence_stride, row_stride, head_stride};
   }
 
+  // Whether there is one: its data may be null, where it has no element too.
+  [[nodiscard]] bool is_given() const { return data != nullptr; }
   [[nodiscard]] T* at(Index b, Index h, Index row) const {
     return data + b * sequence_stride + row * row_stride + h * head_stride;
   }

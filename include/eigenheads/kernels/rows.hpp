@@ -137,7 +137,7 @@ void keep_weights(const AttentionCall<T>& call, const RowTask& task, const RowSt
     const Range row = within(rows.ranges[i], begin, 0, end - begin);
     std::copy(
         rows.score_row(i) + row.begin, rows.score_row(i) + row.end,
-        call.weights_of(task.b, task.head(call, i), task.query(shape, i)) + begin + row.begin);
+        call.weights.at(task.b, task.head(call, i), task.query(shape, i)) + begin + row.begin);
   }
 }
 

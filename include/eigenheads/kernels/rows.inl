@@ -47,9 +47,9 @@ void begin_rows(const AttentionCall<T>& call, const RowTask& task, RowState<T>& 
       std::fill_n(query, shape.D, T(0));
     else
       scale_row(call.queries.at(task.b, h, q), shape.D, call.scale, query);
-    if (call.weights != nullptr) std::fill_n(call.weights_of(task.b, h, q), shape.K, T(0));
-    if (call.scores != nullptr)
-      std::fill_n(call.scores_of(task.b, h, q), shape.K, -std::numeric_limits<T>::infinity());
+    if (call.weights.is_given()) std::fill_n(call.weights.at(task.b, h, q), shape.K, T(0));
+    if (call.scores.is_given())
+      std::fill_n(call.scores.at(task.b, h, q), shape.K, -std::numeric_limits<T>::infinity());
   });
   std::fill_n(rows.maximum, query_block, std::numeric_limits<T>::lowest());
   std::fill_n(rows.sum, query_block, T(0));
@@ -133,11 +133,11 @@ void end_rows(const AttentionCall<T>& call, const RowTask& task, const RowState<
     else
       scale_row(from, shape.V, w, to);
     if (const T gate = call.gates.at(task.b, h); gate != 1) gate_row(to, shape.V, gate);
-    if (call.lse != nullptr)
-      *call.lse_of(task.b, h, q) =
+    if (call.lse.is_given())
+      *call.lse.at(task.b, h, q) =
           sees_nothing ? -std::numeric_limits<T>::infinity() : rows.maximum[i] + natural_log(l);
-    if (call.weights != nullptr)
-      finish_weights(call.weights_of(task.b, h, q),
+    if (call.weights.is_given())
+      finish_weights(call.weights.at(task.b, h, q),
                      call.mask->allowed_row(task.b, call.heads.original(h), q), rows, i, w);
   });
 }

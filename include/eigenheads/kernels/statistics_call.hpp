@@ -38,10 +38,17 @@ struct RowStatistics {
 // The rows of a call that was made, before dropout.
 template <class T>
 struct AttentionStatisticsCall {
-  AttentionCall<T> attention;  // no values, V = 0, and nothing to write to
-  const T* lse;                // [B, H, Q]
-  RowStatistics* rows;         // [B, H, Q]
+  AttentionCall<T> attention;           // no values, V = 0, and nothing to write to; perhaps packed
+  StridedMatrix<const T> lse;           // [B, H, Q, 1]
+  StridedMatrix<RowStatistics> rows{};  // [B, H, Q, 1]
 };
+
+// A packed call as its sequence b sees it.
+template <class T>
+[[nodiscard]] AttentionStatisticsCall<T> call_of(const AttentionStatisticsCall<T>& call, Index b) {
+  const Index first = call.attention.mask->query_rows().begin(b);
+  return {call_of(call.attention, b), call.lse.of_sequence(first), call.rows.of_sequence(first)};
+}
 
 // Rows c of what one head adds to an output: how many, sum |c|, sum |c - mean|^2 and their mean, of
 // E numbers.
@@ -54,7 +61,7 @@ template <class T>
 struct ContributionCall {
   AttentionShape shape;
   const BoundMask* mask;
-  const T* heads;          // [B, Q, H * V], before the gates
+  const T* heads;          // [B, Q, H * V] or packed, [N, H * V], before the gates
   Panels<const T> weight;  // W_o, [E, H * V]
   GateTable<T> gates{};
 };

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include <eigenheads/detail/head_gates.hpp>  // HeadGates
 #include <eigenheads/detail/head_set.hpp>    // HeadSet
@@ -21,7 +22,8 @@
 namespace eigenheads::inline EIGENHEADS_ABI {
 
 // Owned copies of a call's inputs and of what lies between its steps, to be read by whoever studies
-// heads. Empty until a forward pass has filled it; memory is used again by the next.
+// heads. Empty until a forward pass has filled it; memory is used again by the next. Of packed
+// sequences, B is 1, and Q and K are the rows of all of them.
 template <Scalar T>
 class LayerActivations {
  public:
@@ -44,6 +46,13 @@ class LayerActivations {
   // For the steps of the backward pass, and for measures of heads.
 
   [[nodiscard]] const detail::AttentionShape& shape() const { return shape_; }
+  // Where the rows of each sequence lie. They refer to this object.
+  [[nodiscard]] detail::SequenceRows query_rows() const { return queries_of_.rows(); }
+  [[nodiscard]] detail::SequenceRows key_rows() const { return keys_of_.rows(); }
+  // The call's mask for its sequences; H: the heads that masks know.
+  [[nodiscard]] BoundMask bound_mask(Index H) const {
+    return BoundMask(mask_, query_rows(), key_rows(), H);
+  }
   [[nodiscard]] const detail::HeadSet& head_set() const { return head_set_; }
   [[nodiscard]] const detail::HeadGates<T>& head_gates() const { return gates_; }
   [[nodiscard]] const DropoutMask<T>* dropout() const {  // null: none
@@ -61,7 +70,9 @@ class LayerActivations {
                                             const detail::HeadSet& heads,
                                             const detail::HeadGates<T>& gates,
                                             const DropoutMask<T>& dropout) {
-    const auto [B, H, G, Q, K, D, V] = call.shape;
+    const auto [B, H, G, longest_Q, longest_K, D, V] = call.shape;
+    const detail::SequenceRows &queries = call.mask.query_rows(), &keys = call.mask.key_rows();
+    const Index blocks = queries.blocks(), Q = queries.rows_per_block(), K = keys.rows_per_block();
     const auto differ = [](const auto& x, const auto& y) {
       return x.data() != y.data() || x.dimensions() != y.dimensions();
     };
@@ -72,11 +83,13 @@ class LayerActivations {
     copy(call.queries, queries_);
     if (has_keys_) copy(call.keys, keys_);
     if (has_values_) copy(call.values, values_);
-    q_.resize(B, H, Q, D);
-    k_.resize(B, G, K, D);
-    v_.resize(B, G, K, V);
-    heads_.resize(B, Q, H * V);
-    lse_.resize(B, H, Q);
+    q_.resize(blocks, H, Q, D);
+    k_.resize(blocks, G, K, D);
+    v_.resize(blocks, G, K, V);
+    heads_.resize(blocks, Q, H * V);
+    lse_.resize(blocks, H, Q);
+    queries_of_.keep(queries);
+    keys_of_.keep(keys);
     mask_ = mask;
     score_ = call.score.copy(score_owner_);
     dropout_ = dropout;
@@ -92,7 +105,27 @@ class LayerActivations {
     std::copy_n(from.data(), from.size(), to.data());
   }
 
+  // A copy of where sequences begin.
+  class OwnRows {
+   public:
+    void keep(const detail::SequenceRows& rows) {
+      count_ = rows.count();
+      longest_ = rows.longest();
+      begins_.clear();
+      for (Index b = 0; rows.is_packed() && b <= count_; ++b) begins_.push_back(rows.begin(b));
+    }
+    [[nodiscard]] detail::SequenceRows rows() const {
+      return begins_.empty() ? detail::SequenceRows(count_, longest_)
+                             : detail::SequenceRows(count_, longest_, begins_.data());
+    }
+
+   private:
+    Index count_ = 0, longest_ = 0;
+    std::vector<Index> begins_;  // [count + 1] of packed sequences
+  };
+
   detail::AttentionShape shape_{};
+  OwnRows queries_of_, keys_of_;
   std::array<Index, 3> input_sizes_{};
   bool has_keys_ = false, has_values_ = false;
   Tensor<T, 3> queries_, keys_, values_;
@@ -119,7 +152,8 @@ void train_layer(const LayerParts<T>& layer, const LayerCall<T>& call, const Mas
       participation<T>({call.shape, call.mask, layer.heads, layer.gates, Mode::training}, frame);
   project_heads(layer, call, part, heads, context);
   attend_heads(call, part, heads, {.dropout = saved.dropout()}, context);
-  const T* const gated = gate_heads(heads.heads, call.shape, layer.gates, frame, context);
+  const T* const gated =
+      gate_heads(heads.heads, call.shape, call.mask.query_rows(), layer.gates, frame, context);
   project_output(layer.W_o, call, part, gated, output, context);
 }
 

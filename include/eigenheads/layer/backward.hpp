@@ -8,10 +8,11 @@
 
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/kernels/schedule/backward.hpp>  // attend_backward
-#include <eigenheads/layer/activations.hpp>          // LayerActivations, LayerGradients
-#include <eigenheads/layer/forward.hpp>              // LayerParts, gate_heads
-#include <eigenheads/shape.hpp>                      // require_shape, make_tensor
+#include <eigenheads/kernels/schedule/backward.hpp>         // attend_backward
+#include <eigenheads/kernels/schedule/backward_packed.hpp>  // attend_backward_packed
+#include <eigenheads/layer/activations.hpp>                 // LayerActivations, LayerGradients
+#include <eigenheads/layer/forward.hpp>                     // LayerParts, gate_heads
+#include <eigenheads/shape.hpp>                             // require_shape, make_tensor
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -39,6 +40,7 @@ template <class T>
 void fit_gradients(const LayerParts<T>& layer, const LayerActivations<T>& saved,
                    LayerGradients<T>& gradients, bool accumulate) {
   const auto& shape = saved.shape();
+  const SequenceRows queries = saved.query_rows(), keys = saved.key_rows();
   const auto fit = [&](const char* name, auto& tensor, const char* axes, const auto& expected) {
     constexpr int rank = std::remove_reference_t<decltype(tensor)>::NumDimensions;
     if (accumulate)
@@ -48,10 +50,11 @@ void fit_gradients(const LayerParts<T>& layer, const LayerActivations<T>& saved,
   };
   const auto [query_size, key_size, value_size] = saved.input_sizes();
   fit("gradients.queries", gradients.queries, "[B, Q, query_size]",
-      std::array{shape.B, shape.Q, query_size});
-  fit("gradients.keys", gradients.keys, "[B, K, key_size]", std::array{shape.B, shape.K, key_size});
+      std::array{queries.blocks(), queries.rows_per_block(), query_size});
+  fit("gradients.keys", gradients.keys, "[B, K, key_size]",
+      std::array{keys.blocks(), keys.rows_per_block(), key_size});
   fit("gradients.values", gradients.values, "[B, K, value_size]",
-      std::array{shape.B, shape.K, value_size});
+      std::array{keys.blocks(), keys.rows_per_block(), value_size});
   fit("gradients.score_bias", gradients.score_bias, "the bias'",
       bias_shape_of(saved.score().last_bias()));
   fit("gradients.gates", gradients.gates, "[B, H]", std::array{shape.B, shape.H});
@@ -79,33 +82,38 @@ void attend_heads_backward(const LayerActivations<T>& saved, const BoundMask& ma
   using Layout = StridedMatrix<T>;
   using ConstLayout = StridedMatrix<const T>;
   const auto [B, H, G, Q, K, D, V] = saved.shape();
+  const SequenceRows &queries = mask.query_rows(), &keys = mask.key_rows();
   ScoreBackward<T> score = saved.score().backward();
   if (const auto* bias = saved.score().last_bias(); bias != nullptr) {
     score.bias_strides = bias->strides();
+    score.bias_plane_size = bias->shape()[2] * bias->shape()[3];
     if (gradients.score_bias.size() > 0) score.grad_bias = gradients.score_bias.data();
   }
   const Frame frame(context);
-  attend_backward<T>(
-      {.shape = saved.shape(),
-       .scale = default_scale<T>(D),
-       .mask = &mask,
-       .queries = ConstLayout::heads_apart(saved.q().data(), Q, H, D),
-       .keys = ConstLayout::heads_apart(saved.k().data(), K, G, D),
-       .values = ConstLayout::heads_apart(saved.v().data(), K, G, V),
-       .lse = saved.lse().data(),
-       .output = ConstLayout::heads_together(saved.heads().data(), Q, H, V),
-       .grad_output = ConstLayout::heads_together(grad.heads, Q, H, V),
-       .grad_queries = Layout::heads_together(grad.q, Q, H, D),
-       .grad_keys = Layout::heads_together(grad.k, K, G, D),
-       .grad_values = Layout::heads_together(grad.v, K, G, V),
-       .dropout = saved.dropout(),
-       .score = score,
-       // All heads: the gradient of a gate needs its head's output, whatever the gate is.
-       .heads = head_table<T>(
-           {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::training}, frame),
-       .gates = saved.head_gates().table(),
-       .grad_gates = gradients.gates.data()},
-      context);
+  const AttentionBackwardCall<T> call{
+      .shape = saved.shape(),
+      .scale = default_scale<T>(D),
+      .mask = &mask,
+      .queries = ConstLayout::heads_apart(saved.q().data(), queries, H, D),
+      .keys = ConstLayout::heads_apart(saved.k().data(), keys, G, D),
+      .values = ConstLayout::heads_apart(saved.v().data(), keys, G, V),
+      .lse = ConstLayout::heads_apart(saved.lse().data(), queries, H, 1),
+      .output = ConstLayout::heads_together(saved.heads().data(), queries, H, V),
+      .grad_output = ConstLayout::heads_together(grad.heads, queries, H, V),
+      .grad_queries = Layout::heads_together(grad.q, queries, H, D),
+      .grad_keys = Layout::heads_together(grad.k, keys, G, D),
+      .grad_values = Layout::heads_together(grad.v, keys, G, V),
+      .dropout = saved.dropout(),
+      .score = score,
+      // All heads: the gradient of a gate needs its head's output, whatever the gate is.
+      .heads = head_table<T>(
+          {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::training}, frame),
+      .gates = saved.head_gates().table(),
+      .grad_gates = gradients.gates.data()};
+  if (mask.is_packed())
+    attend_backward_packed(call, context);
+  else
+    attend_backward(call, context);
 }
 
 template <class T>
@@ -113,12 +121,13 @@ void run_layer_backward(const LayerParts<T>& layer, const LayerActivations<T>& s
                         TensorView<T, 3> grad_output, LayerGradients<T>& gradients, bool accumulate,
                         Context& context) {
   const auto [B, H, G, Q, K, D, V] = saved.shape();
-  const BoundMask mask(saved.mask(), B, Q, K, layer.heads.original_count());
+  const BoundMask mask = saved.bound_mask(layer.heads.original_count());
+  const SequenceRows &queries = mask.query_rows(), &keys = mask.key_rows();
   const Frame frame(context);
-  const HeadGradients<T> grad{.heads = frame.take<T>(B * Q * H * V),
-                              .q = frame.take<T>(B * Q * H * D),
-                              .k = frame.take<T>(B * K * G * D),
-                              .v = frame.take<T>(B * K * G * V)};
+  const HeadGradients<T> grad{.heads = frame.take<T>(queries.total() * H * V),
+                              .q = frame.take<T>(queries.total() * H * D),
+                              .k = frame.take<T>(keys.total() * G * D),
+                              .v = frame.take<T>(keys.total() * G * V)};
   const auto undo = [&](const Linear<T>& linear, const typename Linear<T>::Backward& call,
                         LinearGradients<T>& of) { linear.backward(call, of, accumulate, context); };
   // output = W_o (g heads)
@@ -126,10 +135,10 @@ void run_layer_backward(const LayerParts<T>& layer, const LayerActivations<T>& s
     const Frame gated(context);
     const Range all{0, layer.W_o.out_features()};
     undo(layer.W_o,
-         {.x = gate_heads(saved.heads().data(), saved.shape(), saved.head_gates(), gated, context),
+         {.x = gate_heads(saved.heads().data(), saved.shape(), queries, saved.head_gates(), gated,
+                          context),
           .grad_y = grad_output.data(),
-          .rows = B * Q,
-          .rows_per_sequence = Q,
+          .rows = queries,
           .outputs = one(all),
           .grad_x = grad.heads,
           .accumulate = false},
@@ -140,13 +149,12 @@ void run_layer_backward(const LayerParts<T>& layer, const LayerActivations<T>& s
   const HeadColumns open = head_columns<T>(
       {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::inference}, frame);
   undo(layer.W_q,
-       {saved.queries(), grad.q, B * Q, Q, open.columns, gradients.queries.data(), accumulate},
+       {saved.queries(), grad.q, queries, open.columns, gradients.queries.data(), accumulate},
        gradients.W_q);
-  undo(layer.W_k,
-       {saved.keys(), grad.k, B * K, K, open.kv_columns, gradients.keys.data(), accumulate},
+  undo(layer.W_k, {saved.keys(), grad.k, keys, open.kv_columns, gradients.keys.data(), accumulate},
        gradients.W_k);
   undo(layer.W_v,
-       {saved.values(), grad.v, B * K, K, open.kv_columns, gradients.values.data(), accumulate},
+       {saved.values(), grad.v, keys, open.kv_columns, gradients.values.data(), accumulate},
        gradients.W_v);
 }
 

@@ -62,38 +62,75 @@ void require_none_was_set(const LayerParts<T>& layer) {
              "before, to keep weights that are drawn"});
 }
 
-// The call, if all of its parts fit each other and the layer. A lazy projection takes inputs of
-// every size.
+// What the inputs of a layer may be: a lazy projection takes every size.
+template <class T>
+[[nodiscard]] Index input_size_of(const Linear<T>& linear) {
+  return linear.is_lazy() ? any_size : linear.in_features();
+}
+
+// Throws unless the inputs fit each other and the layer.
+template <class T>
+void require_padded_inputs(const LayerParts<T>& layer, const LayerInputs<T>& inputs) {
+  const auto& queries = inputs.queries;
+  const auto& keys = inputs.keys;
+  require_shape("queries", queries, "[B, Q, query_size]",
+                {any_size, any_size, input_size_of(layer.W_q)});
+  const Index B = queries.dimension(0);
+  require_shape("keys", keys, "[B, K, key_size]", {B, any_size, input_size_of(layer.W_k)});
+  require_shape("values", inputs.values, "[B, K, value_size]",
+                {B, keys.dimension(1), input_size_of(layer.W_v)});
+}
+template <class T>
+void require_packed_inputs(const LayerParts<T>& layer, const LayerInputs<T>& inputs) {
+  const Sequences &of_queries = *inputs.query_sequences, &of_keys = *inputs.key_sequences;
+  if (of_queries.count() != of_keys.count())
+    refuse({"the queries are of ", of_queries.count(), " sequences, the keys of ", of_keys.count(),
+            "; expected as many"});
+  const auto require = [](const char* name, TensorView<T, 3> x, const Sequences& sequences,
+                          const Linear<T>& linear, const char* axes) {
+    const TensorView<T, 2> rows(x.data(), {x.dimension(1), x.dimension(2)});
+    require_rows(name, rows, sequences);
+    require_shape(name, rows, axes, {any_size, input_size_of(linear)});
+  };
+  require("queries", inputs.queries, of_queries, layer.W_q, "[N, query_size]");
+  require("keys", inputs.keys, of_keys, layer.W_k, "[N, key_size]");
+  require("values", inputs.values, of_keys, layer.W_v, "[N, value_size]");
+}
+
+// The call, if all of its parts fit each other and the layer.
 template <class T>
 [[nodiscard]] LayerCall<T> checked_call(const LayerParts<T>& layer, Index head_size,
-                                        Index num_hiddens,
-                                        const std::array<TensorView<T, 3>, 3>& inputs,
+                                        Index num_hiddens, const LayerInputs<T>& inputs,
                                         const Mask& mask) {
-  const auto& [queries, keys, values] = inputs;
   const Index H = layer.heads.count(), G = layer.heads.kv_count(), D = head_size;
   require_projections(layer, head_size, num_hiddens);
-  const auto size_of = [](const Linear<T>& linear) {
-    return linear.is_lazy() ? any_size : linear.in_features();
+  if (inputs.is_packed())
+    require_packed_inputs(layer, inputs);
+  else
+    require_padded_inputs(layer, inputs);
+  const auto rows_of = [&](const Sequences* sequences, TensorView<T, 3> x) {
+    return sequences == nullptr ? SequenceRows(x.dimension(0), x.dimension(1))
+                                : sequences->as_rows();
   };
-  require_shape("queries", queries, "[B, Q, query_size]", {any_size, any_size, size_of(layer.W_q)});
-  const Index B = queries.dimension(0), Q = queries.dimension(1), K = keys.dimension(1);
-  require_shape("keys", keys, "[B, K, key_size]", {B, any_size, size_of(layer.W_k)});
-  require_shape("values", values, "[B, K, value_size]", {B, K, size_of(layer.W_v)});
-  require_size<T>("the heads' queries", std::array{B, Q, H, D});
-  require_size<T>("the heads' keys", std::array{B, K, G, D});
-  layer.gates.require_fits(B, H);
-  return {.queries = queries,
-          .keys = keys,
-          .values = values,
-          .shape = {B, H, G, Q, K, D, D},
+  const SequenceRows queries = rows_of(inputs.query_sequences, inputs.queries),
+                     keys = rows_of(inputs.key_sequences, inputs.keys);
+  require_size<T>("the heads' queries", std::array{queries.total(), H, D});
+  require_size<T>("the heads' keys", std::array{keys.total(), G, D});
+  layer.gates.require_fits(queries.count(), H);
+  return {.queries = inputs.queries,
+          .keys = inputs.keys,
+          .values = inputs.values,
+          .shape = {queries.count(), H, G, queries.longest(), keys.longest(), D, D},
           .num_hiddens = num_hiddens,
-          .mask = BoundMask(mask, B, Q, K, layer.heads.original_count())};
+          .mask = BoundMask(mask, queries, keys, layer.heads.original_count())};
 }
 
 // The output may be the queries themselves, but may overlap no input otherwise.
 template <class T>
 void require_output(const LayerCall<T>& call, TensorView<T, 3> output) {
-  require_shape("output", output, "[B, Q, num_hiddens]", call.output_shape());
+  const bool is_packed = call.mask.is_packed();
+  require_shape("output", output, is_packed ? "[1, N, num_hiddens]" : "[B, Q, num_hiddens]",
+                call.output_shape());
   if (output.data() != call.queries.data() || output.dimensions() != call.queries.dimensions())
     require_disjoint("output", output, "queries", call.queries);
   require_disjoint("output", output, "keys", call.keys);

@@ -40,7 +40,7 @@ Tensor<T, 3> MultiHeadAttention<T>::operator()(TensorView<T, 3> queries, TensorV
                                                const CallOptions<T>& options) const {
   const Call call = checked({queries, keys, values}, mask, options.score);
   auto output = detail::make_tensor<T>("output", call.output_shape());
-  detail::run_layer<T>(parts(), call, output.data(), nullptr, options.context.get());
+  detail::run_layer<T>(parts(), call, {.output = output.data()}, options.context.get());
   return output;
 }
 
@@ -58,7 +58,7 @@ void MultiHeadAttention<T>::forward_into(TensorSpan<T, 3> output, TensorView<T, 
                                          const Mask& mask, const CallOptions<T>& options) const {
   const Call call = checked({queries, keys, values}, mask, options.score);
   detail::require_output<T>(call, output);
-  detail::run_layer<T>(parts(), call, output.data(), nullptr, options.context.get());
+  detail::run_layer<T>(parts(), call, {.output = output.data()}, options.context.get());
 }
 
 template <Scalar T>
@@ -81,7 +81,8 @@ AttentionOutput<T> MultiHeadAttention<T>::with_weights(TensorView<T, 3> queries,
   AttentionOutput<T> result{
       detail::make_tensor<T>("output", call.output_shape()),
       detail::make_tensor<T>("weights", std::array{shape.B, shape.H, shape.Q, shape.K})};
-  detail::run_layer<T>(parts(), call, result.output.data(), result.weights.data(),
+  detail::run_layer<T>(parts(), call,
+                       {.output = result.output.data(), .weights = result.weights.data()},
                        options.context.get());
   return result;
 }
@@ -100,15 +101,9 @@ Tensor<T, 3> MultiHeadAttention<T>::forward(TensorView<T, 3> queries, TensorView
                                             TensorView<T, 3> values, const Mask& mask,
                                             Activations& saved,
                                             const TrainingOptions<T>& options) const {
-  const Call call = checked({queries, keys, values}, mask, options.score);
-  options.score.require_trainable();
-  if (dropout_.p() > 0 && !options.seed)
-    detail::refuse({"MultiHeadAttention: dropout is ", detail::number_text(dropout_.p()),
-                    "; expected a DropoutSeed, {.seed = ...}, after the activations"});
+  const Call call = trainable({queries, keys, values}, mask, options);
   auto output = detail::make_tensor<T>("output", call.output_shape());
-  const auto dropout =
-      options.seed ? DropoutMask<T>::of(dropout_, *options.seed) : DropoutMask<T>{};
-  detail::train_layer<T>(parts(), call, mask, dropout, saved, output.data(), options.context.get());
+  train(call, mask, saved, options, output.data());
   return output;
 }
 
@@ -134,8 +129,11 @@ void MultiHeadAttention<T>::backward_into(Gradients& gradients, TensorView<T, 3>
                                           Context& context) const {
   detail::require_activations(parts(), saved, head_size_);
   detail::require_projections(parts(), head_size_, num_hiddens_);
-  require_shape("grad_output", grad_output, "[B, Q, num_hiddens]",
-                {saved.shape().B, saved.shape().Q, num_hiddens_});
+  const detail::SequenceRows rows = saved.query_rows();
+  const bool is_packed = rows.is_packed();
+  require_shape("grad_output", grad_output,
+                is_packed ? "[1, N, num_hiddens]" : "[B, Q, num_hiddens]",
+                {rows.blocks(), rows.rows_per_block(), num_hiddens_});
   detail::fit_gradients(parts(), saved, gradients, accumulate);
   detail::run_layer_backward(parts(), saved, grad_output, gradients, accumulate, context);
 }
@@ -157,10 +155,29 @@ typename MultiHeadAttention<T>::Call MultiHeadAttention<T>::checked(
 }
 
 template <Scalar T>
+typename MultiHeadAttention<T>::Call MultiHeadAttention<T>::trainable(
+    const Inputs& inputs, const Mask& mask, const TrainingOptions<T>& options) const {
+  const Call call = checked(inputs, mask, options.score);
+  options.score.require_trainable();
+  if (dropout_.p() > 0 && !options.seed)
+    detail::refuse({"MultiHeadAttention: dropout is ", detail::number_text(dropout_.p()),
+                    "; expected a DropoutSeed, {.seed = ...}, after the activations"});
+  return call;
+}
+
+template <Scalar T>
+void MultiHeadAttention<T>::train(const Call& call, const Mask& mask, Activations& saved,
+                                  const TrainingOptions<T>& options, T* output) const {
+  const auto dropout =
+      options.seed ? DropoutMask<T>::of(dropout_, *options.seed) : DropoutMask<T>{};
+  detail::train_layer<T>(parts(), call, mask, dropout, saved, output, options.context.get());
+}
+
+template <Scalar T>
 void MultiHeadAttention<T>::initialize_for(const Inputs& inputs, const Mask& mask,
                                            const ScoreRef<T>& score) {
   if (!is_lazy()) return;
   detail::require_none_was_set(parts());
   static_cast<void>(fitting(inputs, mask, score));
-  initialize(inputs[0].dimension(2), inputs[1].dimension(2), inputs[2].dimension(2));
+  initialize(inputs.queries.dimension(2), inputs.keys.dimension(2), inputs.values.dimension(2));
 }

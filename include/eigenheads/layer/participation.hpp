@@ -28,7 +28,7 @@ struct OutputGroup {
 };
 
 struct Participation {
-  std::span<const Range> queries, keys;        // rows of [B * Q] and [B * K]
+  std::span<const Range> queries, keys;        // rows of all sequences, one below the other
   std::span<const Range> columns, kv_columns;  // of q, [H * D], and of k and v, [G * D]
   HeadTable heads;
   std::span<const OutputGroup> outputs;
@@ -83,8 +83,8 @@ template <class T>
     return {{ranges, 1}, {ranges + 1, 1}};
   }
   return {join_ranges(
-              H, D, [&](Index h) { return all_if(call.is_needed(h), D); }, ranges),
-          join_ranges(G, D, [&](Index g) { return all_if(call.is_read(g), D); }, ranges + H)};
+              {H, D}, [&](Index h) { return all_if(call.is_needed(h), D); }, ranges),
+          join_ranges({G, D}, [&](Index g) { return all_if(call.is_read(g), D); }, ranges + H)};
 }
 
 template <class T>
@@ -111,7 +111,7 @@ template <class T>
 template <class T>
 [[nodiscard]] std::span<const OutputGroup> output_groups(const ParticipationCall<T>& call,
                                                          const Frame& frame) {
-  const Index B = call.shape.B, H = call.shape.H, Q = call.shape.Q, V = call.shape.V;
+  const Index B = call.shape.B, H = call.shape.H, V = call.shape.V;
   const bool closes_any = call.gates.closes_any();
   const Index most = closes_any ? B : (std::min)(B, Index{1});
   auto* const groups = frame.take<OutputGroup>(most);
@@ -132,8 +132,8 @@ template <class T>
     const auto columns_of = [&](Index h) {
       return all_if(!closes_any || call.gates.is_open(first, h), V);
     };
-    groups[count] = {join_ranges(B, Q, rows_of, rows + first),
-                     join_ranges(H, V, columns_of, inputs + count * H)};
+    groups[count] = {join_ranges(call.mask.query_rows(), rows_of, rows + first),
+                     join_ranges({H, V}, columns_of, inputs + count * H)};
   }
   return {groups, static_cast<std::size_t>(count)};
 }
@@ -150,8 +150,8 @@ template <class T>
     return {seen.begin, seen.end};
   };
   const HeadColumns columns = head_columns(call, frame);
-  return {.queries = join_ranges(B, call.shape.Q, queries_of, frame.take<Range>(B)),
-          .keys = join_ranges(B, call.shape.K, keys_of, frame.take<Range>(B)),
+  return {.queries = join_ranges(call.mask.query_rows(), queries_of, frame.take<Range>(B)),
+          .keys = join_ranges(call.mask.key_rows(), keys_of, frame.take<Range>(B)),
           .columns = columns.columns,
           .kv_columns = columns.kv_columns,
           .heads = head_table(call, frame),

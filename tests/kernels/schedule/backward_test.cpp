@@ -276,19 +276,20 @@ TYPED_TEST(BackwardSchedule, NothingIsWrittenBesideTheGradients) {
       return Layout{of.data(), rows, D, of.dimension(1) * rows * apart, apart, rows * apart};
     };
     const eh::BoundMask bound(mask, 1, s.Q, s.K, s.H);
-    eh::detail::attend_backward<T>({.shape = {1, s.H, s.G, s.Q, s.K, D, D},
-                                    .scale = eh::detail::default_scale<T>(D),
-                                    .mask = &bound,
-                                    .queries = plain(x.queries),
-                                    .keys = plain(x.keys),
-                                    .values = plain(x.values),
-                                    .lse = result.lse.data(),
-                                    .output = plain(result.output),
-                                    .grad_output = plain(x.grad_output),
-                                    .grad_queries = wide(queries),
-                                    .grad_keys = wide(keys),
-                                    .grad_values = wide(values)},
-                                   context);
+    eh::detail::attend_backward<T>(
+        {.shape = {1, s.H, s.G, s.Q, s.K, D, D},
+         .scale = eh::detail::default_scale<T>(D),
+         .mask = &bound,
+         .queries = plain(x.queries),
+         .keys = plain(x.keys),
+         .values = plain(x.values),
+         .lse = eh::detail::StridedMatrix<const T>::heads_apart(result.lse.data(), s.Q, s.H, 1),
+         .output = plain(result.output),
+         .grad_output = plain(x.grad_output),
+         .grad_queries = wide(queries),
+         .grad_keys = wide(keys),
+         .grad_values = wide(values)},
+        context);
     const auto expect_rows = [&](const Tensor<T, 4>& got, const Tensor<T, 4>& rows) {
       for (Index h = 0; h < rows.dimension(1); ++h)
         for (Index i = 0; i < rows.dimension(2); ++i) {

@@ -164,7 +164,7 @@ template <class T>
 // Elements of CutHead::sums.
 template <class T>
 [[nodiscard]] Index shared_sums(const AttentionBackwardCall<T>& call) {
-  return call.heads.most(call.shape) * call.blocks_per_head() * backward_queries *
+  return call.most_heads() * call.blocks_per_head() * backward_queries *
          padded_columns<T>(call.shape.D);
 }
 

@@ -92,7 +92,7 @@ void find_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& blo
   std::fill_n(s.delta, backward_queries, T(0));
   for (Index i = 0; i < block.count; ++i) {
     const Index q = block.first + i;
-    const T lse = call.lse[call.row(block.b, block.h, q)];
+    const T lse = *call.lse.at(block.b, block.h, q);
     s.ranges[i] = detail::is_negative_infinity(lse)
                       ? Range{}
                       : call.mask->key_range(block.b, block.number, q);

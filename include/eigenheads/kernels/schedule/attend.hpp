@@ -28,7 +28,8 @@ struct AttentionRun {
   // the head has fewer.
   [[nodiscard]] RowTask task(Index head, Index block) const {
     const AttentionShape& shape = call.shape;
-    const Index b = head / shape.G, g = head % shape.G, first = block * query_block;
+    const Index b = call.first_sequence + head / shape.G, g = head % shape.G;
+    const Index first = block * query_block;
     const Index left = call.heads.count(shape, b, g) * shape.Q - first;
     return {b, g, first, (std::min)(query_block, left)};
   }
@@ -77,7 +78,7 @@ template <class T>
 void pack_block(const AttentionRun<T>& run, Index head, Index number, T* memory,
                 PackedBlock<T>& block) {
   const AttentionCall<T>& call = run.call;
-  const Index b = head / call.shape.G, g = head % call.shape.G;
+  const Index b = call.first_sequence + head / call.shape.G, g = head % call.shape.G;
   const Index W = run.kernels.panel_width, first = number * run.kernels.key_block;
   const Range seen = call.mask->seen_keys(b);
   const Index begin = (std::max)(first, seen.begin) - first;

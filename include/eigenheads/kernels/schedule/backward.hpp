@@ -25,9 +25,8 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail {
 template <class T>
 struct Projected {
   Panels<const T> weight;  // W, [out, in]
-  Index rows;
-  Index rows_per_sequence;  // of which the rows are a number of whole ones
-  const T *x, *dy;          // [rows, in], [rows, out]
+  SequenceRows rows;
+  const T *x, *dy;  // [rows, in], [rows, out]
 };
 
 // Rows of dy that are not 0. What the rows of x hold for the others makes no difference.
@@ -37,11 +36,11 @@ struct KeptRows {
 };
 template <class T>
 [[nodiscard]] KeptRows keep_rows(const Projected<T>& y, const Frame& frame) {
-  Index* const rows = frame.take<Index>(y.rows);
-  auto* const ranges = frame.take<Range>(y.rows);
-  const Index out = y.weight.rows;
+  const Index all = y.rows.total(), out = y.weight.rows;
+  Index* const rows = frame.take<Index>(all);
+  auto* const ranges = frame.take<Range>(all);
   std::size_t count = 0, range_count = 0;
-  for (Index row = 0; row < y.rows; ++row) {
+  for (Index row = 0; row < all; ++row) {
     const T* values = y.dy + row * out;
     if (std::all_of(values, values + out, [](T value) { return value == 0; })) continue;
     if (count > 0 && rows[count - 1] == row - 1)
@@ -66,15 +65,16 @@ void input_gradient(const Projected<T>& y, const ProjectedPart& kept, T* dx, boo
   context.parallel_for(panel_count, threads, [&](Index panel) {
     kernels.transpose_panels(y.weight, {panel, panel + 1}, across);
   });
-  T* const to = adds ? frame.take<T>(y.rows * in) : dx;
-  if (total(kept.rows) < y.rows) std::fill_n(to, y.rows * in, T(0));
+  const Index rows = y.rows.total();
+  T* const to = adds ? frame.take<T>(rows * in) : dx;
+  if (total(kept.rows) < rows) std::fill_n(to, rows * in, T(0));
   const Range all_inputs{0, in};
   const ProjectCall<T> call{.x = y.dy,
                             .weight = {across, in, out, W},
                             .bias = nullptr,
-                            .y = StridedMatrix<T>::plain(to, y.rows, in)};
+                            .y = StridedMatrix<T>::plain(to, rows, in)};
   project(call, {kept.rows, kept.inputs, {&all_inputs, 1}}, context);
-  for (Index i = 0; adds && i < y.rows * in; ++i) dx[i] += to[i];
+  for (Index i = 0; adds && i < rows * in; ++i) dx[i] += to[i];
 }
 
 // Where the gradients of a weight and a bias go; db is null for a projection without one.
@@ -94,8 +94,9 @@ template <class T>
   Index block_end = 0;  // the first row after the current one
   for (std::size_t r = 0; r < rows.size(); ++r) {
     if (rows[r] >= block_end) {
-      const Index at = rows[r] % y.rows_per_sequence, left = y.rows_per_sequence - at;
-      block_end = rows[r] + (std::min)(left, gradient_rows - at % gradient_rows);
+      const Index b = y.rows.sequence_of(rows[r]), end = y.rows.begin(b + 1);
+      const Index block = (rows[r] - y.rows.begin(b)) / gradient_rows;
+      block_end = (std::min)(end, y.rows.begin(b) + (block + 1) * gradient_rows);
       ++count;
     }
     ends[count - 1] = static_cast<Index>(r + 1);
@@ -179,8 +180,8 @@ template <class T>
 template <class T>
 struct BiasPartials {
   const AttentionBackwardCall<T>& call;
-  Index plane_size = call.score.plane_size(call.shape);
-  Index planes = call.score.has_plane_per_head() ? call.heads.most(call.shape) : 1;  // of a head
+  Index plane_size = call.score.bias_plane_size;
+  Index planes = call.score.has_plane_per_head() ? call.most_heads() : 1;  // of a head
   T* memory = nullptr;
 
   [[nodiscard]] Index head_size() const { return planes * plane_size; }
@@ -199,7 +200,7 @@ void add_bias_partials(const BiasPartials<T>& partials, Range heads, Context& co
   context.parallel_for(blocks_of(partials.plane_size, chunk), [&](Index number) {
     const Index begin = number * chunk, end = (std::min)(begin + chunk, partials.plane_size);
     for (Index head = heads.begin; head < heads.end; ++head) {
-      const Index b = head / shape.G, g = head % shape.G;
+      const Index b = call.first_sequence + head / shape.G, g = head % shape.G;
       const BackwardTask<T> partial{.b = b, .g = g, .bias_planes = partials.of(head - heads.begin)};
       const BackwardTask<T> whole{.b = b, .g = g};
       const Index count = (std::min)(partials.planes, call.heads.count(shape, b, g));
@@ -236,7 +237,7 @@ class CutHeads {
   CutHeads(const AttentionBackwardCall<T>& call, Index heads, Index ranges, const Frame& frame)
       : call_(call),
         ranges_(ranges),
-        blocks_((std::max)(call.heads.most(call.shape) * call.blocks_per_head(), Index{1})) {
+        blocks_((std::max)(call.most_heads() * call.blocks_per_head(), Index{1})) {
     if (ranges == 1) return;
     sums_size_ = backward_kernels<T>().shared_sums(call);
     sums_ = frame.take<T>(heads * sums_size_);
@@ -294,22 +295,37 @@ class CutHeads {
 
 // Five products where the forward pass has two.
 template <class T>
-[[nodiscard]] double backward_work(const AttentionBackwardCall<T>& call) {
+[[nodiscard]] double work_of(const AttentionBackwardCall<T>& call) {
   const AttentionShape& shape = call.shape;
   const double width = 2.5 * static_cast<double>(shape.D + shape.V) + multiply_adds_per_score;
   return floats_per<T> * width * product(shape.B, shape.H, shape.Q, shape.K);
 }
 
+// run(heads) for all heads, in rounds of so many. Where they share the gradient of a bias, each has its
+// own part of it from zero, and the parts are added from left to right.
+template <class T, class Run>
+void in_rounds(const BiasPartials<T>& partials, Index heads, Index round, const Run& run,
+               Context& context) {
+  const bool shares_bias = partials.memory != nullptr;
+  for (Index first = 0; first < heads; first += round) {
+    const Range these{first, (std::min)(first + round, heads)};
+    if (shares_bias)
+      context.parallel_for(
+          these.count(), [&](Index i) { std::fill_n(partials.of(i), partials.head_size(), T(0)); });
+    run(these);
+    if (shares_bias) add_bias_partials(partials, these, context);
+  }
+}
+
 // A task is a key/value head of a sequence, or, where those are too few for all threads, a range of
-// its keys and a block of queries. Where heads share the gradient of a bias, each has its own part
-// of it from zero, and the parts are added from left to right: in rounds of as many heads as there
-// are threads, so that there are no more parts than threads. None of this changes a bit.
+// its keys and a block of queries. Where heads share the gradient of a bias, a round is of as many as
+// there are threads, so that there are no more parts than threads. None of this changes a bit.
 template <class T>
 void attend_backward(const AttentionBackwardCall<T>& call, Context& context) {
   const BackwardKernels<T> kernels = backward_kernels<T>();
   const AttentionShape& shape = call.shape;
   const Index heads = shape.B * shape.G;
-  const int threads = context.threads_for(backward_work(call));
+  const int threads = context.threads_for(work_of(call));
   const Frame frame(context);
   BiasPartials<T> partials{call};
   const bool shares_bias = do_tasks_share_bias(call);
@@ -319,22 +335,19 @@ void attend_backward(const AttentionBackwardCall<T>& call, Context& context) {
   const Index tasks = cut.tasks_per_head();
   const Index size = kernels.attend_backward_scratch(shape, call.dropout != nullptr);
   T* const scratch = frame.take<T>((std::min)(Index{threads}, round * tasks) * size);
-  for (Index first = 0; first < heads; first += round) {
-    const Index count = (std::min)(round, heads - first);
-    if (shares_bias)
-      context.parallel_for(count, threads, [&](Index i) {
-        std::fill_n(partials.of(i), partials.head_size(), T(0));
-      });
-    cut.start(count);
-    context.parallel_for(count * tasks, threads, [&](Index number, int thread) {
-      const Index i = number / tasks, head = first + i;
-      cut.run({.b = head / shape.G, .g = head % shape.G, .bias_planes = partials.of(i)}, i,
-              number % tasks, [&](const BackwardTask<T>& task) {
+  const auto run = [&](Range these) {
+    cut.start(these.count());
+    context.parallel_for(these.count() * tasks, threads, [&](Index number, int thread) {
+      const Index i = number / tasks, head = these.begin + i;
+      cut.run({.b = call.first_sequence + head / shape.G,
+               .g = head % shape.G,
+               .bias_planes = partials.of(i)},
+              i, number % tasks, [&](const BackwardTask<T>& task) {
                 kernels.attend_backward(call, task, scratch + thread * size);
               });
     });
-    if (shares_bias) add_bias_partials(partials, {first, first + count}, context);
-  }
+  };
+  in_rounds(partials, heads, round, run, context);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

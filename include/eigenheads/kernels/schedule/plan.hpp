@@ -61,7 +61,8 @@ template <class T>
 [[nodiscard]] double attention_work(const AttentionCall<T>& call, Index rows) {
   const AttentionShape& shape = call.shape;
   Index keys = 0;
-  for (Index b = 0; b < shape.B; ++b) keys += call.mask->seen_keys(b).count();
+  for (Index b = call.first_sequence; b < call.first_sequence + shape.B; ++b)
+    keys += call.mask->seen_keys(b).count();
   const Index width = shape.D + shape.V;
   const double scores = product(rows, keys, shape.G), packed = product(keys, shape.G, width);
   return floats_per<T> * (scores * (static_cast<double>(width) + multiply_adds_per_score) +
@@ -90,27 +91,38 @@ void plan_packing(const AttentionCall<T>& call, AttentionPlan& plan) {
   plan.blocks_at_once = (packing + plan.shared_at_once) * plan.key_blocks;
 }
 
+// Rows of the key/value head that most query heads read.
 template <class T>
-[[nodiscard]] AttentionPlan plan(const AttentionCall<T>& call, const Context& context) {
+[[nodiscard]] Index rows_of_head(const AttentionCall<T>& call) {
+  return call.heads.most(call.shape, call.first_sequence) * call.shape.Q;
+}
+
+template <class T>
+[[nodiscard]] AttentionPlan plan(const AttentionCall<T>& call, int threads) {
   const AttentionKernels<T> kernels = attention_kernels<T>();
   const AttentionShape& shape = call.shape;
-  const Index rows = call.heads.most(shape) * shape.Q;
+  const Index rows = rows_of_head(call);
   AttentionPlan plan;
+  plan.threads = threads;
   plan.heads = rows == 0 ? 0 : shape.B * shape.G;
   plan.row_blocks = blocks_of(rows, query_block);
   plan.key_blocks = blocks_of(shape.K, kernels.key_block);
-  if (context.threads() > 1) plan.threads = context.threads_for(attention_work(call, rows));
   const bool is_one_task = plan.row_blocks <= 1 || shape.K == 0;
   plan.task_elements = kernels.attend_scratch(call, is_one_task);
   if (!is_one_task) {
     plan_packing(call, plan);
-  } else if (plan.heads < plan.threads && plan.key_blocks > 1 && call.weights == nullptr &&
-             call.scores == nullptr) {
+  } else if (plan.heads < plan.threads && plan.key_blocks > 1 && !call.weights.is_given() &&
+             !call.scores.is_given()) {
     plan.path = AttentionPath::cut_along_keys;
     plan.block_elements = kernels.partial_size(shape);
     plan.blocks_at_once = plan.heads * plan.key_blocks;
   }
   return plan;
+}
+template <class T>
+[[nodiscard]] AttentionPlan plan(const AttentionCall<T>& call, const Context& context) {
+  const bool is_one = context.threads() == 1;
+  return plan(call, is_one ? 1 : context.threads_for(attention_work(call, rows_of_head(call))));
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

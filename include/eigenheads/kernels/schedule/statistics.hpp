@@ -22,28 +22,32 @@ void add_statistics(AttentionStatisticsCall<T> call, std::span<RowStatistics> su
                     Context& context) {
   const StatisticsKernels<T> kernels = statistics_kernels<T>();
   const AttentionShape& shape = call.attention.shape;
+  const SequenceRows& queries = call.attention.mask->query_rows();
+  const bool is_packed = call.attention.mask->is_packed();
   const Frame frame(context);
-  call.rows = frame.take<RowStatistics>(shape.B * shape.H * shape.Q);
+  call.rows = StridedMatrix<RowStatistics>::heads_apart(
+      frame.take<RowStatistics>(queries.total() * shape.H), queries, shape.H, 1);
   const Index size = kernels.measure_scratch(shape);
   const int threads =
       context.threads_for((static_cast<double>(shape.D + shape.V) + multiply_adds_per_score) *
                           product(shape.B, shape.H, shape.Q, shape.K));
   T* const scratch = frame.take<T>(threads * size);
   const HeadTable& table = call.attention.heads;
-  const Index row_blocks = blocks_of(table.most(shape) * shape.Q, query_block);
+  const Index row_blocks = blocks_of(table.most(shape, 0) * shape.Q, query_block);
   context.parallel_for(shape.B * shape.G * row_blocks, threads, [&](Index i, int thread) {
     const Index b = i / row_blocks / shape.G, g = i / row_blocks % shape.G;
     const Index first = i % row_blocks * query_block;
-    const Index left = table.count(shape, b, g) * shape.Q - first;
-    if (left > 0)
-      kernels.measure_rows(call, {b, g, first, (std::min)(query_block, left)},
-                           scratch + thread * size);
+    const Index left = table.count(shape, b, g) * queries.length(b) - first;
+    if (left <= 0) return;
+    const RowTask task{b, g, first, (std::min)(query_block, left)};
+    kernels.measure_rows(is_packed ? call_of(call, b) : call, task, scratch + thread * size);
   });
   context.parallel_for(shape.H, threads, [&](Index h) {
     RowStatistics& sum = sums[static_cast<std::size_t>(h)];
     for (Index b = 0; b < shape.B; ++b)
-      for (Index q = 0; q < shape.Q; ++q) {
-        const RowStatistics& row = call.rows[call.attention.row(b, h, q)];
+      for (Index q = 0; q < queries.length(b); ++q) {
+        const RowStatistics& row =
+            is_packed ? *call.rows.at(0, h, queries.begin(b) + q) : *call.rows.at(b, h, q);
         sum.rows += row.rows;
         for (std::size_t i = 0; i < row.values.size(); ++i) sum.values[i] += row.values[i];
       }
@@ -59,7 +63,7 @@ void add_contributions(const ContributionCall<T>& call, std::span<Contributions>
   const Frame frame(context);
   const Index size = kernels.contribute_scratch(E);
   const int threads =
-      context.threads_for(projection_work<T>(B * H * call.shape.Q, call.shape.V, E));
+      context.threads_for(projection_work<T>(call.mask->query_rows().total() * H, call.shape.V, E));
   T* const scratch = frame.take<T>(threads * size);
   auto* const parts = frame.take<Contributions>(B * H);
   double* const means = frame.take<double>(B * H * E);

@@ -46,6 +46,22 @@ EIGEN_ALWAYS_INLINE Floats round(Floats a) {
 EIGEN_ALWAYS_INLINE Doubles round(Doubles a) {
   return {_mm256_round_pd(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
+EIGEN_ALWAYS_INLINE Floats div(Floats a, Floats b) { return {_mm256_div_ps(a.v, b.v)}; }
+EIGEN_ALWAYS_INLINE Doubles div(Doubles a, Doubles b) { return {_mm256_div_pd(a.v, b.v)}; }
+EIGEN_ALWAYS_INLINE Floats square_root(Floats a) { return {_mm256_sqrt_ps(a.v)}; }
+EIGEN_ALWAYS_INLINE Doubles square_root(Doubles a) { return {_mm256_sqrt_pd(a.v)}; }
+EIGEN_ALWAYS_INLINE Floats absolute(Floats a) {
+  return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)};
+}
+EIGEN_ALWAYS_INLINE Doubles absolute(Doubles a) {
+  return {_mm256_andnot_pd(_mm256_set1_pd(-0.0), a.v)};
+}
+EIGEN_ALWAYS_INLINE Floats with_sign(Floats size, Floats a) {
+  return {_mm256_or_ps(size.v, _mm256_and_ps(_mm256_set1_ps(-0.0f), a.v))};
+}
+EIGEN_ALWAYS_INLINE Doubles with_sign(Doubles size, Doubles a) {
+  return {_mm256_or_pd(size.v, _mm256_and_pd(_mm256_set1_pd(-0.0), a.v))};
+}
 
 EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {
   const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n.v), 23);
@@ -60,6 +76,12 @@ EIGEN_ALWAYS_INLINE Floats zero_if_below(Floats y, Floats x, Floats limit) {
 }
 EIGEN_ALWAYS_INLINE Doubles zero_if_below(Doubles y, Doubles x, Doubles limit) {
   return {_mm256_and_pd(y.v, _mm256_cmp_pd(x.v, limit.v, _CMP_NLT_UQ))};
+}
+EIGEN_ALWAYS_INLINE Floats select_below(Floats x, Floats limit, Floats a, Floats b) {
+  return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, limit.v, _CMP_LT_OQ))};
+}
+EIGEN_ALWAYS_INLINE Doubles select_below(Doubles x, Doubles limit, Doubles a, Doubles b) {
+  return {_mm256_blendv_pd(b.v, a.v, _mm256_cmp_pd(x.v, limit.v, _CMP_LT_OQ))};
 }
 
 EIGEN_ALWAYS_INLINE Floats select(const std::uint8_t* keep, Floats a, Floats b) {

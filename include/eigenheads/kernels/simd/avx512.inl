@@ -55,6 +55,22 @@ EIGEN_ALWAYS_INLINE Floats round(Floats a) {
 EIGEN_ALWAYS_INLINE Doubles round(Doubles a) {
   return {_mm512_maskz_roundscale_pd(all8, a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
+EIGEN_ALWAYS_INLINE Floats div(Floats a, Floats b) { return {_mm512_div_ps(a.v, b.v)}; }
+EIGEN_ALWAYS_INLINE Doubles div(Doubles a, Doubles b) { return {_mm512_div_pd(a.v, b.v)}; }
+EIGEN_ALWAYS_INLINE Floats square_root(Floats a) { return {_mm512_maskz_sqrt_ps(all16, a.v)}; }
+EIGEN_ALWAYS_INLINE Doubles square_root(Doubles a) { return {_mm512_maskz_sqrt_pd(all8, a.v)}; }
+EIGEN_ALWAYS_INLINE Floats absolute(Floats a) {
+  return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v)};
+}
+EIGEN_ALWAYS_INLINE Doubles absolute(Doubles a) {
+  return {_mm512_andnot_pd(_mm512_set1_pd(-0.0), a.v)};
+}
+EIGEN_ALWAYS_INLINE Floats with_sign(Floats size, Floats a) {
+  return {_mm512_or_ps(size.v, _mm512_and_ps(_mm512_set1_ps(-0.0f), a.v))};
+}
+EIGEN_ALWAYS_INLINE Doubles with_sign(Doubles size, Doubles a) {
+  return {_mm512_or_pd(size.v, _mm512_and_pd(_mm512_set1_pd(-0.0), a.v))};
+}
 
 EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {
   return {_mm512_maskz_scalef_ps(all16, y.v, n.v)};
@@ -67,6 +83,12 @@ EIGEN_ALWAYS_INLINE Floats zero_if_below(Floats y, Floats x, Floats limit) {
 }
 EIGEN_ALWAYS_INLINE Doubles zero_if_below(Doubles y, Doubles x, Doubles limit) {
   return {_mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x.v, limit.v, _CMP_NLT_UQ), y.v)};
+}
+EIGEN_ALWAYS_INLINE Floats select_below(Floats x, Floats limit, Floats a, Floats b) {
+  return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(x.v, limit.v, _CMP_LT_OQ), a.v)};
+}
+EIGEN_ALWAYS_INLINE Doubles select_below(Doubles x, Doubles limit, Doubles a, Doubles b) {
+  return {_mm512_mask_mov_pd(b.v, _mm512_cmp_pd_mask(x.v, limit.v, _CMP_LT_OQ), a.v)};
 }
 
 EIGEN_ALWAYS_INLINE Floats select(const std::uint8_t* keep, Floats a, Floats b) {

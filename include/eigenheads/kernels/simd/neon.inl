@@ -40,6 +40,18 @@ EIGEN_ALWAYS_INLINE Floats max(Floats a, Floats b) { return {vmaxq_f32(a.v, b.v)
 EIGEN_ALWAYS_INLINE Doubles max(Doubles a, Doubles b) { return {vmaxq_f64(a.v, b.v)}; }
 EIGEN_ALWAYS_INLINE Floats round(Floats a) { return {vrndnq_f32(a.v)}; }
 EIGEN_ALWAYS_INLINE Doubles round(Doubles a) { return {vrndnq_f64(a.v)}; }
+EIGEN_ALWAYS_INLINE Floats div(Floats a, Floats b) { return {vdivq_f32(a.v, b.v)}; }
+EIGEN_ALWAYS_INLINE Doubles div(Doubles a, Doubles b) { return {vdivq_f64(a.v, b.v)}; }
+EIGEN_ALWAYS_INLINE Floats square_root(Floats a) { return {vsqrtq_f32(a.v)}; }
+EIGEN_ALWAYS_INLINE Doubles square_root(Doubles a) { return {vsqrtq_f64(a.v)}; }
+EIGEN_ALWAYS_INLINE Floats absolute(Floats a) { return {vabsq_f32(a.v)}; }
+EIGEN_ALWAYS_INLINE Doubles absolute(Doubles a) { return {vabsq_f64(a.v)}; }
+EIGEN_ALWAYS_INLINE Floats with_sign(Floats size, Floats a) {
+  return {vbslq_f32(vdupq_n_u32(0x80000000u), a.v, size.v)};
+}
+EIGEN_ALWAYS_INLINE Doubles with_sign(Doubles size, Doubles a) {
+  return {vbslq_f64(vdupq_n_u64(0x8000000000000000u), a.v, size.v)};
+}
 
 EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {
   const int32x4_t exponent = vshlq_n_s32(vcvtq_s32_f32(n.v), 23);
@@ -54,6 +66,12 @@ EIGEN_ALWAYS_INLINE Floats zero_if_below(Floats y, Floats x, Floats limit) {
 }
 EIGEN_ALWAYS_INLINE Doubles zero_if_below(Doubles y, Doubles x, Doubles limit) {
   return {vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(y.v), vcltq_f64(x.v, limit.v)))};
+}
+EIGEN_ALWAYS_INLINE Floats select_below(Floats x, Floats limit, Floats a, Floats b) {
+  return {vbslq_f32(vcltq_f32(x.v, limit.v), a.v, b.v)};
+}
+EIGEN_ALWAYS_INLINE Doubles select_below(Doubles x, Doubles limit, Doubles a, Doubles b) {
+  return {vbslq_f64(vcltq_f64(x.v, limit.v), a.v, b.v)};
 }
 
 EIGEN_ALWAYS_INLINE Floats select(const std::uint8_t* keep, Floats a, Floats b) {

@@ -59,6 +59,26 @@ EIGEN_ALWAYS_INLINE Register<T> round(Register<T> a) {
   for (int i = 0; i < Register<T>::width; ++i) result.v[i] = std::rint(a.v[i]);
   return result;
 }
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> div(Register<T> a, Register<T> b) {
+  return {a.v / b.v};
+}
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> square_root(Register<T> a) {
+  for (int i = 0; i < Register<T>::width; ++i) a.v[i] = std::sqrt(a.v[i]);
+  return a;
+}
+// |a|, and the other way: `size`, of 0 or more, with the sign of a. NaN stays NaN in both.
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> absolute(Register<T> a) {
+  for (int i = 0; i < Register<T>::width; ++i) a.v[i] = std::abs(a.v[i]);
+  return a;
+}
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> with_sign(Register<T> size, Register<T> a) {
+  for (int i = 0; i < Register<T>::width; ++i) size.v[i] = std::copysign(size.v[i], a.v[i]);
+  return size;
+}
 // y * 2^n for integral n, by adding to the exponent: y must not be 0 and the result be normal, or
 // it is anything. NaN in y stays NaN.
 template <class T>
@@ -78,6 +98,12 @@ EIGEN_ALWAYS_INLINE Register<T> scale_by_power(Register<T> y, Register<T> n) {
 template <class T>
 EIGEN_ALWAYS_INLINE Register<T> zero_if_below(Register<T> y, Register<T> x, Register<T> limit) {
   return {x.v < limit.v ? typename Register<T>::Vector{} : y.v};
+}
+// a where x < limit, elsewhere (NaN in either included) b.
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> select_below(Register<T> x, Register<T> limit, Register<T> a,
+                                             Register<T> b) {
+  return {x.v < limit.v ? a.v : b.v};
 }
 // a where the byte is not 0, else b. Reads `width` bytes.
 template <class T>

@@ -52,7 +52,7 @@ template <class T>
   constexpr Index W = panel_width<T>;
   const Index E = call.weight.rows, V = call.shape.V, depth = call.shape.H * V;
   const Index count = rows.count();
-  const T* outputs = call.heads + (b * call.shape.Q + rows.begin) * depth + h * V;
+  const T* outputs = call.heads + (call.mask->query_rows().begin(b) + rows.begin) * depth + h * V;
   for (Index e = 0; e < s.padded_E; e += W)
     for_each_tile(count, [&](Index row, Index tile) {
       multiply_tile<T>(tile, {.a = outputs + row * depth,

@@ -95,8 +95,8 @@ void add_block(const AttentionStatisticsCall<T>& call, const RowTask& task, cons
     const Index h = task.head(attention, i), q = task.query(attention.shape, i);
     const std::uint8_t* const allowed = finish_scores(attention, task, rows, block, i, range);
     add_scores(rows.score_row(i), SeenKeys{range.begin, range.end, allowed},
-               call.lse[attention.row(task.b, h, q)],
-               attention.mask->aligned(task.b, q) - block.begin, sums[i]);
+               *call.lse.at(task.b, h, q), attention.mask->aligned(task.b, q) - block.begin,
+               sums[i]);
   }
 }
 
@@ -136,11 +136,11 @@ template <class T>
 void measure_rows(const AttentionStatisticsCall<T>& call, const RowTask& task, T* scratch) {
   const AttentionCall<T>& attention = call.attention;
   RowState<T> rows = begin_task(attention, task, {}, scratch);
-  const auto row_of = [&](Index i) {
-    return attention.row(task.b, task.head(attention, i), task.query(attention.shape, i));
+  const auto at_row = [&](const auto& matrix, Index i) -> auto& {
+    return *matrix.at(task.b, task.head(attention, i), task.query(attention.shape, i));
   };
   for (Index i = 0; i < rows.count; ++i)
-    if (const T lse = call.lse[row_of(i)]; detail::is_negative_infinity(lse) || detail::is_nan(lse))
+    if (const T lse = at_row(call.lse, i); detail::is_negative_infinity(lse) || detail::is_nan(lse))
       hide_keys(rows, i);
   RowSums<T> sums[query_block];
   const Range seen = seen_by(rows, 0, rows.count, 0, attention.shape.K);
@@ -151,8 +151,8 @@ void measure_rows(const AttentionStatisticsCall<T>& call, const RowTask& task, T
                         {begin, (std::min)(begin + key_block<T>, seen.end)}),
               sums);
   for (Index i = 0; i < rows.count; ++i) {
-    const T lse = call.lse[row_of(i)];
-    call.rows[row_of(i)] = detail::is_negative_infinity(lse) ? RowStatistics{}
+    const T lse = at_row(call.lse, i);
+    at_row(call.rows, i) = detail::is_negative_infinity(lse) ? RowStatistics{}
                            : detail::is_nan(lse)             ? unknown_row()
                                                              : end_row(sums[i], lse);
   }

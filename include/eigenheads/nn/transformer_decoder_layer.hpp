@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// A layer of a transformer's decoder: self-attention, which is causal unless its mask says otherwise,
+// attention to a memory (what the encoder gave), and a feed-forward network, each with its norm and
+// its residual (nn/detail/sublayer.hpp).
+//   y = layer(x, memory, {.memory = {.valid_lens = lens}});    // padded: [B, L, E], [B, K, M]
+//   y = layer(x, sequences, memory, memory_sequences);         // packed: [N, E], [R, M]
+// Vaswani et al., "Attention Is All You Need", 2017, section 3.1.
+#include <cstdint>
+#include <ostream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/mask.hpp>                         // Mask
+#include <eigenheads/multi_head_attention.hpp>         // MultiHeadAttention
+#include <eigenheads/nn/detail/module_text.hpp>        // print_member
+#include <eigenheads/nn/detail/row_forms.hpp>          // padded_form, packed_form
+#include <eigenheads/nn/detail/sublayer.hpp>           // run_sublayer, train_sublayer
+#include <eigenheads/nn/detail/transformer_steps.hpp>  // StepDropout, self_attention_backward
+#include <eigenheads/nn/feed_forward.hpp>              // FeedForward
+#include <eigenheads/nn/layer_norm.hpp>                // LayerNorm
+#include <eigenheads/nn/transformer_options.hpp>       // TransformerLayerOptions
+#include <eigenheads/sequences.hpp>                    // Sequences
+#include <eigenheads/shape.hpp>                        // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                       // Tensor, TensorView, TensorSpan
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+// What a row of a decoder may see: of its own sequence, and of the memory.
+struct DecoderMask {
+  Mask self{.causal = Causal::top_left};
+  Mask memory{};
+};
+
+// What backward needs of a call, and owns. Memory is used again by the next.
+template <Scalar T>
+struct TransformerDecoderLayerActivations {
+  LayerActivations<T> self_attention, cross_attention;
+  FeedForwardActivations<T> feed_forward;
+  detail::SublayerActivations<T> sublayer1, sublayer2, sublayer3;
+  detail::SavedSequences sequences, memory_sequences;
+  bool is_saved = false;
+};
+
+// Of the parameters, with the layer's names and order, and of the inputs: [B, L, E] and [B, K, M],
+// or, packed, [1, N, E] and [1, R, M].
+template <Scalar T>
+struct TransformerDecoderLayerGradients {
+  Tensor<T, 3> x{0, 0, 0}, memory{0, 0, 0};
+  LayerGradients<T> self_attention, cross_attention;
+  NormGradients<T> norm1, norm2, norm3;
+  FeedForwardGradients<T> feed_forward;
+
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
+    visit_parameters(*this, visit, prefix);
+  }
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
+    visit_parameters(*this, visit, prefix);
+  }
+
+  // Of a layer, or of its gradients.
+  template <class Layer, class Visitor>
+  static void visit_parameters(Layer& layer, Visitor& visit, std::string_view prefix) {
+    const std::string start(prefix);
+    layer.self_attention.for_each_parameter(visit, start + "self_attention.");
+    layer.norm1.for_each_parameter(visit, start + "norm1.");
+    layer.cross_attention.for_each_parameter(visit, start + "cross_attention.");
+    layer.norm2.for_each_parameter(visit, start + "norm2.");
+    layer.feed_forward.for_each_parameter(visit, start + "feed_forward.");
+    layer.norm3.for_each_parameter(visit, start + "norm3.");
+  }
+};
+
+template <Scalar T>
+class TransformerDecoderLayer {
+ public:
+  using Activations = TransformerDecoderLayerActivations<T>;
+  using Gradients = TransformerDecoderLayerGradients<T>;
+
+  // Weights depend on (seed, parameter name, sizes) alone. Throws std::invalid_argument for invalid
+  // options.
+  explicit TransformerDecoderLayer(const TransformerLayerOptions& options, std::uint64_t seed = 0)
+      : TransformerDecoderLayer(detail::TransformerParts(options), seed) {}
+
+  MultiHeadAttention<T> self_attention;
+  LayerNorm<T> norm1;
+  MultiHeadAttention<T> cross_attention;
+  LayerNorm<T> norm2;
+  FeedForward<T> feed_forward;
+  LayerNorm<T> norm3;
+
+  [[nodiscard]] const TransformerLayerOptions& options() const { return options_; }
+
+  // visit(Parameter) for those of the members: "self_attention.W_q.weight" and so on, "norm1.weight",
+  // "cross_attention.W_q.weight", "norm2.weight", "feed_forward.up.weight", "norm3.weight".
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
+    Gradients::visit_parameters(*this, visit, prefix);
+  }
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
+    Gradients::visit_parameters(*this, visit, prefix);
+  }
+
+  // Inference, without dropout. x: [B, L, E], memory: [B, K, M]; or packed: x: [N, E], memory: [R, M],
+  // the rows of as many sequences. A score function is the self-attention's. Throws
+  // std::invalid_argument, before anything is written, if a tensor or a mask does not fit.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] Tensor<T, 3> operator()(const X& x, TensorView<T, 3> memory,
+                                        const DecoderMask& masks = {},
+                                        const CallOptions<T>& options = {}) const {
+    return run(padded(x, memory), masks, options);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] Tensor<T, 2> operator()(const X& x, const Sequences& sequences,
+                                        TensorView<T, 2> memory, const Sequences& memory_sequences,
+                                        const DecoderMask& masks = {},
+                                        const CallOptions<T>& options = {}) const {
+    return run(packed(x, sequences, memory, memory_sequences), masks, options);
+  }
+
+  // The same into y, which may be x itself, but may not overlap an input otherwise. Allocates nothing
+  // once the context has seen such a call.
+  template <TensorOfRank<3> Y, TensorOfRank<3> X>
+  void forward_into(Y&& y, const X& x, TensorView<T, 3> memory, const DecoderMask& masks = {},
+                    const CallOptions<T>& options = {}) const {
+    run_into(TensorSpan<T, 3>(y), padded(x, memory), masks, options);
+  }
+  template <TensorOfRank<2> Y, TensorOfRank<2> X>
+  void forward_into(Y&& y, const X& x, const Sequences& sequences, TensorView<T, 2> memory,
+                    const Sequences& memory_sequences, const DecoderMask& masks = {},
+                    const CallOptions<T>& options = {}) const {
+    run_into(TensorSpan<T, 2>(y), packed(x, sequences, memory, memory_sequences), masks, options);
+  }
+
+  // ---- Training ----------------------------------------------------------------------------------
+
+  // The output of operator(), to the bit if nothing is dropped; `saved` gets what backward needs.
+  // What is dropped is a function of options.seed and of places alone. Throws std::invalid_argument
+  // also if the layer drops and no seed is given.
+  template <TensorOfRank<3> X>
+  Tensor<T, 3> forward(const X& x, TensorView<T, 3> memory, const DecoderMask& masks,
+                       Activations& saved, const TrainingOptions<T>& options = {}) const {
+    return train(padded(x, memory), masks, saved, options);
+  }
+  template <TensorOfRank<2> X>
+  Tensor<T, 2> forward(const X& x, const Sequences& sequences, TensorView<T, 2> memory,
+                       const Sequences& memory_sequences, const DecoderMask& masks,
+                       Activations& saved, const TrainingOptions<T>& options = {}) const {
+    return train(packed(x, sequences, memory, memory_sequences), masks, saved, options);
+  }
+
+  // grad_y: of the output's shape. Throws std::invalid_argument if it is not, std::logic_error if
+  // nothing is saved or the layer has other sizes than then.
+  template <detail::TensorLike Y>
+  [[nodiscard]] Gradients backward(const Y& grad_y, const Activations& saved,
+                                   Context& context = default_context()) const {
+    Gradients gradients;
+    backward_into(gradients, grad_y, saved, false, context);
+    return gradients;
+  }
+  // The same into `gradients`; those of the parameters may be added to what it holds.
+  template <detail::TensorLike Y>
+  void backward_into(Gradients& gradients, const Y& grad_y, const Activations& saved,
+                     bool accumulate = false, Context& context = default_context()) const {
+    if (!saved.is_saved)
+      detail::refuse<std::logic_error>(
+          {"TransformerDecoderLayer: backward needs the activations of a forward call"});
+    const TensorView<T, rank_of<Y>> view(grad_y);
+    detail::require_form(view, saved.sequences, size());
+    const auto [B, L, E] = saved.sequences.shape(size());
+    gradients.x.resize(B, L, E);
+    undo(gradients, view.data(), saved,
+         {.sequences = saved.sequences, .size = E, .accumulate = accumulate, .context = context});
+  }
+
+ private:
+  // A call's inputs, which fit the layer and each other.
+  template <class Form>
+  struct Inputs {
+    Form form, memory_form;
+    const T *x, *memory;
+  };
+
+  TransformerDecoderLayer(const detail::TransformerParts& parts, std::uint64_t seed)
+      : self_attention(parts.self_attention(), detail::part_seed(seed, "self_attention")),
+        norm1(parts.norm()),
+        cross_attention(parts.cross_attention(), detail::part_seed(seed, "cross_attention")),
+        norm2(parts.norm()),
+        feed_forward(parts.feed_forward(), detail::part_seed(seed, "feed_forward")),
+        norm3(parts.norm()),
+        options_(parts.options()) {}
+
+  [[nodiscard]] Index size() const { return options_.num_hiddens; }
+  [[nodiscard]] Index memory_size() const { return cross_attention.W_k.in_features(); }
+
+  [[nodiscard]] Inputs<detail::PaddedForm<T>> padded(TensorView<T, 3> x,
+                                                     TensorView<T, 3> memory) const {
+    const auto form = detail::padded_form("x", x, size());
+    require_shape("memory", memory, "[B, K, size]", {form.B, any_size, memory_size()});
+    return {form, detail::padded_form("memory", memory, memory_size()), x.data(), memory.data()};
+  }
+  [[nodiscard]] Inputs<detail::PackedForm<T>> packed(TensorView<T, 2> x, const Sequences& sequences,
+                                                     TensorView<T, 2> memory,
+                                                     const Sequences& memory_sequences) const {
+    const auto form = detail::packed_form("x", x, sequences, size());
+    if (memory_sequences.count() != sequences.count())
+      detail::refuse({"memory has ", memory_sequences.count(), " sequences; expected ",
+                      sequences.count(), ", as x has"});
+    return {form, detail::packed_form("memory", memory, memory_sequences, memory_size()), x.data(),
+            memory.data()};
+  }
+
+  template <class Form>
+  [[nodiscard]] Tensor<T, Form::rank> run(const Inputs<Form>& inputs, const DecoderMask& masks,
+                                          const CallOptions<T>& options) const {
+    auto y = detail::make_tensor<T>("y", inputs.form.view(inputs.x).dimensions());
+    run_steps(inputs, y.data(), masks, options);
+    return y;
+  }
+  template <class Form>
+  void run_into(TensorSpan<T, Form::rank> y, const Inputs<Form>& inputs, const DecoderMask& masks,
+                const CallOptions<T>& options) const {
+    const TensorView<T, Form::rank> result(y), x = inputs.form.view(inputs.x);
+    require_shape("y", result, "x's shape", x.dimensions());
+    if (y.data() != x.data()) detail::require_disjoint("y", result, "x", x);
+    detail::require_disjoint("y", result, "memory", inputs.memory_form.view(inputs.memory));
+    run_steps(inputs, y.data(), masks, options);
+  }
+  template <class Form>
+  void run_steps(const Inputs<Form>& inputs, T* y, const DecoderMask& masks,
+                 const CallOptions<T>& options) const {
+    const Form &form = inputs.form, &memory_form = inputs.memory_form;
+    const T *const x = inputs.x, *const memory = inputs.memory;
+    Context& context = options.context.get();
+    const detail::Frame frame(context);
+    detail::SublayerRun<T, Form> run(form, options_.norm_first, x, frame, context);
+    run.step(norm1, [&](const T* in, T* out) {
+      form.with_self(in, [&](const auto&... of) {
+        self_attention.forward_into(form.span(out), of..., masks.self, options);
+      });
+    });
+    const CallOptions<T> of_memory{.context = options.context};
+    run.step(norm2, [&](const T* in, T* out) {
+      form.with_memory(in, memory_form, memory, [&](const auto&... of) {
+        cross_attention.forward_into(form.span(out), of..., masks.memory, of_memory);
+      });
+    });
+    run.last(
+        norm3,
+        [&](const T* in, T* out) {
+          detail::feed_forward<T>(feed_forward.parts(), {.x = in, .y = out, .rows = form.rows()},
+                                  context);
+        },
+        y);
+  }
+
+  template <class Form>
+  Tensor<T, Form::rank> train(const Inputs<Form>& inputs, const DecoderMask& masks,
+                              Activations& saved, const TrainingOptions<T>& options) const {
+    const detail::StepDropout dropout("TransformerDecoderLayer", options_.dropout, options.seed);
+    const Form &form = inputs.form, &memory_form = inputs.memory_form;
+    const T *const x = inputs.x, *const memory = inputs.memory;
+    Context& context = options.context.get();
+    const bool first = options_.norm_first;
+    saved.is_saved = false;
+    saved.sequences = form.sequences();
+    saved.memory_sequences = memory_form.sequences();
+    saved.sublayer1.dropout = dropout.template mask<T>("dropout1");
+    saved.sublayer2.dropout = dropout.template mask<T>("dropout2");
+    saved.sublayer3.dropout = dropout.template mask<T>("dropout3");
+    const auto self = detail::train_sublayer<T>(
+        {norm1, first}, form, x,
+        [&](const T* in) {
+          const TrainingOptions<T> of_self{.score = options.score,
+                                           .seed = dropout.seed("self_attention"),
+                                           .context = options.context};
+          return form.with_self(in, [&](const auto&... of) {
+            return self_attention.forward(of..., masks.self, saved.self_attention, of_self);
+          });
+        },
+        saved.sublayer1, context);
+    const auto cross = detail::train_sublayer<T>(
+        {norm2, first}, form, self.data(),
+        [&](const T* in) {
+          const TrainingOptions<T> of_memory{.seed = dropout.seed("cross_attention"),
+                                             .context = options.context};
+          return form.with_memory(in, memory_form, memory, [&](const auto&... of) {
+            return cross_attention.forward(of..., masks.memory, saved.cross_attention, of_memory);
+          });
+        },
+        saved.sublayer2, context);
+    auto y = detail::train_sublayer<T>(
+        {norm3, first}, form, cross.data(),
+        [&](const T* in) { return form.train(feed_forward, in, saved.feed_forward, context); },
+        saved.sublayer3, context);
+    saved.is_saved = true;
+    return y;
+  }
+
+  void undo(Gradients& gradients, const T* grad_y, const Activations& saved,
+            const detail::SublayerBackward& call) const {
+    const bool first = options_.norm_first;
+    const detail::Frame frame(call.context);
+    T* const between = frame.template take<T>(gradients.x.size());
+    detail::sublayer_backward<T>({norm3, first}, call, saved.sublayer3, grad_y, between,
+                                 gradients.norm3, [&](const T* grad) {
+                                   return detail::feed_forward_backward(feed_forward, call,
+                                                                        saved.feed_forward, grad,
+                                                                        gradients.feed_forward);
+                                 });
+    detail::sublayer_backward<T>(
+        {norm2, first}, call, saved.sublayer2, between, between, gradients.norm2,
+        [&](const T* grad) -> const T* {
+          auto& of = gradients.cross_attention;
+          detail::attention_backward(cross_attention, call, {saved.memory_sequences, memory_size()},
+                                     saved.cross_attention, grad, of);
+          // The memory is the keys and the values.
+          const auto [B, K, M] = saved.memory_sequences.shape(memory_size());
+          gradients.memory.resize(B, K, M);
+          detail::add_elements<T>(of.keys.data(), of.values.data(), gradients.memory.data(),
+                                  gradients.memory.size(), call.context);
+          return of.queries.data();
+        });
+    detail::sublayer_backward<T>({norm1, first}, call, saved.sublayer1, between, gradients.x.data(),
+                                 gradients.norm1, [&](const T* grad) {
+                                   return detail::self_attention_backward(
+                                       self_attention, call, saved.self_attention, grad,
+                                       gradients.self_attention);
+                                 });
+  }
+
+  TransformerLayerOptions options_;
+};
+
+// In PyTorch's manner.
+template <Scalar T>
+std::ostream& operator<<(std::ostream& out, const TransformerDecoderLayer<T>& layer) {
+  out << "TransformerDecoderLayer(";
+  detail::print_member(out, "self_attention", layer.self_attention);
+  detail::print_member(out, "norm1", layer.norm1);
+  detail::print_member(out, "cross_attention", layer.cross_attention);
+  detail::print_member(out, "norm2", layer.norm2);
+  detail::print_member(out, "feed_forward", layer.feed_forward);
+  detail::print_member(out, "norm3", layer.norm3);
+  detail::print_member(out, "dropout", Dropout(layer.options().dropout));
+  return out << "\n)";
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

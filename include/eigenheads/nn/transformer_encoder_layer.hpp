@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// A layer of a transformer's encoder: self-attention, then a feed-forward network, each with its
+// norm and its residual (nn/detail/sublayer.hpp).
+//   TransformerEncoderLayer<float> layer({.num_hiddens = 64, .num_heads = 4,
+//                                         .feed_forward_size = 256, .norm_first = true});
+//   y = layer(x, {.valid_lens = lens});   // padded: [B, L, E]
+//   y = layer(x, sequences);              // packed: [N, E]
+// Vaswani et al., "Attention Is All You Need", 2017, section 3.1.
+#include <cstdint>
+#include <ostream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/mask.hpp>                         // Mask
+#include <eigenheads/multi_head_attention.hpp>         // MultiHeadAttention
+#include <eigenheads/nn/detail/module_text.hpp>        // print_member
+#include <eigenheads/nn/detail/row_forms.hpp>          // PaddedForm, PackedForm
+#include <eigenheads/nn/detail/sublayer.hpp>           // run_sublayer, train_sublayer
+#include <eigenheads/nn/detail/transformer_steps.hpp>  // StepDropout, self_attention_backward
+#include <eigenheads/nn/feed_forward.hpp>              // FeedForward
+#include <eigenheads/nn/layer_norm.hpp>                // LayerNorm
+#include <eigenheads/nn/transformer_options.hpp>       // TransformerLayerOptions
+#include <eigenheads/sequences.hpp>                    // Sequences
+#include <eigenheads/shape.hpp>                        // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                       // Tensor, TensorView, TensorSpan
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+// What backward needs of a call, and owns. Memory is used again by the next.
+template <Scalar T>
+struct TransformerEncoderLayerActivations {
+  LayerActivations<T> self_attention;
+  FeedForwardActivations<T> feed_forward;
+  detail::SublayerActivations<T> sublayer1, sublayer2;
+  detail::SavedSequences sequences;
+  bool is_saved = false;
+};
+
+// Of the parameters, with the layer's names and order, and of the input: [B, L, E], or, packed,
+// [1, N, E].
+template <Scalar T>
+struct TransformerEncoderLayerGradients {
+  Tensor<T, 3> x{0, 0, 0};
+  LayerGradients<T> self_attention;
+  NormGradients<T> norm1, norm2;
+  FeedForwardGradients<T> feed_forward;
+
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
+    visit_parameters(*this, visit, prefix);
+  }
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
+    visit_parameters(*this, visit, prefix);
+  }
+
+  // Of a layer, or of its gradients.
+  template <class Layer, class Visitor>
+  static void visit_parameters(Layer& layer, Visitor& visit, std::string_view prefix) {
+    const std::string start(prefix);
+    layer.self_attention.for_each_parameter(visit, start + "self_attention.");
+    layer.norm1.for_each_parameter(visit, start + "norm1.");
+    layer.feed_forward.for_each_parameter(visit, start + "feed_forward.");
+    layer.norm2.for_each_parameter(visit, start + "norm2.");
+  }
+};
+
+template <Scalar T>
+class TransformerEncoderLayer {
+ public:
+  using Activations = TransformerEncoderLayerActivations<T>;
+  using Gradients = TransformerEncoderLayerGradients<T>;
+
+  // Weights depend on (seed, parameter name, sizes) alone. Throws std::invalid_argument for invalid
+  // options.
+  explicit TransformerEncoderLayer(const TransformerLayerOptions& options, std::uint64_t seed = 0)
+      : TransformerEncoderLayer(detail::TransformerParts(options), seed) {}
+
+  MultiHeadAttention<T> self_attention;
+  LayerNorm<T> norm1;
+  FeedForward<T> feed_forward;
+  LayerNorm<T> norm2;
+
+  [[nodiscard]] const TransformerLayerOptions& options() const { return options_; }
+
+  // visit(Parameter) for those of the members: "self_attention.W_q.weight" and so on, "norm1.weight",
+  // "feed_forward.up.weight", "norm2.weight".
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
+    Gradients::visit_parameters(*this, visit, prefix);
+  }
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
+    Gradients::visit_parameters(*this, visit, prefix);
+  }
+
+  // Inference, without dropout. x: [B, L, E], of which the mask says which keys are seen; or packed:
+  // x: [N, E], the rows of all sequences. Throws std::invalid_argument if x or the mask does not fit.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] Tensor<T, 3> operator()(const X& x, const Mask& mask = {},
+                                        const CallOptions<T>& options = {}) const {
+    return run(padded(x), TensorView<T, 3>(x), mask, options);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] Tensor<T, 2> operator()(const X& x, const Sequences& sequences,
+                                        const Mask& mask = {},
+                                        const CallOptions<T>& options = {}) const {
+    return run(packed(x, sequences), TensorView<T, 2>(x), mask, options);
+  }
+
+  // The same into y, which may be x itself, but may not overlap it otherwise. Allocates nothing once
+  // the context has seen such a call.
+  template <TensorOfRank<3> Y, TensorOfRank<3> X>
+  void forward_into(Y&& y, const X& x, const Mask& mask = {},
+                    const CallOptions<T>& options = {}) const {
+    run_into(padded(x), TensorSpan<T, 3>(y), TensorView<T, 3>(x), mask, options);
+  }
+  template <TensorOfRank<2> Y, TensorOfRank<2> X>
+  void forward_into(Y&& y, const X& x, const Sequences& sequences, const Mask& mask = {},
+                    const CallOptions<T>& options = {}) const {
+    run_into(packed(x, sequences), TensorSpan<T, 2>(y), TensorView<T, 2>(x), mask, options);
+  }
+
+  // ---- Training ----------------------------------------------------------------------------------
+
+  // The output of operator(), to the bit if nothing is dropped; `saved` gets what backward needs.
+  // What is dropped is a function of options.seed and of places alone. Throws std::invalid_argument
+  // also if the layer drops and no seed is given.
+  template <TensorOfRank<3> X>
+  Tensor<T, 3> forward(const X& x, const Mask& mask, Activations& saved,
+                       const TrainingOptions<T>& options = {}) const {
+    return train(padded(x), TensorView<T, 3>(x).data(), mask, saved, options);
+  }
+  template <TensorOfRank<2> X>
+  Tensor<T, 2> forward(const X& x, const Sequences& sequences, const Mask& mask, Activations& saved,
+                       const TrainingOptions<T>& options = {}) const {
+    return train(packed(x, sequences), TensorView<T, 2>(x).data(), mask, saved, options);
+  }
+
+  // grad_y: of the output's shape. Throws std::invalid_argument if it is not, std::logic_error if
+  // nothing is saved or the layer has other sizes than then.
+  template <detail::TensorLike Y>
+  [[nodiscard]] Gradients backward(const Y& grad_y, const Activations& saved,
+                                   Context& context = default_context()) const {
+    Gradients gradients;
+    backward_into(gradients, grad_y, saved, false, context);
+    return gradients;
+  }
+  // The same into `gradients`; those of the parameters may be added to what it holds.
+  template <detail::TensorLike Y>
+  void backward_into(Gradients& gradients, const Y& grad_y, const Activations& saved,
+                     bool accumulate = false, Context& context = default_context()) const {
+    if (!saved.is_saved)
+      detail::refuse<std::logic_error>(
+          {"TransformerEncoderLayer: backward needs the activations of a forward call"});
+    const TensorView<T, rank_of<Y>> view(grad_y);
+    detail::require_form(view, saved.sequences, size());
+    const auto [B, L, E] = saved.sequences.shape(size());
+    gradients.x.resize(B, L, E);
+    undo(gradients, view.data(), saved,
+         {.sequences = saved.sequences, .size = E, .accumulate = accumulate, .context = context});
+  }
+
+ private:
+  TransformerEncoderLayer(const detail::TransformerParts& parts, std::uint64_t seed)
+      : self_attention(parts.self_attention(), detail::part_seed(seed, "self_attention")),
+        norm1(parts.norm()),
+        feed_forward(parts.feed_forward(), detail::part_seed(seed, "feed_forward")),
+        norm2(parts.norm()),
+        options_(parts.options()) {}
+
+  [[nodiscard]] Index size() const { return options_.num_hiddens; }
+  [[nodiscard]] detail::PaddedForm<T> padded(TensorView<T, 3> x) const {
+    return detail::padded_form("x", x, size());
+  }
+  [[nodiscard]] detail::PackedForm<T> packed(TensorView<T, 2> x, const Sequences& sequences) const {
+    return detail::packed_form("x", x, sequences, size());
+  }
+
+  template <class Form>
+  [[nodiscard]] Tensor<T, Form::rank> run(const Form& form, TensorView<T, Form::rank> x,
+                                          const Mask& mask, const CallOptions<T>& options) const {
+    auto y = detail::make_tensor<T>("y", x.dimensions());
+    run_steps(form, x.data(), y.data(), mask, options);
+    return y;
+  }
+  template <class Form>
+  void run_into(const Form& form, TensorSpan<T, Form::rank> y, TensorView<T, Form::rank> x,
+                const Mask& mask, const CallOptions<T>& options) const {
+    const TensorView<T, Form::rank> result(y);
+    require_shape("y", result, "x's shape", x.dimensions());
+    if (y.data() != x.data()) detail::require_disjoint("y", result, "x", x);
+    run_steps(form, x.data(), y.data(), mask, options);
+  }
+  template <class Form>
+  void run_steps(const Form& form, const T* x, T* y, const Mask& mask,
+                 const CallOptions<T>& options) const {
+    Context& context = options.context.get();
+    const detail::Frame frame(context);
+    detail::SublayerRun<T, Form> run(form, options_.norm_first, x, frame, context);
+    run.step(norm1, [&](const T* in, T* out) {
+      form.with_self(in, [&](const auto&... of) {
+        self_attention.forward_into(form.span(out), of..., mask, options);
+      });
+    });
+    run.last(
+        norm2,
+        [&](const T* in, T* out) {
+          detail::feed_forward<T>(feed_forward.parts(), {.x = in, .y = out, .rows = form.rows()},
+                                  context);
+        },
+        y);
+  }
+
+  template <class Form>
+  Tensor<T, Form::rank> train(const Form& form, const T* x, const Mask& mask, Activations& saved,
+                              const TrainingOptions<T>& options) const {
+    const detail::StepDropout dropout("TransformerEncoderLayer", options_.dropout, options.seed);
+    Context& context = options.context.get();
+    const bool first = options_.norm_first;
+    saved.is_saved = false;
+    saved.sequences = form.sequences();
+    saved.sublayer1.dropout = dropout.template mask<T>("dropout1");
+    saved.sublayer2.dropout = dropout.template mask<T>("dropout2");
+    const auto between = detail::train_sublayer<T>(
+        {norm1, first}, form, x,
+        [&](const T* in) {
+          const TrainingOptions<T> of_attention{.score = options.score,
+                                                .seed = dropout.seed("self_attention"),
+                                                .context = options.context};
+          return form.with_self(in, [&](const auto&... inputs) {
+            return self_attention.forward(inputs..., mask, saved.self_attention, of_attention);
+          });
+        },
+        saved.sublayer1, context);
+    auto y = detail::train_sublayer<T>(
+        {norm2, first}, form, between.data(),
+        [&](const T* in) { return form.train(feed_forward, in, saved.feed_forward, context); },
+        saved.sublayer2, context);
+    saved.is_saved = true;
+    return y;
+  }
+
+  void undo(Gradients& gradients, const T* grad_y, const Activations& saved,
+            const detail::SublayerBackward& call) const {
+    const bool first = options_.norm_first;
+    const detail::Frame frame(call.context);
+    T* const between = frame.template take<T>(gradients.x.size());
+    detail::sublayer_backward<T>({norm2, first}, call, saved.sublayer2, grad_y, between,
+                                 gradients.norm2, [&](const T* grad) {
+                                   return detail::feed_forward_backward(feed_forward, call,
+                                                                        saved.feed_forward, grad,
+                                                                        gradients.feed_forward);
+                                 });
+    detail::sublayer_backward<T>({norm1, first}, call, saved.sublayer1, between, gradients.x.data(),
+                                 gradients.norm1, [&](const T* grad) {
+                                   return detail::self_attention_backward(
+                                       self_attention, call, saved.self_attention, grad,
+                                       gradients.self_attention);
+                                 });
+  }
+
+  TransformerLayerOptions options_;
+};
+
+// In PyTorch's manner.
+template <Scalar T>
+std::ostream& operator<<(std::ostream& out, const TransformerEncoderLayer<T>& layer) {
+  out << "TransformerEncoderLayer(";
+  detail::print_member(out, "self_attention", layer.self_attention);
+  detail::print_member(out, "norm1", layer.norm1);
+  detail::print_member(out, "feed_forward", layer.feed_forward);
+  detail::print_member(out, "norm2", layer.norm2);
+  detail::print_member(out, "dropout", Dropout(layer.options().dropout));
+  return out << "\n)";
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>
