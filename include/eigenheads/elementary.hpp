@@ -36,14 +36,26 @@ void log_of(std::span<const T> x, std::span<T> y) {
 // y[i] = e^x[i], within 2 units in the last place, for any number: where the result is below the
 // smallest normal number it is 0, where it is above the largest infinity, and NaN stays NaN. y may
 // be x, and may not overlap with it otherwise. Throws std::invalid_argument unless both have one
-// length.
-inline void exp(std::span<const float> x, std::span<float> y) { detail::exp_of(x, y); }
-inline void exp(std::span<const double> x, std::span<double> y) { detail::exp_of(x, y); }
+// length. Templates, so that the kernels are compiled for those who call it alone.
+template <class = void>
+void exp(std::span<const float> x, std::span<float> y) {
+  detail::exp_of(x, y);
+}
+template <class = void>
+void exp(std::span<const double> x, std::span<double> y) {
+  detail::exp_of(x, y);
+}
 
 // y[i] = ln x[i], within 2 units in the last place, for any number: minus infinity for 0, as which
 // subnormal numbers count, NaN for what lies below. Otherwise as exp.
-inline void log(std::span<const float> x, std::span<float> y) { detail::log_of(x, y); }
-inline void log(std::span<const double> x, std::span<double> y) { detail::log_of(x, y); }
+template <class = void>
+void log(std::span<const float> x, std::span<float> y) {
+  detail::log_of(x, y);
+}
+template <class = void>
+void log(std::span<const double> x, std::span<double> y) {
+  detail::log_of(x, y);
+}
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
 

@@ -116,7 +116,7 @@ class ValidLens {
     const Index row = rank_ == 2 ? queries_ : 1;
     for (auto begin = lens_.begin(); begin != lens_.end(); begin += row)
       for (Index copy = 0; copy < n; ++copy)
-        repeated.lens_.insert(repeated.lens_.end(), begin, begin + row);
+        for (Index q = 0; q < row; ++q) repeated.lens_.push_back(begin[q]);
     return repeated;
   }
 

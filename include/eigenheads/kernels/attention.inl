@@ -8,59 +8,6 @@
 // is one fixed sequence of operations, whoever computes its blocks (contract C3), and long rows
 // stay accurate.
 
-// The scores of a row's range, relative to the block, to the caller: through the function that they
-// are wanted after, those of hidden keys left at -inf.
-template <class T>
-void keep_scores(const AttentionCall<T>& call, T* to, const T* scores, Range range,
-                 const std::uint8_t* allowed, const ScorePosition& at) {
-  std::copy(scores + range.begin, scores + range.end, to + range.begin);
-  if (call.scores_after.apply != nullptr)
-    call.scores_after.apply(call.scores_after.score, to, range.begin, range.end, at);
-  for (Index k = range.begin; allowed != nullptr && k < range.end; ++k)
-    if (allowed[k] == 0) to[k] = -std::numeric_limits<T>::infinity();
-}
-
-// Takes row i's scores through the score function, and copies the mask's bytes of the block if keys
-// are hidden one by one. Returns which keys the row sees.
-template <class T>
-[[nodiscard]] SeenKeys finish_scores(const AttentionCall<T>& call, const RowTask& task,
-                                     const RowState<T>& rows, const KeyBlock<T>& block, Index i,
-                                     Range range) {
-  const Index head = task.head(call, i), q = task.query(call.shape, i);
-  const Index h = call.heads.original(head);
-  const ScorePosition at = score_position(task.b, h, q, block.begin, call.mask->aligned(task.b, q));
-  T* const scores = rows.score_row(i);
-  const std::uint8_t* allowed = call.mask->allowed_row(task.b, h, q);
-  if (allowed != nullptr) allowed += block.begin;
-  if (call.scores.is_given())
-    keep_scores(call, call.scores.at(task.b, head, q) + block.begin, scores, range, allowed, at);
-  if (call.score.apply != nullptr)
-    call.score.apply(call.score.score, scores, range.begin, range.end, at);
-  if (allowed == nullptr) return {range.begin, range.end, nullptr};
-  std::uint8_t* seen = rows.seen + i * key_block<T>;
-  std::fill_n(seen, key_block<T>, std::uint8_t{0});
-  std::copy(allowed + range.begin, allowed + range.end, seen + range.begin);
-  return {range.begin, range.end, seen};
-}
-
-// The keys that row i sees, once its scores are what the softmax takes.
-template <class T>
-[[nodiscard]] SeenKeys seen_keys(const AttentionCall<T>& call, const RowTask& task,
-                                 const RowState<T>& rows, const KeyBlock<T>& block, Index i) {
-  const Range range = keys_of_row(rows, i, block);
-  if (range.begin == range.end) return {0, 0, nullptr};
-  if (block.hides_by_range && block.is_finite && !call.scores.is_given())
-    return {range.begin, range.end, nullptr};  // as nearly always
-  const SeenKeys keys = finish_scores(call, task, rows, block, i, range);
-  if (block.is_finite) return keys;
-  // Then it matters that a score of -inf hides its key too.
-  const T* scores = rows.score_row(i);
-  std::uint8_t* seen = rows.seen + i * key_block<T>;
-  for (Index k = range.begin; k < range.end; ++k)
-    seen[k] = (keys.allowed == nullptr || seen[k] != 0) && !detail::is_negative_infinity(scores[k]);
-  return keys;
-}
-
 // P = exp(S - m_b), with m_b and l_b of every row.
 template <class T>
 void softmax_rows(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
@@ -74,22 +21,6 @@ void softmax_rows(const AttentionCall<T>& call, const RowTask& task, const RowSt
     softmax_block<T>(rows.score_row(first), rows.score_stride,
                      {keys, static_cast<std::size_t>(count)}, rows.block_maximum + first,
                      rows.block_sum + first);
-  }
-}
-
-// Dropout: the weights that the values are multiplied with, and no others, are its.
-template <class T>
-void drop_weights(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
-                  const KeyBlock<T>& block) {
-  T factors[key_block<T>];
-  for (Index i = 0; i < rows.count; ++i) {
-    const Range range = keys_of_row(rows, i, block);
-    if (range.begin == range.end) continue;
-    T* weights = rows.score_row(i);
-    call.dropout->factors(task.b, call.heads.original(task.head(call, i)),
-                          task.query(call.shape, i), block.begin + range.begin,
-                          block.begin + range.end, factors);
-    for (Index k = range.begin; k < range.end; ++k) weights[k] *= factors[k - range.begin];
   }
 }
 
@@ -139,22 +70,6 @@ void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile&
              .c_stride = 0,
              .into = k > from ? Into::chain : Into::set,
              .panel_stride = block.value_panel_stride});
-}
-
-// Zeros where a row sees less than its tile: what lies in the lanes of its own keys, the softmax has
-// written.
-template <class T>
-void zero_unseen(const RowState<T>& rows, const KeyBlock<T>& block, const Tile& tile) {
-  const auto [from, to] = tile.seen;
-  for (Index i = tile.first; i < tile.first + tile.count; ++i) {
-    const Range range = within(rows.ranges[i], block.begin, from, to);
-    const bool is_empty = range.begin == range.end;
-    const auto [first, last] =
-        is_empty ? Range{to, to} : lanes_of({range.begin, range.end, nullptr});
-    T* const weights = rows.score_row(i);
-    if (from < first) std::fill(weights + from, weights + first, T(0));
-    if (last < to) std::fill(weights + last, weights + to, T(0));
-  }
 }
 
 // O = O e^(m - m') + P V e^(m_b - m'), for one tile of rows. Hidden weights are exact zeros, so a
@@ -240,7 +155,7 @@ template <class T>
 [[nodiscard]] RowState<T> begin_task(const AttentionCall<T>& call, const RowTask& task,
                                      RowNeeds needs, T* scratch) {
   RowState<T> rows;
-  lay_out(rows, call.shape, needs, scratch);
+  lay_out(rows, call.shape, needs, tile_size<T>, scratch);
   rows.count = task.count;
   begin_rows(call, task, rows);
   return rows;
@@ -250,7 +165,7 @@ template <class T>
 template <class T>
 [[nodiscard]] Index attend_scratch(const AttentionCall<T>& call, bool packs) {
   RowState<T> rows;
-  return lay_out<T>(rows, call.shape, {packs, call.weights.is_given()}, nullptr);
+  return lay_out<T>(rows, call.shape, {packs, call.weights.is_given()}, tile_size<T>, nullptr);
 }
 
 // A task of attention.

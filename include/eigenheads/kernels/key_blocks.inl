@@ -1,38 +1,6 @@
 // SPDX-License-Identifier: MIT
 // One block of keys: where it lies, which rows see it, and its scores.
 
-// Keys [begin, end) of one block, begin a multiple of key_block, as the products read them.
-template <class T>
-struct KeyBlock {
-  Index begin, end;
-  // First block of the rows: its product is written straight into O. Merging it with m = lowest and
-  // l = 0 would give the same bits.
-  bool is_first;
-  Range seen;              // by any row, relative to begin
-  const T *keys, *values;  // of key `begin`
-  bool are_keys_packed;    // in panels; else they are rows, key_stride apart
-  Index key_stride;
-  Index value_stride, value_panel_stride;  // from one key to the next, from one panel to the next
-  bool hides_by_range;  // keys are hidden by ranges alone: neither one by one nor by scores of -inf
-  bool is_finite;       // all values that are seen are, or are taken to be
-  // Nobody has looked at the values, since no range hides a key from one row that another sees.
-  bool is_taken_to_be_finite;
-};
-
-// Rows that are multiplied together, and the keys of the block at hand that any of them sees.
-struct Tile {
-  Index first, count;
-  Range seen;
-};
-
-// The tiles of a task's rows that see any key of a block.
-struct TileList {
-  std::array<Tile, query_block> tiles;
-  std::size_t count = 0;
-  Index rows = 0;  // in all of them
-
-  [[nodiscard]] std::span<const Tile> span() const { return {tiles.data(), count}; }
-};
 template <class T>
 [[nodiscard]] TileList seeing_tiles(const RowState<T>& rows, Index begin, Index end) {
   TileList list;
@@ -43,22 +11,6 @@ template <class T>
     list.rows += count;
   });
   return list;
-}
-
-template <class T>
-[[nodiscard]] bool have_one_range(const RowState<T>& rows, Index first, Index count) {
-  if (rows.have_one_range) return true;
-  for (Index i = first + 1; i < first + count; ++i)
-    if (rows.ranges[i].begin != rows.ranges[first].begin ||
-        rows.ranges[i].end != rows.ranges[first].end)
-      return false;
-  return true;
-}
-
-// Row i's keys of a block, relative to its first.
-template <class T>
-[[nodiscard]] Range keys_of_row(const RowState<T>& rows, Index i, const KeyBlock<T>& block) {
-  return within(rows.ranges[i], block.begin, 0, block.end - block.begin);
 }
 
 // The scores of one row and S keys that are rows, `stride` apart: squares of them are transposed in
@@ -150,6 +102,15 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
   }
 }
 
+// The values of the keys that any row sees.
+template <class T>
+[[nodiscard]] bool are_values_finite(const AttentionCall<T>& call, const RowTask& task,
+                                     const KeyBlock<T>& block) {
+  const auto [from, to] = block.seen;
+  return all_finite(call.values.at(task.b, task.g, block.begin + from), call.values.row_stride,
+                    to - from, call.shape.V);
+}
+
 // Where the products find the keys and values [range.begin, range.end) of a block. Values that are
 // not packed yet are packed here, or, for few rows, read where they are.
 template <class T>
@@ -199,15 +160,6 @@ template <class T>
   return block;
 }
 
-// Of the keys that any row sees.
-template <class T>
-[[nodiscard]] bool are_values_finite(const AttentionCall<T>& call, const RowTask& task,
-                                     const KeyBlock<T>& block) {
-  const auto [from, to] = block.seen;
-  return all_finite(call.values.at(task.b, task.g, block.begin + from), call.values.row_stride,
-                    to - from, call.shape.V);
-}
-
 // Whether a score that a row sees is -inf, and so hides its key from this row: a product may overflow
 // to it, or a key be infinite.
 template <class T>
@@ -216,9 +168,7 @@ template <class T>
     const auto [begin, end] = keys_of_row(rows, i, block);
     const T* const scores = rows.score_row(i);
     if (all_finite(scores + begin, 0, 1, end - begin)) continue;
-    if (std::any_of(scores + begin, scores + end,
-                    [](const T& score) { return detail::is_negative_infinity(score); }))
-      return true;
+    if (has_negative_infinity(scores + begin, end - begin)) return true;
   }
   return false;
 }

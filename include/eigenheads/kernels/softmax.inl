@@ -1,30 +1,12 @@
 // SPDX-License-Identifier: MIT
 // What happens to one row of scores between the two products.
 
-template <class T>
-inline constexpr Index key_block = sizeof(T) == 4 ? 256 : 128;
-// Sums over keys run in this many lanes on every CPU, so that no lane count decides an order.
-inline constexpr Index sum_lanes = 16;
-
-// What a row of scores of one block says of its keys: those in [begin, end) are seen, and if
-// `allowed` is not null only those whose byte there is not 0 (of a whole block of bytes, 0 outside
-// the range).
-struct SeenKeys {
-  Index begin, end;
-  const std::uint8_t* allowed;
-};
-
 // The sum of all lanes, which are used up.
 template <class T>
 [[nodiscard]] T fold(T* lanes) {
   for (Index half = sum_lanes / 2; half > 0; half /= 2)
     for (Index i = 0; i < half; ++i) lanes[i] += lanes[i + half];
   return lanes[0];
-}
-
-// The lanes that a range touches: whole groups of sum_lanes.
-[[nodiscard]] inline Range lanes_of(const SeenKeys& seen) {
-  return {seen.begin / sum_lanes * sum_lanes, (seen.end + sum_lanes - 1) / sum_lanes * sum_lanes};
 }
 
 // For select(): from `n` before its middle on, n bytes that keep, then some that hide.

@@ -24,6 +24,7 @@
 #include <eigenheads/detail/float_bits.hpp>  // is_finite, BitsOf
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/isa.hpp>                      // instruction_set
+#include <eigenheads/kernels/key_blocks.hpp>       // KeyBlock, RowState
 #include <eigenheads/kernels/simd/intrinsics.hpp>  // what the files of simd/ call
 #include <eigenheads/kernels/table.hpp>            // AttentionKernels, the calls
 #include <eigenheads/mask.hpp>                     // BoundMask

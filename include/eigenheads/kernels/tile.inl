@@ -90,9 +90,7 @@ template <class T>
 inline constexpr auto transposed_products =
     tile_products_of<T, true>(std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
 
-// row_products[n - 1]: one row times n panels, `panel_stride` apart. A row alone has enough chains
-// for the latency only if it meets several panels at once.
-inline constexpr Index panels_per_row = 4;
+// row_products[n - 1]: one row times n panels, `panel_stride` apart.
 template <class T>
 inline constexpr std::array<TileProduct<T>, panels_per_row> row_products{
     tile_product<T, 1, 2>, tile_product<T, 1, 4>, tile_product<T, 1, 6>, tile_product<T, 1, 8>};

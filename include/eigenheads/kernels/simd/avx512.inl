@@ -59,17 +59,17 @@ EIGEN_ALWAYS_INLINE Floats div(Floats a, Floats b) { return {_mm512_div_ps(a.v, 
 EIGEN_ALWAYS_INLINE Doubles div(Doubles a, Doubles b) { return {_mm512_div_pd(a.v, b.v)}; }
 EIGEN_ALWAYS_INLINE Floats square_root(Floats a) { return {_mm512_maskz_sqrt_ps(all16, a.v)}; }
 EIGEN_ALWAYS_INLINE Doubles square_root(Doubles a) { return {_mm512_maskz_sqrt_pd(all8, a.v)}; }
-EIGEN_ALWAYS_INLINE Floats absolute(Floats a) {
-  return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v)};
-}
-EIGEN_ALWAYS_INLINE Doubles absolute(Doubles a) {
-  return {_mm512_andnot_pd(_mm512_set1_pd(-0.0), a.v)};
-}
+EIGEN_ALWAYS_INLINE Floats absolute(Floats a) { return {_mm512_abs_ps(a.v)}; }
+EIGEN_ALWAYS_INLINE Doubles absolute(Doubles a) { return {_mm512_abs_pd(a.v)}; }
 EIGEN_ALWAYS_INLINE Floats with_sign(Floats size, Floats a) {
-  return {_mm512_or_ps(size.v, _mm512_and_ps(_mm512_set1_ps(-0.0f), a.v))};
+  const __m512i sign = _mm512_castps_si512(_mm512_set1_ps(-0.0f));
+  const __m512i of_a = _mm512_and_si512(_mm512_castps_si512(a.v), sign);
+  return {_mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(size.v), of_a))};
 }
 EIGEN_ALWAYS_INLINE Doubles with_sign(Doubles size, Doubles a) {
-  return {_mm512_or_pd(size.v, _mm512_and_pd(_mm512_set1_pd(-0.0), a.v))};
+  const __m512i sign = _mm512_castpd_si512(_mm512_set1_pd(-0.0));
+  const __m512i of_a = _mm512_and_si512(_mm512_castpd_si512(a.v), sign);
+  return {_mm512_castsi512_pd(_mm512_or_si512(_mm512_castpd_si512(size.v), of_a))};
 }
 
 EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {

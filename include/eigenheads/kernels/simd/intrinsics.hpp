@@ -14,7 +14,6 @@
 #include <avx2intrin.h>
 #include <fmaintrin.h>
 #include <avx512fintrin.h>
-#include <avx512dqintrin.h>
 // clang-format on
 #undef _IMMINTRIN_H_INCLUDED
 #else

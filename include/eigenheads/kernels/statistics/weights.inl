@@ -93,7 +93,8 @@ void add_block(const AttentionStatisticsCall<T>& call, const RowTask& task, cons
     const Range range = keys_of_row(rows, i, block);
     if (range.begin == range.end) continue;
     const Index h = task.head(attention, i), q = task.query(attention.shape, i);
-    add_scores(rows.score_row(i), finish_scores(attention, task, rows, block, i, range),
+    const std::uint8_t* const allowed = finish_scores(attention, task, rows, block, i, range);
+    add_scores(rows.score_row(i), SeenKeys{range.begin, range.end, allowed},
                *call.lse.at(task.b, h, q), attention.mask->aligned(task.b, q) - block.begin,
                sums[i]);
   }
@@ -127,7 +128,7 @@ template <class T>
 template <class T>
 [[nodiscard]] Index measure_scratch(const AttentionShape& shape) {
   RowState<T> rows;
-  return lay_out<T>(rows, shape, {}, nullptr);
+  return lay_out<T>(rows, shape, {}, tile_size<T>, nullptr);
 }
 
 // A task, as one of attention: some rows of one sequence and key/value head, over all keys.

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// The rows of queries that a task of attention works on, and what they see. Here and in
+// key_blocks.hpp is what takes no registers: compiled once, not for every instruction set, which
+// saves a third of the time that the kernels take to compile.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include <eigenheads/detail/arena.hpp>  // Cutter, line_bytes
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/ranges.hpp>           // Range, blocks_of
+#include <eigenheads/kernels/attention_call.hpp>  // AttentionCall, query_block
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+template <class T>
+inline constexpr Index key_block = sizeof(T) == 4 ? 256 : 128;
+// Sums over keys run in this many lanes on every CPU, so that no lane count decides an order.
+inline constexpr Index sum_lanes = 16;
+// One row meets so many panels at once: it has enough chains for the latency of multiply-adds only
+// with several.
+inline constexpr Index panels_per_row = 4;
+
+// Scratch memory of one task, and the state of its rows between two blocks.
+template <class T>
+struct RowState {
+  Index count, padded_V;
+  T *queries, *scores, *output;                // [rows, D], [rows, key_block], [rows, padded_V]
+  T* product;                                  // [tile_rows, padded_V]
+  T *maximum, *sum;                            // m and l
+  T *block_maximum, *block_sum, *keep, *take;  // m_b and l_b, e^(m - m') and e^(m_b - m')
+  T *packed_keys, *packed_values;  // some panels, and a block's, where there is no PackedHead
+  T* block_maxima;                 // m_b of every block, where weights are asked for
+  std::uint8_t* seen;              // [rows, key_block], of each key of a block: 0 = hidden
+  Range* ranges;
+  bool have_one_range;  // all rows
+  Index score_stride;   // from one row of scores to the next
+
+  [[nodiscard]] T* score_row(Index i) const { return scores + i * score_stride; }
+};
+
+// Room for a row of scores of one block: whole panels, whole groups of lanes, and an odd number of
+// cache lines. Rows that a power of two lies between are taken for each other by a CPU that knows a
+// load from the stores before it by the last bits of an address, and meet in few sets of the
+// first-level cache: 1024 keys take 2 to 3 % longer.
+template <class T>
+[[nodiscard]] Index score_columns(Index keys, Index panel_width) {
+  constexpr Index line = static_cast<Index>(line_bytes / sizeof(T));
+  const Index group = (std::max)(panel_width, sum_lanes);
+  const Index columns = blocks_of((std::min)(keys, key_block<T>), group) * group;
+  return (columns / line | 1) * line;
+}
+
+// What one product of registers takes: so many rows, and columns of a panel.
+struct TileSize {
+  Index rows, columns;
+};
+
+// Which parts of a RowState a task needs.
+struct RowNeeds {
+  bool packs = true;  // there is no PackedHead
+  bool weights = false;
+};
+
+// Lays a RowState out in `memory`; with null, only counts the elements that it takes.
+template <class T>
+Index lay_out(RowState<T>& rows, const AttentionShape& shape, RowNeeds needs, TileSize tile,
+              T* memory) {
+  Cutter<T> cutter(memory);
+  rows.padded_V = blocks_of(shape.V, tile.columns) * tile.columns;
+  rows.queries = cutter.take(query_block * shape.D);
+  rows.score_stride = score_columns<T>(shape.K, tile.columns);
+  rows.scores = cutter.take(query_block * rows.score_stride);
+  rows.output = cutter.take(query_block * rows.padded_V);
+  rows.product = cutter.take(tile.rows * rows.padded_V);
+  for (T** row :
+       {&rows.maximum, &rows.sum, &rows.block_maximum, &rows.block_sum, &rows.keep, &rows.take})
+    *row = cutter.take(query_block);
+  rows.packed_keys = cutter.take(needs.packs ? panels_per_row * tile.columns * shape.D : 0);
+  rows.packed_values = cutter.take(needs.packs ? key_block<T> * rows.padded_V : 0);
+  rows.block_maxima =
+      cutter.take(needs.weights ? blocks_of(shape.K, key_block<T>) * query_block : 0);
+  rows.seen = cutter.template take_as<std::uint8_t>(query_block * key_block<T>);
+  rows.ranges = cutter.template take_as<Range>(query_block);
+  return cutter.used();
+}
+
+// visit(i, h, q) for every row of a task: to divide for each of them would take a tenth of the time
+// of a head of 16 keys.
+template <class T, class Visit>
+EIGEN_ALWAYS_INLINE void for_each_row(const AttentionCall<T>& call, const RowTask& task,
+                                      const Visit& visit) {
+  for (Index i = 0; i < task.count;) {
+    const Index h = task.head(call, i);
+    Index q = task.query(call.shape, i);
+    const Index end = (std::min)(i + call.shape.Q - q, task.count);
+    for (; i < end; ++i, ++q) visit(i, h, q);
+  }
+}
+
+// As if row i saw no key.
+template <class T>
+void hide_keys(RowState<T>& rows, Index i) {
+  rows.ranges[i] = {};
+  rows.have_one_range = rows.count == 1;
+}
+
+// The keys that any of the rows [first, first + count) may see, within [begin, end).
+template <class T>
+[[nodiscard]] Range seen_by(const RowState<T>& rows, Index first, Index count, Index begin,
+                            Index end) {
+  if (rows.have_one_range) count = (std::min)(count, Index{1});
+  Range seen{end, begin};
+  for (Index i = first; i < first + count; ++i) {
+    const Index from = (std::max)(rows.ranges[i].begin, begin);
+    const Index to = (std::min)(rows.ranges[i].end, end);
+    if (from < to) seen = {(std::min)(seen.begin, from), (std::max)(seen.end, to)};
+  }
+  return seen;
+}
+
+// A row's keys relative to the block's first, cut to [from, to); empty ones lie within it too.
+[[nodiscard]] inline Range within(Range row, Index begin, Index from, Index to) {
+  const Index first = (std::min)((std::max)(row.begin - begin, from), to);
+  return {first, (std::min)((std::max)(row.end - begin, first), to)};
+}
+
+// e^(s - m_b) goes where the weights will be, and m_b is kept until m is known.
+template <class T>
+void keep_weights(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
+                  Index begin, Index end) {
+  const AttentionShape& shape = call.shape;
+  std::copy_n(rows.block_maximum, rows.count,
+              rows.block_maxima + begin / key_block<T> * query_block);
+  for (Index i = 0; i < rows.count; ++i) {
+    const Range row = within(rows.ranges[i], begin, 0, end - begin);
+    std::copy(
+        rows.score_row(i) + row.begin, rows.score_row(i) + row.end,
+        call.weights.at(task.b, task.head(call, i), task.query(shape, i)) + begin + row.begin);
+  }
+}
+
+// m, l and O of the rows, as they lie between two blocks: what a task hands to another that goes on.
+template <class T>
+void save_rows(const RowState<T>& rows, T* partial) {
+  std::copy_n(rows.maximum, query_block, partial);
+  std::copy_n(rows.sum, query_block, partial + query_block);
+  std::copy_n(rows.output, rows.count * rows.padded_V, partial + 2 * query_block);
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+#include <eigenheads/detail/macros_on.inl>
