@@ -29,8 +29,8 @@ inline constexpr Language kEnglish{
     "item %2:|gate %1,|page %2:|no. %2,|deadline|deadline:|birthday|wedding on|party on|start:|"
     "starts|ends|end:|signed|sent|sent on|received|posted on|updated|as of|effective|valid until|"
     "expiry:|check-in|departs|return|closed on|opened|exam on|written on|issued|begins|renewal|"
-    "payment due|%c -|%c:|order no. %5 of|ref. %4:|contract %4/%2 of|invoice no. %5 -|"
-    "order %4/%2:|[%2]|<%2>|%2)|#%2:|log:|%s:|%s -|%w[%4]:|%t -|%T -|%T,|file %5:|case %3/%2 of",
+    "payment due|%c -|%c:|order no. %5 of|ref. %4:|contract %4/%2:|bill no. %5 -|"
+    "order %4/%2:|[%2]|<%2>|%2)|#%2:|log:|%s:|%s -|%w[%4]:|%t -|%T -|%T,|file %5:|case %3/%2:",
     " at %t| at %t|, %t h|, room %2|, gate %1|, page %2|, item %2| please| (draft)| in %c|, %c|"
     " - urgent| confirmed|; thanks| - %s| for %s| ok|, %T| (%T)| - %T|, order %4|; ref. %5|"
     " %c office"};

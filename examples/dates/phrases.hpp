@@ -47,15 +47,23 @@ class Phrases {
         years_.push_back(year);  // as many of each century
         if (year >= kFirstShortYear && year <= kLastShortYear) short_years_.push_back(year);
       }
-    for (std::size_t id = 0; id < templates().size(); ++id)
-      if (templates()[id].split == split)
-        ids_[static_cast<std::size_t>(templates()[id].kind)].push_back(static_cast<int>(id));
+    for (std::size_t id = 0; id < templates().size(); ++id) {
+      const Template& form = templates()[id];
+      if (form.split != split) continue;
+      auto& groups = groups_[static_cast<std::size_t>(form.kind)];
+      if (groups.empty() ||
+          templates()[static_cast<std::size_t>(groups.back()[0])].group != form.group)
+        groups.emplace_back();
+      groups.back().push_back(static_cast<int>(id));
+    }
+    // Numbers alone and English are what is written most: such a group is taken twice as often.
+    for (auto& groups : groups_)
+      for (std::size_t i = 0, count = groups.size(); i < count; ++i)
+        if (templates()[static_cast<std::size_t>(groups[i][0])].locale <= Locale::english)
+          groups.push_back(groups[i]);
   }
 
   [[nodiscard]] const std::vector<int>& years() const { return years_; }
-  [[nodiscard]] const std::vector<int>& template_ids(Kind kind) const {
-    return ids_[static_cast<std::size_t>(kind)];
-  }
 
   // Of all kinds, in the shares of the mix.
   [[nodiscard]] Phrase operator()(std::uint64_t index) const {
@@ -73,6 +81,11 @@ class Phrases {
   }
 
  private:
+  // First a group, then one of its templates.
+  [[nodiscard]] int some_template(Kind kind, Dice& dice) const {
+    return dice.one_of(dice.one_of(groups_[static_cast<std::size_t>(kind)]));
+  }
+
   [[nodiscard]] Kind kind_of(Dice& dice) const {
     using enum Kind;
     int lot = dice.below(1000);
@@ -88,9 +101,8 @@ class Phrases {
   [[nodiscard]] Phrase make(Kind kind, Dice& dice) const {
     const bool from_date = kind == Kind::date || static_cast<std::size_t>(kind) >= kTemplateKinds;
     const bool has_wrong_year = from_date && kind != Kind::date && kind != Kind::impossible;
-    int id = dice.one_of(template_ids(from_date ? Kind::date : kind));
-    while (has_wrong_year && !takes_wrong_year(id, kind))
-      id = dice.one_of(template_ids(Kind::date));
+    int id = some_template(from_date ? Kind::date : kind, dice);
+    while (has_wrong_year && !takes_wrong_year(id, kind)) id = some_template(Kind::date, dice);
     const Template& form = templates()[static_cast<std::size_t>(id)];
     const std::string pattern =
         has_wrong_year ? with_wrong_year(form.pattern, kind, dice) : std::string(form.pattern);
@@ -160,7 +172,7 @@ class Phrases {
   std::uint64_t seed_;
   Mix mix_;
   std::vector<int> years_, short_years_;
-  std::array<std::vector<int>, kTemplateKinds> ids_;
+  std::array<std::vector<std::vector<int>>, kTemplateKinds> groups_;  // of template ids
 };
 
 }  // namespace dates

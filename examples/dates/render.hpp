@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "alphabet.hpp"   // upper
 #include "calendar.hpp"   // Date, padded
 #include "dice.hpp"       // Dice, item
 #include "languages.hpp"  // language
@@ -56,14 +57,19 @@ namespace detail {
   return sign + hour + std::string(colon) + (dice.one_in(4) ? "30" : "00");
 }
 [[nodiscard]] inline std::string render_word(Dice& dice) {
+  using namespace std::string_view_literals;
   constexpr std::string_view consonants = "bcdfghjklmnpqrstvwxz", vowels = "aeiou";
   std::string word;
+  if (dice.one_in(4)) word += dice.one_of(vowels);
   const int syllables = dice.between(2, 4);
   for (int i = 0; i < syllables; ++i) {
     word += dice.one_of(consonants);
+    if (dice.one_in(6)) word += dice.one_of("lnrsth"sv);
     word += dice.one_of(vowels);
+    if (dice.one_in(3)) word += dice.one_of(consonants);
   }
-  if (syllables == 2 || dice.one_in(2)) word += dice.one_of(consonants);
+  if (syllables == 2) word += dice.one_of(consonants);
+  if (dice.one_in(3)) word[0] = upper(word[0]);
   return word;
 }
 // Of the years, only those of the same split: phrases.hpp.

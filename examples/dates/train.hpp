@@ -21,7 +21,7 @@ struct TrainOptions {
   // has met few of them finds dates in the others.
   Mix mix{
       .impossible = 60, .incomplete = 70, .numbers = 100, .wrong_year = 70, .other = 50};
-  Index steps = 8000, batch_size = 64;
+  Index steps = 28000, batch_size = 64;
   Index warmup = 100;           // steps
   double learning_rate = 3e-3;  // at its highest
   double beta2 = 0.99;
