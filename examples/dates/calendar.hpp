@@ -16,8 +16,18 @@ struct Date {
   friend constexpr auto operator<=>(const Date&, const Date&) = default;
 };
 
-// The years that the model reads: 50 to 99 are of the 20th century, 00 to 49 of the 21st.
-inline constexpr int kFirstYear = 1950, kLastYear = 2049;
+// The years that the model reads. Of those written with two digits, 50 to 99 are of the 20th century
+// and 00 to 49 of the 21st.
+inline constexpr int kFirstYear = 1000, kLastYear = 2999;
+inline constexpr int kFirstShortYear = 1950, kLastShortYear = 2049;
+
+// A fifth of the years are for the test: two of each decade, and two of each last digit in any five
+// decades that follow each other. So every digit of a test year was seen in its place, but never
+// that year.
+[[nodiscard]] constexpr bool is_test_year(int year) {
+  const int decade = (year - kFirstYear) / 10, digit = year % 10;
+  return digit == (3 * decade + 1) % 10 || digit == (7 * decade + 4) % 10;
+}
 
 [[nodiscard]] constexpr bool is_leap(int year) {
   return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);

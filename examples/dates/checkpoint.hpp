@@ -87,7 +87,8 @@ inline void take_model(const Safetensors& file, Model<float>& model) {
   std::vector<double> values{options.learning_rate, options.beta2, options.weight_decay,
                              options.gradient_norm};
   const auto add = [&](auto value) { values.push_back(static_cast<double>(value)); };
-  for (const int share : {options.mix.impossible, options.mix.incomplete, options.mix.other})
+  const Mix& mix = options.mix;
+  for (const int share : {mix.impossible, mix.incomplete, mix.numbers, mix.wrong_year, mix.other})
     add(share);
   for (const Index count : {options.steps, options.batch_size, options.warmup}) add(count);
   add(options.seed);

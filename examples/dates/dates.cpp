@@ -21,6 +21,7 @@
 #include "../progress.hpp"
 #include "alphabet.hpp"
 #include "checkpoint.hpp"
+#include "evaluation.hpp"
 #include "loss_curve.hpp"
 #include "overlap.hpp"
 #include "reading.hpp"
@@ -47,8 +48,10 @@ constexpr std::array<Option, 3> kTranslate{{
 }};
 constexpr std::array<Option, 3> kEvaluate{{
     {"--weights", "FILE", "another model than the one that comes with this program"},
-    {"--count", "N", "of phrases (20000)"},
-    {"--errors", "", "show those that are read wrong", Takes::nothing},
+    {"--count", "N",
+     "of dates in seen and in new templates each, and ten times as many\nas of any kind without "
+     "(20000)"},
+    {"--errors", "", "show those of the test that are read wrong", Takes::nothing},
 }};
 constexpr std::array<Option, 5> kTrain{{
     {"--out", "FOLDER", "for weights.safetensors, loss.svg and checkpoints (out/dates)"},
@@ -68,8 +71,8 @@ constexpr std::array<Option, 5> kTrain{{
 // ---- translate ---------------------------------------------------------------------------------
 
 [[nodiscard]] std::string answer(const dates::Reading& reading) {
-  if (reading.date()) return reading.symbols;
-  return reading.is_written() ? "no such day: " + reading.symbols : "no date";
+  if (reading.is_in_doubt || !reading.is_written()) return "no date";
+  return (reading.date() ? "" : "no such day: ") + reading.symbols;
 }
 
 // What every head looked at. In the last layer the queries are the ten symbols of the answer.
@@ -158,7 +161,7 @@ int translate(std::vector<std::string> words) {
 
 void print_score(const dates::Model<float>& model, Index count, bool shows_errors,
                  eh::Context& context) {
-  const dates::Phrases test(dates::Split::test, 2);
+  const dates::Phrases test(dates::Split::test, dates::kTestSeed);
   dates::Score score;
   dates::read_each(
       model, test, count,
@@ -179,12 +182,64 @@ void print_score(const dates::Model<float>& model, Index count, bool shows_error
       static_cast<long>(score.others));
 }
 
+void print_row(std::string_view name, const dates::Score& seen, const dates::Score& unseen) {
+  std::printf("  %-34s %8.2f %% %10.2f %%   of %ld and %ld\n", std::string(name).c_str(),
+              100 * seen.exact_share(), 100 * unseen.exact_share(), static_cast<long>(seen.dates),
+              static_cast<long>(unseen.dates));
+}
+
+// What is said of dates in a format, or of texts that hold none.
+void print_format(const dates::HeldOutFormat& format, const dates::Score& score) {
+  const auto percent = [](Index part, Index whole) {
+    return 100 * dates::Score::share(part, whole);
+  };
+  if (format.holds_date)
+    std::printf("  %-34s %8.2f %% read, %6.2f %% refused, %6.2f %% misread\n",
+                std::string(format.name).c_str(), percent(score.exact, score.dates),
+                percent(score.false_rejects, score.dates), percent(score.misread(), score.dates));
+  else
+    std::printf("  %-34s %8.2f %% refused, as they should be, %6.2f %% misread\n",
+                std::string(format.name).c_str(),
+                percent(score.others - score.false_accepts, score.others),
+                percent(score.false_accepts, score.others));
+}
+
+void print_tables(const dates::Model<float>& model, Index count, eh::Context& context) {
+  const dates::SplitScores seen = score_split(model, dates::Split::train, count, context);
+  const dates::SplitScores unseen = score_split(model, dates::Split::test, count, context);
+  std::printf("\nDates read to the day, in templates  %-10s %s\n", "seen", "unseen");
+  for (int century = 0; century < dates::kCenturies; ++century) {
+    const int first = dates::kFirstYear + 100 * century;
+    const auto place = static_cast<std::size_t>(century);
+    print_row(std::to_string(first) + " to " + std::to_string(first + 99), seen.centuries[place],
+              unseen.centuries[place]);
+  }
+  print_row("all years of four digits", seen.four_digits, unseen.four_digits);
+  print_row("years of two digits", seen.two_digits, unseen.two_digits);
+  for (std::size_t i = 0; i < dates::kLocaleNames.size(); ++i)
+    print_row(dates::kLocaleNames[i], seen.languages[i], unseen.languages[i]);
+
+  std::printf("\nDates found where there is none\n");
+  for (std::size_t i = 1; i < dates::kKindNames.size(); ++i)
+    std::printf("  %-34s %8.2f %% %10.2f %%   of %ld each\n",
+                std::string(dates::kKindNames[i]).c_str(), 100 * seen.kinds[i].false_accept_share(),
+                100 * unseen.kinds[i].false_accept_share(),
+                static_cast<long>(unseen.kinds[i].others));
+
+  std::printf("\nFormats that training never meets, %ld texts each\n",
+              static_cast<long>(count / 10));
+  const std::vector<dates::Score> formats = score_formats(model, count / 10, context);
+  for (std::size_t i = 0; i < formats.size(); ++i)
+    print_format(dates::kHeldOutFormats[i], formats[i]);
+}
+
 int evaluate(const std::vector<std::string>& words) {
   const CommandLine line(kEvaluate, words);
   const auto model = model_of(line);
   eh::Context context(2);
-  print_score(model, line.has("--count") ? line.count("--count", 10'000'000) : 20'000,
-              line.has("--errors"), context);
+  const Index count = line.has("--count") ? line.count("--count", 10'000'000) : 20'000;
+  print_score(model, count, line.has("--errors"), context);
+  print_tables(model, count, context);
   return 0;
 }
 
@@ -192,8 +247,9 @@ int evaluate(const std::vector<std::string>& words) {
 
 void print_overlap(std::uint64_t seed) {
   constexpr std::uint64_t count = 50'000;
-  const auto overlap = dates::count_overlap(dates::Phrases(dates::Split::train, seed),
-                                            dates::Phrases(dates::Split::test, 2), count);
+  const auto overlap =
+      dates::count_overlap(dates::Phrases(dates::Split::train, seed),
+                           dates::Phrases(dates::Split::test, dates::kTestSeed), count);
   std::cout << "Of " << count << " phrases each, training and test share " << overlap.templates
             << " templates, " << overlap.years << " years and " << overlap.texts << " texts.\n";
 }

@@ -24,12 +24,16 @@ inline constexpr Language kEnglish{
     "Jan Feb Mar Apr May Jun Jul Aug Sep/Sept Oct Nov Dec",
     "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
     "Mon Tue/Tues Wed Thu/Thur/Thurs Fri Sat Sun",
-    "on|due|due on|due:|date:|invoice of|invoice,|meeting on|meeting|meeting:|dated|paid|paid "
-    "on|by|"
-    "until|since|from|born|born on|delivery|arrival|expires|last seen|ref. %2:|room %2,|item %2:|"
-    "gate %1,|page %2:|no. %2,",
+    "on|due|due on|due:|date:|invoice of|invoice,|meeting on|meeting|meeting:|dated|paid|paid on|"
+    "by|until|since|from|born|born on|delivery|arrival|expires|last seen|ref. %2:|room %2,|"
+    "item %2:|gate %1,|page %2:|no. %2,|deadline|deadline:|birthday|wedding on|party on|start:|"
+    "starts|ends|end:|signed|sent|sent on|received|posted on|updated|as of|effective|valid until|"
+    "expiry:|check-in|departs|return|closed on|opened|exam on|written on|issued|begins|renewal|"
+    "payment due|%c -|%c:|order no. %5 of|ref. %4:|contract %4/%2:|bill no. %5 -|"
+    "order %4/%2:|[%2]|<%2>|%2)|#%2:|log:|%s:|%s -|%w[%4]:|%t -|%T -|%T,|file %5:|case %3/%2:",
     " at %t| at %t|, %t h|, room %2|, gate %1|, page %2|, item %2| please| (draft)| in %c|, %c|"
-    " - urgent| confirmed|; thanks| - %s| for %s| ok"};
+    " - urgent| confirmed|; thanks| - %s| for %s| ok|, %T| (%T)| - %T|, order %4|; ref. %5|"
+    " %c office"};
 
 inline constexpr Language kGerman{
     "Januar/Jaenner Februar Maerz/Marz April Mai Juni Juli August September Oktober November "
@@ -37,16 +41,20 @@ inline constexpr Language kGerman{
     "Jan Feb Mrz/Maer Apr Mai Jun Jul Aug Sep/Sept Okt Nov Dez",
     "Montag Dienstag Mittwoch Donnerstag Freitag Samstag/Sonnabend Sonntag",
     "Mo Di Mi Do Fr Sa So",
-    "Termin|Termin:|Datum:|Rechnung,|bis|faellig|geboren|Zimmer %2,|Seite %2:",
-    " um %t| um %t|, Zimmer %2|, Seite %2| bitte| in %c| - %s"};
+    "Termin|Termin:|Datum:|Rechnung,|bis|faellig|geboren|Zimmer %2,|Seite %2:|ab|am|gueltig bis|"
+    "Lieferung|Abgabe:|Beginn:|Ende:|Stand:|%c:|%c -|Bestellung %5 vom|Vertrag Nr. %4 vom|"
+    "Auftrag Nr. %4/%2 vom|Az. %3/%2:|%s:|%T,|Urlaub ab",
+    " um %t| um %t|, Zimmer %2|, Seite %2| bitte| in %c| - %s|, %T| (%c)|, Auftrag %4"};
 
 inline constexpr Language kFrench{
     "janvier fevrier mars avril mai juin juillet aout septembre octobre novembre decembre",
     "janv fev/fevr mars avr mai juin juil aout sept oct nov dec",
     "lundi mardi mercredi jeudi vendredi samedi dimanche",
     "lun mar mer jeu ven sam dim",
-    "date:|facture:|facture,|reunion,|rendez-vous|avant|chambre %2,|page %2:",
-    " a %t| a %t|, chambre %2|, page %2| svp| a %c| - %s"};
+    "date:|facture:|facture,|reunion,|rendez-vous|avant|chambre %2,|page %2:|valable jusqu'au|"
+    "livraison,|debut :|fin :|fait :|%c :|%c -|commande %5 du|contrat no %4 du|"
+    "dossier no %4/%2 du|%s :|%T,|depuis|a partir du",
+    " a %t| a %t|, chambre %2|, page %2| svp| a %c| - %s|, %T| (%c)|, dossier %4"};
 
 inline constexpr Language kSpanish{
     "enero febrero marzo abril mayo junio julio agosto septiembre/setiembre octubre noviembre "
@@ -54,24 +62,31 @@ inline constexpr Language kSpanish{
     "ene feb mar abr may jun jul ago sep/sept oct nov dic",
     "lunes martes miercoles jueves viernes sabado domingo",
     "lun mar mie jue vie sab dom",
-    "fecha:|factura:|factura,|reunion,|cita|hasta|sala %2,|pagina %2:",
-    " a las %t| a las %t|, sala %2|, pagina %2| por favor| en %c| - %s"};
+    "fecha:|factura:|factura,|reunion,|cita|hasta|sala %2,|pagina %2:|valido hasta|entrega:|"
+    "inicio:|fin:|%c:|%c -|pedido %5 de|contrato n. %4 de|expediente n. %4/%2 de|%s:|%T,|desde|"
+    "a partir de",
+    " a las %t| a las %t|, sala %2|, pagina %2| por favor| en %c| - %s|, %T| (%c)|, pedido %4"};
 
 inline constexpr Language kItalian{
-    "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre",
+    "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre "
+    "dicembre",
     "gen feb mar apr mag giu lug ago set/sett ott nov dic",
     "lunedi martedi mercoledi giovedi venerdi sabato domenica",
     "lun mar mer gio ven sab dom",
-    "data:|fattura:|fattura,|riunione|entro|sala %2,|pagina %2:",
-    " alle %t| alle %t|, sala %2|, pagina %2| per favore| a %c| - %s"};
+    "data:|fattura:|fattura,|riunione|entro|sala %2,|pagina %2:|valido fino al|consegna:|inizio:|"
+    "fine:|%c:|%c -|ordine %5 del|contratto n. %4 del|pratica n. %4/%2 del|%s:|%T,|dal|"
+    "a partire dal",
+    " alle %t| alle %t|, sala %2|, pagina %2| per favore| a %c| - %s|, %T| (%c)|, ordine %4"};
 
 inline constexpr Language kDutch{
     "januari februari maart april mei juni juli augustus september oktober november december",
     "jan feb mrt apr mei jun jul aug sep/sept okt nov dec",
     "maandag dinsdag woensdag donderdag vrijdag zaterdag zondag",
     "ma di wo do vr za zo",
-    "datum:|factuur:|factuur,|vergadering|afspraak|kamer %2,|pagina %2:",
-    " om %t| om %t|, kamer %2|, pagina %2| graag| in %c| - %s"};
+    "datum:|factuur:|factuur,|vergadering|afspraak|kamer %2,|pagina %2:|geldig tot|levering:|"
+    "begin:|einde:|%c:|%c -|bestelling %5 van|contract nr. %4 van|dossier nr. %4/%2 van|%s:|%T,|"
+    "vanaf|sinds",
+    " om %t| om %t|, kamer %2|, pagina %2| graag| in %c| - %s|, %T| (%c)|, bestelling %4"};
 
 inline constexpr Language kPortuguese{
     "janeiro fevereiro marco abril maio junho julho agosto setembro outubro novembro dezembro",
@@ -79,8 +94,9 @@ inline constexpr Language kPortuguese{
     "segunda-feira/segunda terca-feira/terca quarta-feira/quarta quinta-feira/quinta "
     "sexta-feira/sexta sabado domingo",
     "seg ter qua qui sex sab dom",
-    "data:|fatura:|fatura,|reuniao|vence|sala %2,|pagina %2:",
-    " as %t| as %t|, sala %2|, pagina %2| por favor| em %c| - %s"};
+    "data:|fatura:|fatura,|reuniao|vence|sala %2,|pagina %2:|valido ate|entrega:|inicio:|fim:|"
+    "%c:|%c -|encomenda %5 de|contrato n. %4 de|processo n. %4/%2 de|%s:|%T,|desde|a partir de",
+    " as %t| as %t|, sala %2|, pagina %2| por favor| em %c| - %s|, %T| (%c)|, encomenda %4"};
 
 [[nodiscard]] constexpr const Language& language(Locale locale) {
   constexpr std::array<const Language*, 8> languages{&kEnglish, &kEnglish, &kGerman, &kFrench,

@@ -28,7 +28,7 @@ namespace dates {
 struct ModelOptions {
   Index num_hiddens = 64, num_heads = 8, num_layers = 2;
   Index inner = 128;  // of the feed-forward networks
-  Index reach = 2;    // of the embedding, in characters to either side
+  Index reach = 3;    // of the embedding, in characters to either side
 };
 
 template <Scalar T>

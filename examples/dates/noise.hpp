@@ -2,6 +2,7 @@
 #pragma once
 // What people do to a text, without a change to what it says. Nothing makes it longer than
 // kMaxLength: what does not fit is left out.
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -14,7 +15,7 @@
 
 namespace dates {
 
-inline constexpr std::size_t kMinLength = 5, kMaxLength = 40;
+inline constexpr std::size_t kMinLength = 1, kMaxLength = 40;
 
 namespace detail {
 
@@ -23,7 +24,9 @@ inline void add_context(std::string& text, Locale locale, const Date& date, bool
                         Dice& dice) {
   const auto choose = [&](std::string_view list) {
     const std::string_view pattern = dice.one_of(list, '|');
-    const bool counts = pattern.find("%1") != pattern.npos || pattern.find("%2") != pattern.npos;
+    const bool counts = std::ranges::any_of(std::string_view("12345"), [&](char field) {
+      return pattern.find(std::string{'%', field}) != pattern.npos;
+    });
     return counts && !numbers ? std::string() : render(pattern, locale, date, dice);
   };
   if (dice.one_in(3)) {

@@ -21,8 +21,9 @@
 namespace dates {
 
 struct Reading {
-  std::string symbols;    // ten of kSymbols
-  double confidence = 0;  // the probability of exactly these, by the model's own account
+  std::string symbols;       // ten of kSymbols
+  double confidence = 1;     // the probability of exactly these, by the model's own account
+  bool is_in_doubt = false;  // see read
 
   // The eight digits of a date, whether there is such a day or not.
   [[nodiscard]] bool is_written() const {
@@ -30,8 +31,29 @@ struct Reading {
       if (is_digit(symbols[i]) == (i == 4 || i == 7)) return false;
     return true;
   }
-  [[nodiscard]] std::optional<Date> date() const { return from_iso(symbols); }
+  // None where nothing is read, where there is no such day, and where the reading is in doubt.
+  [[nodiscard]] std::optional<Date> date() const {
+    return is_in_doubt ? std::nullopt : from_iso(symbols);
+  }
 };
+
+// A check of what the model has read, which reads nothing itself: whether numbers of the text are
+// the year and the day of `symbols`, a date that is written. A year is a number of four digits, or
+// of two from 1950 to 2049; a day is one of one or two; and eight digits are both.
+[[nodiscard]] inline bool stands_in(const std::string& text, const std::string& symbols) {
+  const std::string year = symbols.substr(0, 4), day = symbols.substr(8);
+  const bool is_short =
+      year >= std::to_string(kFirstShortYear) && year <= std::to_string(kLastShortYear);
+  bool has_year = false, has_day = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    std::string number;
+    while (i < text.size() && is_digit(text[i])) number += text[i++];
+    if (number.size() == 8 && number.starts_with(year) && number.ends_with(day)) return true;
+    has_year |= number == year || (is_short && number.size() == 2 && year.ends_with(number));
+    has_day |= number == day || (number.size() == 1 && day == '0' + number);
+  }
+  return has_year && has_day;
+}
 
 // logits: [B, kOutputs, kClasses]
 template <Scalar T>
@@ -53,12 +75,20 @@ template <Scalar T>
   return result;
 }
 
-// texts: 1 to kMaxLength ASCII characters each.
+// Below it something else is likelier by the model's own account.
+inline constexpr double kLeastConfidence = 0.5;
+
+// texts: 1 to kMaxLength ASCII characters each. In doubt is what the model is not sure of, and what
+// cannot be: a year or a day that does not stand in the text.
 template <Scalar T>
 [[nodiscard]] std::vector<Reading> read(const Model<T>& model,
                                         const std::vector<std::string>& texts, Context& context) {
   typename Model<T>::Activations saved;
-  return readings(model.forward(make_batch(texts), saved, context));
+  std::vector<Reading> result = readings(model.forward(make_batch(texts), saved, context));
+  for (std::size_t i = 0; i < texts.size(); ++i)
+    result[i].is_in_doubt = result[i].confidence < kLeastConfidence ||
+                            (result[i].is_written() && !stands_in(texts[i], result[i].symbols));
+  return result;
 }
 
 struct Score {
@@ -67,6 +97,8 @@ struct Score {
   Index others = 0;                // phrases without one
   Index false_accepts = 0;         // read as a date
   Index impossible = 0, seen = 0;  // of the others: days that are none; seen as what is written
+
+  [[nodiscard]] Index misread() const { return dates - exact - false_rejects; }
 
   [[nodiscard]] static double share(Index part, Index whole) {
     return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
@@ -90,9 +122,9 @@ struct Score {
   }
 };
 
-// Calls visit(phrase, reading) for the first `count` phrases.
-template <Scalar T, class Visit>
-void read_each(const Model<T>& model, const Phrases& phrases, Index count, const Visit& visit,
+// Calls visit(phrase, reading) for the first `count` phrases of what phrases(i) gives.
+template <Scalar T, class Source, class Visit>
+void read_each(const Model<T>& model, const Source& phrases, Index count, const Visit& visit,
                Context& context) {
   constexpr Index batch_size = 256;
   for (Index first = 0; first < count; first += batch_size) {
@@ -107,8 +139,8 @@ void read_each(const Model<T>& model, const Phrases& phrases, Index count, const
   }
 }
 
-template <Scalar T>
-[[nodiscard]] Score evaluate(const Model<T>& model, const Phrases& phrases, Index count,
+template <Scalar T, class Source>
+[[nodiscard]] Score evaluate(const Model<T>& model, const Source& phrases, Index count,
                              Context& context) {
   Score score;
   read_each(

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "alphabet.hpp"   // upper
 #include "calendar.hpp"   // Date, padded
 #include "dice.hpp"       // Dice, item
 #include "languages.hpp"  // language
@@ -46,6 +47,38 @@ namespace detail {
   const int hour = dice.below(24), minute = 5 * dice.below(12);
   return padded(hour, dice.one_in(2) ? 2 : 1) + ':' + padded(minute, 2);
 }
+[[nodiscard]] inline std::string render_seconds(Dice& dice) {
+  const std::string hour = padded(dice.below(24), 2), minute = padded(dice.below(60), 2);
+  return hour + ':' + minute + ':' + padded(dice.below(60), 2);
+}
+// No more than ten hours, so that it is no year.
+[[nodiscard]] inline std::string render_zone(std::string_view colon, Dice& dice) {
+  const std::string sign = dice.one_in(2) ? "+" : "-", hour = padded(dice.below(10), 2);
+  return sign + hour + std::string(colon) + (dice.one_in(4) ? "30" : "00");
+}
+[[nodiscard]] inline std::string render_word(Dice& dice) {
+  using namespace std::string_view_literals;
+  constexpr std::string_view consonants = "bcdfghjklmnpqrstvwxz", vowels = "aeiou";
+  std::string word;
+  if (dice.one_in(4)) word += dice.one_of(vowels);
+  const int syllables = dice.between(2, 4);
+  for (int i = 0; i < syllables; ++i) {
+    word += dice.one_of(consonants);
+    if (dice.one_in(6)) word += dice.one_of("lnrsth"sv);
+    word += dice.one_of(vowels);
+    if (dice.one_in(3)) word += dice.one_of(consonants);
+  }
+  if (syllables == 2) word += dice.one_of(consonants);
+  if (dice.one_in(3)) word[0] = upper(word[0]);
+  return word;
+}
+// Of the years, only those of the same split: phrases.hpp.
+[[nodiscard]] inline int number_of_four_digits(const Date& date, Dice& dice) {
+  int number = dice.between(kFirstYear, 9999);
+  while (number <= kLastYear && is_test_year(number) != is_test_year(date.year))
+    number = dice.between(kFirstYear, 9999);
+  return number;
+}
 
 [[nodiscard]] inline std::string render_field(char field, Locale locale, const Date& date,
                                               Dice& dice) {
@@ -63,6 +96,8 @@ namespace detail {
       return std::to_string(date.day);
     case 'D':
       return padded(date.day, 2);
+    case 'e':
+      return (date.day < 10 ? " " : "") + std::to_string(date.day);
     case 'o':
       return ordinal(date.day, locale);
     case 'n':
@@ -73,6 +108,8 @@ namespace detail {
       return std::string(month_of(words.months));
     case 'b':
       return std::string(month_of(words.short_months));
+    case 'i':
+      return std::string(item(words.months, ' ', date.month - 1).substr(0, 3));
     case 'p':
       return with_point(month_of(words.short_months), item(words.months, ' ', date.month - 1));
     case 'y':
@@ -83,6 +120,8 @@ namespace detail {
       return weekday_of(words.weekdays);
     case 'a':
       return weekday_of(words.short_weekdays);
+    case 'k':
+      return weekday_of(words.weekdays).substr(0, 3);
     case '0':
       return padded(dice.below(100), 2);
     case '1':
@@ -91,10 +130,34 @@ namespace detail {
       return std::to_string(dice.between(2, 99));
     case '3':
       return std::to_string(dice.between(100, 999));
+    case '4':
+      return std::to_string(number_of_four_digits(date, dice));
     case '5':
       return std::to_string(dice.between(10000, 99999));
+    case '7':
+      return std::to_string(dice.below(10));
+    case '9':
+      return padded(dice.one_in(3) ? dice.below(kFirstYear) : dice.between(kLastYear + 1, 9999), 4);
     case 't':
       return render_time(dice);
+    case 'T':
+      return render_seconds(dice);
+    case 'h':
+      return padded(dice.below(24), 2);
+    case 'm':
+      return padded(dice.below(60), 2);
+    case 'z':
+      return render_zone("", dice);
+    case 'Z':
+      return render_zone(":", dice);
+    case 'W':
+      return padded(dice.between(1, 53), 2);
+    case 'u':
+      return std::to_string(dice.between(1, 7));
+    case 'j':
+      return padded(dice.between(1, 366), 3);
+    case 'r':
+      return render_word(dice);
     case 'w':
       return std::string(dice.one_of(kWords, ' '));
     case 's':

@@ -205,4 +205,31 @@ TEST(DatesReading, IsWrittenWhereAllDigitsAre) {
     EXPECT_FALSE((Reading{symbols}).is_written()) << symbols;
 }
 
+TEST(DatesReading, HoldsNoDateInDoubt) {
+  EXPECT_EQ((Reading{.symbols = "1999-02-28", .is_in_doubt = false}).date(), (Date{1999, 2, 28}));
+  EXPECT_FALSE((Reading{.symbols = "1999-02-28", .is_in_doubt = true}).date());
+}
+
+TEST(DatesReading, AYearAndADayStandInTheirText) {
+  for (const char* text : {"5 March 1999", "March 5, '99", "1999-03-05T12:30", "5.3.99", "19990305",
+                           "05Mar1999", "99, 05"})
+    EXPECT_TRUE(stands_in(text, "1999-03-05")) << text;
+  for (const char* text : {"5 March 19990", "5 March 199", "March 1999", "5 March", "15 March 1999",
+                           "1999030", "199903051", "19990306", "5 March 2099", ""})
+    EXPECT_FALSE(stands_in(text, "1999-03-05")) << text;
+  EXPECT_FALSE(stands_in("5 March 99", "1899-03-05"));
+  EXPECT_FALSE(stands_in("5 March 99", "2099-03-05"));
+  EXPECT_TRUE(stands_in("5 March 49", "2049-03-05"));
+  EXPECT_TRUE(stands_in("30 February 1500", "1500-02-30"));
+}
+
+// What nobody has trained is sure of nothing.
+TEST(DatesReading, IsInDoubtBelowEvenOdds) {
+  eigenheads::Context context;
+  const Reading reading = read(Model<float>(kSmall, 1), {"5 March 1999"}, context)[0];
+  EXPECT_LT(reading.confidence, kLeastConfidence);
+  EXPECT_TRUE(reading.is_in_doubt);
+  EXPECT_FALSE(reading.date());
+}
+
 }  // namespace

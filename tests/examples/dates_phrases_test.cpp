@@ -18,6 +18,7 @@
 
 #include "dates/alphabet.hpp"
 #include "dates/calendar.hpp"
+#include "dates/held_out.hpp"
 #include "dates/overlap.hpp"
 #include "dates/phrases.hpp"
 
@@ -33,6 +34,7 @@ TEST(DatesCalendar, KnowsItsYearsMonthsAndDays) {
   static_assert(is_leap(2000) && is_leap(1952) && !is_leap(1900) && !is_leap(2026));
   static_assert(days_in_month(2024, 2) == 29 && days_in_month(2023, 2) == 28);
   static_assert(valid_date({2000, 2, 29}) && !valid_date({1999, 2, 29}));
+  static_assert(valid_date({1600, 2, 29}) && !valid_date({1500, 2, 29}));
   static_assert(!valid_date({1999, 13, 1}) && !valid_date({1999, 0, 1}));
   static_assert(!valid_date({1999, 4, 31}) && !valid_date({1999, 4, 0}) && !valid_date({0, 4, 1}));
   int days = 0;
@@ -136,19 +138,36 @@ class Reader {
                  "[ .,/-]*(?:de *|del *)?" + year;
     month_first_ =
         "(?:^|[^a-z])" + month + "[ .-]*(?:the *)?([0-9]{1,2})" + ordinal + "[ ,-]+" + year;
+    marked_ = "(?:^|[^a-z])" + month + " *([./]) *([0-9]{1,2}) *\\2 *" + year;
     glued_ = "(?:^|[^a-z])" + month + "[ .-]*(?:the *)?([0-9]{1,2})(?:st|nd|rd|th|(?='))" + year;
-    year_first_ = start + "([0-9]{4})[ ,-]*" + month + "[ -]*([0-9]{1,2})" + end;
+    year_first_ = start + "([0-9]{4})[ ,/-]*" + month + "[ /-]*([0-9]{1,2})" + end;
     numbers_ = start + "([0-9]{1,2}) *([./-]) *([0-9]{1,2}) *\\2 *" + year;
     iso_ = start + "([0-9]{4}) *([./-]) *([0-9]{1,2}) *\\2 *([0-9]{1,2})" + end;
     run_ = start + "([0-9]{4})([0-9]{2})([0-9]{2})" + end;
+    glue_ = "([0-9]{4}|/[0-9]{2}):(?=[0-9])|([0-9])t(?=[0-9])";
+    time_ =
+        "(?: ?at|[ _@:-])*[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?([.][0-9]+)?( *[+-][0-9]{2}:?[0-9]{2}|z)?";
+    std::string words =
+        "le|du|depuis|commande|livraison|echeance|contrat|el|del|desde|pedido|fecha|entrega|"
+        "vencimiento|contrato|il|dal|ordine|data|consegna|scadenza|contratto|op|den|em|de|dia|"
+        "encomenda|vencimento|vom|ate";
+    for (int locale = 2; locale < 8; ++locale)
+      for (const std::string_view list : {language(static_cast<Locale>(locale)).weekdays,
+                                          language(static_cast<Locale>(locale)).short_weekdays})
+        for (const char c : '|' + std::string(list)) words += c == ' ' || c == '/' ? '|' : lower(c);
+    other_language_ = "(?:^|[^a-z])(?:" + words + ")(?![a-z])";
   }
 
   std::set<Date> operator()(const std::string& text) const {
     std::set<Date> dates;
-    const std::string line = lower(text);
+    const std::string line =
+        std::regex_replace(std::regex_replace(lower(text), glue_, "$1$2 "), time_, " ");
+    const bool is_english = !std::regex_search(line, other_language_);
     const auto find = [&](const std::regex& form, auto&& read) {
       for (std::sregex_iterator at(line.begin(), line.end(), form), end; at != end; ++at)
-        if (const Date date = read(*at); valid_date(date)) dates.insert(date);
+        if (const Date date = read(*at);
+            valid_date(date) && date.year >= kFirstYear && date.year <= kLastYear)
+          dates.insert(date);
     };
     using Match = std::smatch;
     const auto number = [](const Match& m, std::size_t i) { return std::stoi(m[i].str()); };
@@ -163,11 +182,12 @@ class Reader {
     find(day_first_, [&](const Match& m) { return Date{full(m, 3), named(m, 2), number(m, 1)}; });
     find(month_first_, by_month);
     find(glued_, by_month);
+    find(marked_, [&](const Match& m) { return Date{full(m, 4), named(m, 1), number(m, 3)}; });
     find(year_first_,
          [&](const Match& m) { return Date{number(m, 1), named(m, 2), number(m, 3)}; });
     find(numbers_, [&](const Match& m) {
       const int a = number(m, 1), b = number(m, 3);
-      return m[2].str() == "/" ? Date{full(m, 4), a, b} : Date{full(m, 4), b, a};
+      return m[2].str() == "/" && is_english ? Date{full(m, 4), a, b} : Date{full(m, 4), b, a};
     });
     find(iso_, [&](const Match& m) { return Date{number(m, 1), number(m, 3), number(m, 4)}; });
     find(run_, [&](const Match& m) { return Date{number(m, 1), number(m, 2), number(m, 3)}; });
@@ -176,7 +196,8 @@ class Reader {
 
  private:
   std::map<std::string, int> months_;
-  std::regex day_first_, month_first_, glued_, year_first_, numbers_, iso_, run_;
+  std::regex day_first_, month_first_, glued_, year_first_, numbers_, iso_, run_, marked_, glue_,
+      time_, other_language_;
 };
 
 TEST(DatesReader, ReadsAsTheRulesSay) {
@@ -186,7 +207,12 @@ TEST(DatesReader, ReadsAsTheRulesSay) {
   EXPECT_EQ(read("3.7.88"), Dates({{1988, 7, 3}}));
   EXPECT_EQ(read("3/7/49"), Dates({{2049, 3, 7}}));
   EXPECT_EQ(read("March 5, 1999"), Dates({{1999, 3, 5}}));
-  EXPECT_EQ(read("Feb 30, 1999"), Dates());
+  EXPECT_EQ(read("le 3/7/1849"), Dates({{1849, 7, 3}}));
+  EXPECT_EQ(read("3/7/2949, 12:30"), Dates({{2949, 3, 7}}));
+  EXPECT_EQ(read("5 March at 12:30:45, 1099"), Dates({{1099, 3, 5}}));
+  for (const char* text :
+       {"Feb 30, 1999", "29 Feb 1500", "5 March 999", "5 March 19180", "5/3/3000"})
+    EXPECT_EQ(read(text), Dates()) << text;
   EXPECT_EQ(read("5 March at 12:30"), Dates());
 }
 
@@ -227,6 +253,7 @@ TEST(DatesPhrases, APhraseIsAFunctionOfSplitSeedAndIndex) {
   }
 }
 
+// But for numbers that say they are none: the reader does not know their words.
 TEST(DatesPhrases, EveryReadingIsTheOneThatIsMeant) {
   const Reader read;
   for (const Split split : kSplits) {
@@ -234,6 +261,10 @@ TEST(DatesPhrases, EveryReadingIsTheOneThatIsMeant) {
     for (std::uint64_t i = 0; i < 20000; ++i) {
       const Phrase phrase = phrases(i);
       const auto date = phrase.date();
+      if (phrase.kind >= Kind::year && phrase.kind <= Kind::code) {
+        ASSERT_FALSE(phrase.written) << phrase.text;
+        continue;
+      }
       const std::set<Date> expected = date ? std::set<Date>{*date} : std::set<Date>{};
       ASSERT_EQ(read(phrase.text), expected)
           << phrase.text << " from " << templates()[std::size_t(phrase.template_id)].pattern;
@@ -249,7 +280,9 @@ TEST(DatesPhrases, ImpossibleDatesAreWrittenAsTheyStand) {
     for (std::uint64_t i = 0; i < 20000; ++i) {
       const Phrase phrase = phrases(i);
       const Template& form = templates()[std::size_t(phrase.template_id)];
-      EXPECT_EQ(phrase.written.has_value(), form.kind == Kind::date) << phrase.text;
+      EXPECT_EQ(phrase.written.has_value(),
+                phrase.kind == Kind::date || phrase.kind == Kind::impossible);
+      EXPECT_TRUE(phrase.kind == form.kind || form.kind == Kind::date) << phrase.text;
       if (!phrase.written || phrase.date()) continue;
       ++met;
       const Date& date = *phrase.written;
@@ -257,7 +290,7 @@ TEST(DatesPhrases, ImpossibleDatesAreWrittenAsTheyStand) {
       EXPECT_NE(phrase.text.find(std::to_string(date.day)), std::string::npos) << phrase.text;
       EXPECT_NE(phrase.text.find(padded(date.year % 100, 2)), std::string::npos) << phrase.text;
     }
-    EXPECT_GT(met, 1000);
+    EXPECT_GT(met, 900);
   }
 }
 
@@ -277,10 +310,17 @@ TEST(DatesPhrases, LengthsCharactersAndSharesAreInRange) {
       if (!phrase.date()) continue;
       years.insert(phrase.date()->year);
     }
-    EXPECT_EQ(*lengths.begin(), kMinLength);
+    for (int kind = 0; kind < static_cast<int>(kKindNames.size()); ++kind)
+      for (std::uint64_t i = 0; i < 20000; ++i) {
+        const Phrase phrase = phrases.of(static_cast<Kind>(kind), i);
+        lengths.insert(phrase.text.size());
+        ids.insert(phrase.template_id);
+        ASSERT_EQ(static_cast<int>(phrase.kind), kind);
+      }
+    EXPECT_GE(*lengths.begin(), kMinLength);
     EXPECT_EQ(*lengths.rbegin(), kMaxLength);
     EXPECT_NEAR(negatives / double(n), 0.12, 0.005);
-    EXPECT_EQ(years.size(), split == Split::test ? 20u : 80u);
+    EXPECT_EQ(years.size(), split == Split::test ? 400u : 1600u);
     // Each template is met, and none of the other split.
     for (std::size_t id = 0; id < templates().size(); ++id)
       EXPECT_EQ(ids.contains(static_cast<int>(id)), templates()[id].split == split) << id;
@@ -343,11 +383,11 @@ TEST(DatesSplits, EveryDigitOfATestYearOccursInItsPlaceInTraining) {
   int leap = 0;
   for (int year = kFirstYear; year <= kLastYear; ++year)
     if (is_test_year(year)) ++decades[year / 10], ++digits[year % 10], leap += is_leap(year);
-  EXPECT_EQ(decades.size(), 10u);
+  EXPECT_EQ(decades.size(), 200u);
   EXPECT_EQ(digits.size(), 10u);
   for (const auto& [decade, count] : decades) EXPECT_EQ(count, 2) << decade;
-  for (const auto& [digit, count] : digits) EXPECT_EQ(count, 2) << digit;
-  EXPECT_EQ(leap, 5);
+  for (const auto& [digit, count] : digits) EXPECT_EQ(count, 40) << digit;
+  EXPECT_EQ(leap, 100);
 }
 
 std::set<std::string> parts_of(std::string_view pattern) {
@@ -359,7 +399,8 @@ std::set<std::string> parts_of(std::string_view pattern) {
   return parts;
 }
 
-// Fields and words of the test's templates are the training's, language by language.
+// Fields and words of the test's templates are the training's, language by language; but for numbers
+// that are no dates, some of which stand beside words that training has not met.
 TEST(DatesSplits, TestTemplatesAreMadeOfTrainingParts) {
   std::map<Locale, std::set<std::string>> parts;
   std::set<std::string> marks;
@@ -369,7 +410,7 @@ TEST(DatesSplits, TestTemplatesAreMadeOfTrainingParts) {
       marks.merge(parts_of(form.pattern));
     }
   for (const Template& form : templates())
-    if (form.split == Split::test) {
+    if (form.split == Split::test && form.kind <= Kind::incomplete) {
       for (const std::string& x : parts_of(form.pattern)) {
         const bool is_mark = x.size() == 1 && !is_letter(x[0]);
         EXPECT_TRUE((is_mark ? marks : parts[form.locale]).contains(x)) << form.pattern << ' ' << x;
@@ -382,6 +423,8 @@ TEST(DatesSplits, TestTemplatesAreMadeOfTrainingParts) {
 std::set<std::string> shapes_of(const Template& form) {
   const auto field = [&](char c) -> std::vector<std::string> {
     switch (c) {
+      case 'e':
+        return {" 9", "99"};
       case 'd':
       case 'n':
       case '2':
@@ -390,6 +433,9 @@ std::set<std::string> shapes_of(const Template& form) {
       case 'N':
       case 'y':
       case '0':
+      case 'h':
+      case 'm':
+      case 'W':
         return {"99"};
       case 'o':
         switch (form.locale) {
@@ -403,23 +449,36 @@ std::set<std::string> shapes_of(const Template& form) {
             return {"9er", "9o", "9", "99"};
         }
       case 'Y':
+      case '4':
+      case '9':
         return {"9999"};
       case 'b':
       case 'B':
+      case 'i':
         return {"M"};
       case 'p':
         return {"M", "M."};
       case 'a':
       case 'A':
+      case 'k':
         return {"W"};
       case '1':
+      case '7':
+      case 'u':
         return {"9"};
+      case 'j':
       case '3':
         return {"999"};
       case '5':
         return {"99999"};
       case 't':
         return {"9:99", "99:99"};
+      case 'T':
+        return {"99:99:99"};
+      case 'z':
+        return {"+9999", "-9999"};
+      case 'Z':
+        return {"+99:99", "-99:99"};
       default:
         return {std::string("%") + c};
     }
@@ -448,6 +507,53 @@ TEST(DatesSplits, NothingThatATestTemplateMakesIsMadeInTraining) {
       for (const std::string& shape : shapes_of(form))
         EXPECT_FALSE(known.contains(shape)) << form.pattern << " and " << known.at(shape);
     }
+}
+
+// Nor is a held-out format, by its patterns or by what is left of it in a text with noise.
+TEST(DatesHeldOut, NoFormatIsMadeInTraining) {
+  std::map<std::string, std::string_view> known;
+  for (const Template& form : templates())
+    for (const std::string& shape : shapes_of(form)) known[shape] = form.pattern;
+  for (const HeldOutFormat& format : kHeldOutFormats)
+    for (int i = 0; i < count_items(format.patterns, '|'); ++i)
+      for (const std::string& shape :
+           shapes_of({Split::test, Kind::date, format.locale, item(format.patterns, '|', i)}))
+        EXPECT_FALSE(known.contains(shape)) << format.name << ' ' << known.at(shape);
+
+  const std::string time = "[0-9]{2}:[0-9]{2}:[0-9]{2}", day = "[0-9]{4}-[0-9]{2}-[0-9]{2}";
+  const std::vector<std::regex> signs{
+      std::regex("[0-9]{1,2} [a-z]{3} [0-9]{4} " + time),                  // RFC 5322
+      std::regex(day + "(t|  ?)" + time),                                  // RFC 3339, git, syslog
+      std::regex("[0-9]{8}t[0-9]{4}"),                                     // ISO 8601, basic
+      std::regex("(^|[^0-9])[0-9]{4}-?[0-9]{3}($|[^0-9])"),                // ordinal
+      std::regex("[0-9]{4}-?w[0-9]{2}"),                                   // week
+      std::regex("^(<[0-9]+>)?[a-z]{3}  ?[0-9]{1,2} " + time + " [a-z]"),  // syslog
+      std::regex("[0-9]{2}/[a-z]{3}/[0-9]{4}:"),                           // Apache
+      std::regex("[a-z]{3} [a-z]{3} [0-9]{1,2} " + time + "[.0-9]* [0-9]{4}"),  // Apache, git
+      std::regex("(invoice|rechnung|facture|factura|fattura|factuur|fatura)(sdatum|datum)? "
+                 "(n|date|[0-9]{4}/)")};
+  const Phrases phrases(Split::train, 9);
+  for (std::uint64_t i = 0; i < 50000; ++i) {
+    const std::string text = lower(phrases(i).text);
+    for (std::size_t sign = 0; sign < signs.size(); ++sign)
+      ASSERT_FALSE(std::regex_search(text, signs[sign])) << text << " has sign " << sign;
+  }
+}
+
+TEST(DatesHeldOut, TextsAreEvenByCentury) {
+  for (const HeldOutFormat& format : kHeldOutFormats) {
+    std::map<int, int> centuries;
+    for (std::uint64_t i = 0; i < 200; ++i) {
+      const Phrase phrase = held_out_phrase(format, i);
+      EXPECT_EQ(phrase.text, held_out_phrase(format, i).text);
+      EXPECT_LE(phrase.text.size(), kMaxLength) << phrase.text;
+      EXPECT_EQ(std::ranges::count(tokens(phrase.text), kUnknown), 0) << phrase.text;
+      EXPECT_EQ(phrase.written.has_value(), format.holds_date) << phrase.text;
+      EXPECT_EQ(phrase.date(), phrase.written) << phrase.text;
+      if (phrase.written) ++centuries[phrase.written->year / 100];
+    }
+    for (const auto& [century, count] : centuries) EXPECT_EQ(count, 10) << century;
+  }
 }
 
 // No text, as the model sees it, means two things: not in one split, and not across them.

@@ -2,6 +2,7 @@
 // The weights that come with examples/dates: that they read what nobody trained them on, and that
 // training has the same bits everywhere.
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <gtest/gtest.h>
@@ -13,6 +14,7 @@
 
 #include "dates/alphabet.hpp"
 #include "dates/checkpoint.hpp"
+#include "dates/evaluation.hpp"
 #include "dates/phrases.hpp"
 #include "dates/reading.hpp"
 #include "dates/train.hpp"
@@ -39,24 +41,60 @@ TEST(DatesShipped, ReadsWhatPeopleWrite) {
       {"12 de octubre de 1992", "1992-10-12"},
       {"2024-02-29", "2024-02-29"},
       {"Feb 30, 1999", "1999-02-30"},
+      {"29 February 1500", "1500-02-29"},
+      {"March 5, 1918", "1918-03-05"},
+      {"July 4, 1776", "1776-07-04"},
+      {"2101-03-01", "2101-03-01"},
+      {"Thu, 5 Mar 1066 12:30:45 +0100", "1066-03-05"},
       {"hello world", "----------"},
   };
-  for (const auto& [text, symbols] : all)
-    EXPECT_EQ(read(model, {fold(text)}, context).front().symbols, symbols) << text;
+  for (const auto& [text, symbols] : all) {
+    const Reading reading = read(model, {fold(text)}, context).front();
+    EXPECT_EQ(reading.symbols, symbols) << text;
+    EXPECT_EQ(reading.is_written() && reading.is_in_doubt, false) << text;
+  }
 }
 
-// 99.75 % of 20000; fewer here, so that it is quick.
-TEST(DatesShipped, ReadsTheTestToTheDay) {
+TEST(DatesShipped, FindsNoDateWhereThereIsNone) {
+  const Model<float> model = shipped();
+  eigenheads::Context context;
+  for (const char* text : {"5 March 19180", "5 March 918", "2024-W03-2", "2024-065",
+                           "version 10.4.11", "v10.4.11", "\u00a310.4.11", "tel. 03-11-45",
+                           "page 1999", "1999", "in 1776", "Mar  5 12:30:45 host su:"})
+    EXPECT_FALSE(read(model, {fold(text)}, context).front().date()) << text;
+  EXPECT_EQ(read(model, {"10.4.11"}, context).front().date(), (Date{2011, 4, 10}));
+}
+
+// README has the figures of more phrases; here it is to be quick, and the bounds leave room for
+// what so few phrases differ by.
+TEST(DatesShipped, ReadsEveryCenturyAndRefusesEveryKindOfNumber) {
   eigenheads::Context context(2);
-  const Score score = evaluate(shipped(), Phrases(Split::test, 2), 3000, context);
-  EXPECT_GE(score.exact_share(), 0.99);
-  EXPECT_LE(score.false_accept_share(), 0.01);
-  EXPECT_LE(score.false_reject_share(), 0.01);
+  const SplitScores unseen = score_split(shipped(), Split::test, 10000, context);
+  EXPECT_GE(unseen.four_digits.exact_share(), 0.99);
+  EXPECT_LE(unseen.four_digits.misread(), unseen.four_digits.dates / 500);
+  EXPECT_GE(unseen.two_digits.exact_share(), 0.98);
+  for (std::size_t i = 0; i < unseen.centuries.size(); ++i) {
+    EXPECT_GT(unseen.centuries[i].dates, 200) << i;
+    EXPECT_GE(unseen.centuries[i].exact_share(), 0.97) << i;
+  }
+  for (std::size_t i = 1; i < unseen.kinds.size(); ++i) {
+    EXPECT_EQ(unseen.kinds[i].others, 1000) << kKindNames[i];
+    EXPECT_LE(unseen.kinds[i].false_accept_share(), 0.01) << kKindNames[i];
+  }
 }
 
-// `dates train` makes such weights in some minutes: here are its first steps, to the bit. Those that
-// are shipped were trained when gradients were still summed in the order of version 0.1: the next to be
-// trained begin like this.
+TEST(DatesShipped, ReadsOrRefusesTheFormatsThatTrainingNeverMeets) {
+  eigenheads::Context context(2);
+  const std::vector<Score> scores = score_formats(shipped(), 400, context);
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    const HeldOutFormat& format = kHeldOutFormats[i];
+    EXPECT_EQ(format.holds_date ? scores[i].dates : scores[i].others, 400) << format.name;
+    EXPECT_TRUE(!format.holds_date || scores[i].exact_share() >= 0.95) << format.name;
+    EXPECT_LE(scores[i].misread() + scores[i].false_accepts, 4) << format.name;
+  }
+}
+
+// `dates train` makes the shipped weights in some minutes: here are its first steps, to the bit.
 TEST(DatesShipped, TrainingBeginsWithTheseBits) {
   eigenheads::Context context(2);
   Trainer<float> trainer(TrainOptions{});
