@@ -2,8 +2,8 @@
 #pragma once
 // Models and half-done training runs in files:
 //   metadata   the sizes of the model
-//   tensors    its parameters, by name; in a checkpoint also "adam." and what the optimizer
-//              remembers, "step" and "options": how many steps are done, and of what run
+//   tensors    "model." and its parameters, by name; in a checkpoint also "adam." and what the
+//              optimizer remembers, "step" and "options": how many steps are done, and of what run
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
@@ -17,8 +17,9 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/io/module.hpp>       // add_parameters, set_parameters
 #include <eigenheads/io/safetensors.hpp>  // Safetensors
-#include <eigenheads/tensor.hpp>          // Tensor, TensorView
+#include <eigenheads/tensor.hpp>          // TensorView
 
 #include "model.hpp"  // Model, ModelOptions
 #include "train.hpp"  // Trainer
@@ -28,6 +29,8 @@ namespace dates {
 namespace detail {
 
 using Safetensors = eigenheads::Safetensors;
+
+inline constexpr std::string_view kModel = "model.";
 
 // visit(name, size) for all of them.
 template <class Options, class Visit>
@@ -57,29 +60,7 @@ inline void add_model(Safetensors& file, const Model<float>& model, const ModelO
   for_each_size(options, [&](const char* name, Index size) {
     file.set_metadata(name, std::to_string(size));
   });
-  model.for_each_parameter([&](const auto& parameter) {
-    std::vector<float> values(static_cast<std::size_t>(parameter.size()));
-    parameter.copy_to(values);
-    const auto shape = parameter.shape();
-    if (shape.size() == 1)
-      file.add(parameter.name(), eigenheads::TensorView<float, 1>(values.data(), {shape[0]}));
-    else
-      file.add(parameter.name(),
-               eigenheads::TensorView<float, 2>(values.data(), {shape[0], shape[1]}));
-  });
-}
-
-inline void take_model(const Safetensors& file, Model<float>& model) {
-  model.for_each_parameter([&](const auto& parameter) {
-    const auto shape = parameter.shape();
-    const auto put = [&](const auto& tensor) {
-      parameter.copy_from({tensor.data(), static_cast<std::size_t>(tensor.size())});
-    };
-    if (shape.size() == 1)
-      put(file.tensor<float, 1>(parameter.name(), {shape[0]}));
-    else
-      put(file.tensor<float, 2>(parameter.name(), {shape[0], shape[1]}));
-  });
+  eigenheads::add_parameters(file, model, kModel);
 }
 
 // All that the bits of a run depend on.
@@ -110,7 +91,7 @@ inline void save_model(const std::filesystem::path& path, const Model<float>& mo
 // Also from a checkpoint.
 [[nodiscard]] inline Model<float> load_model(const eigenheads::Safetensors& file) {
   Model<float> model(detail::options_in(file), 0);
-  detail::take_model(file, model);
+  eigenheads::set_parameters(model, file, detail::kModel);
   return model;
 }
 
@@ -140,7 +121,7 @@ inline void load_checkpoint(const std::filesystem::path& path, Trainer<float>& t
   if (!std::equal(expected.begin(), expected.end(), options.data()))
     throw std::runtime_error(path.string() + ": a checkpoint of a run with other options");
   Model<float> model(trainer.options().model, 0);
-  detail::take_model(file, model);
+  eigenheads::set_parameters(model, file, detail::kModel);
   constexpr std::string_view prefix = "adam.";
   std::vector<eigenheads::OptimizerState<float>> states;
   for (const std::string& name : file.names())

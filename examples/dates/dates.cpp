@@ -90,19 +90,18 @@ constexpr std::array<Option, 5> kTrain{{
   };
   std::vector<eh::AttentionViewLayer<float>> layers;
   const auto add = [&](const std::string& name, const dates::Block<float>& block,
-                       const dates::Block<float>::Activations& of, const eh::Tensor<float, 3>& keys,
+                       const dates::Block<float>::Activations& of, const dates::Rows<float>& memory,
                        const std::string& query_labels) {
-    const auto weights = block.attention.with_weights(of.norm_1.y, keys, keys, {}, context).weights;
-    eh::Tensor<float, 3> heads(weights.dimension(1), weights.dimension(2), weights.dimension(3));
-    std::copy_n(weights.data(), weights.size(), heads.data());  // of the only sequence
-    layers.push_back({name, heads, letters(query_labels), letters(text), {}});
+    const auto heads = block.attention.with_weights(of.n, of.sequences, memory.x, memory.x,
+                                                    memory.sequences, {}, context);
+    layers.push_back({name, heads.weights.front(), letters(query_labels), letters(text), {}});
     for (const Index h : block.attention.original_heads())
       layers.back().head_names.push_back("Head " + std::to_string(h + 1));
   };
   for (std::size_t i = 0; i < model.encoder.size(); ++i)
     add("Characters " + std::to_string(i + 1), model.encoder[i], saved.encoder[i],
-        saved.encoder[i].norm_1.y, text);
-  add("Answer", model.decoder, saved.decoder, saved.norm_memory.y, symbols);
+        {saved.encoder[i].n, saved.texts}, text);
+  add("Answer", model.decoder, saved.decoder, {saved.memory, saved.texts}, symbols);
   return layers;
 }
 

@@ -4,26 +4,32 @@
 // learned queries, one for each symbol of an ISO date, ask what they hold:
 //   x = embedding(text),   x = encoder_i(x) for each i,   m = norm_memory(x)
 //   z = decoder(queries, m),   logits = W_out norm_output(z) + b_out
-// Loss: the cross entropy of each symbol with what is written.
+// The texts are packed, and so are the ten outputs of each. Loss: the cross entropy of each symbol
+// with what is written.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include <eigenheads/context.hpp>     // Context
-#include <eigenheads/elementary.hpp>  // exp, log
-#include <eigenheads/linear.hpp>      // Linear
-#include <eigenheads/mask.hpp>        // Mask
-#include <eigenheads/tensor.hpp>      // Tensor, Scalar
+#include <eigenheads/context.hpp>        // Context
+#include <eigenheads/elementary.hpp>     // exp, log
+#include <eigenheads/linear.hpp>         // Linear
+#include <eigenheads/nn/embedding.hpp>   // Embedding
+#include <eigenheads/nn/layer_norm.hpp>  // RmsNorm
+#include <eigenheads/sequences.hpp>      // Sequences
+#include <eigenheads/tensor.hpp>         // Tensor, TensorView, TensorSpan, Scalar
 
-#include "batch.hpp"   // Batch, kOutputs, kClasses
-#include "block.hpp"   // Block
-#include "layers.hpp"  // Embedding, RmsNorm
-#include "module.hpp"  // Module
+#include "batch.hpp"           // Batch, kOutputs, kClasses
+#include "block.hpp"           // Block, Rows, make_norm
+#include "module.hpp"          // Module
+#include "text_embedding.hpp"  // TextEmbedding
 
 namespace dates {
+
+using eigenheads::Linear, eigenheads::LinearGradients, eigenheads::TensorSpan;
 
 struct ModelOptions {
   Index num_hiddens = 64, num_heads = 8, num_layers = 2;
@@ -36,35 +42,39 @@ class Model : public Module<Model<T>> {
  public:
   explicit Model(const ModelOptions& options, std::uint64_t seed)
       : embedding(options.num_hiddens, options.reach, seed),
-        norm_memory(options.num_hiddens),
-        queries(kOutputs, options.num_hiddens),
+        norm_memory(make_norm<T>(options.num_hiddens)),
+        queries({.num_embeddings = kOutputs, .embedding_dim = options.num_hiddens}, seed,
+                "queries"),
         decoder(options.num_hiddens, options.num_heads, options.inner, seed_of(seed, 0)),
-        norm_output(options.num_hiddens),
+        norm_output(make_norm<T>(options.num_hiddens)),
         W_out({options.num_hiddens, kClasses, true}, seed, "W_out") {
     for (Index i = 0; i < options.num_layers; ++i)
       encoder.emplace_back(options.num_hiddens, options.num_heads, options.inner,
                            seed_of(seed, i + 1));
-    detail::fill_randomly(queries, 1.0, seed, "queries");
   }
 
-  Embedding<T> embedding;
+  TextEmbedding<T> embedding;
   std::vector<Block<T>> encoder;
   RmsNorm<T> norm_memory;
-  Tensor<T, 2> queries;  // [kOutputs, E]
+  Embedding<T> queries;
   Block<T> decoder;
   RmsNorm<T> norm_output;
   Linear<T> W_out;
 
   struct Activations {
+    Sequences texts, outputs;
+    typename TextEmbedding<T>::Activations embedding;
     std::vector<typename Block<T>::Activations> encoder;
-    typename RmsNorm<T>::Activations norm_memory, norm_output;
+    typename Embedding<T>::Activations queries;
     typename Block<T>::Activations decoder;
+    Tensor<T, 2> x, memory;         // the encoder's output and its norm: the rows of the texts
+    Tensor<T, 2> z, normed_output;  // the decoder's: the rows of the outputs
   };
   struct Gradients : Module<Gradients, Model> {
-    typename Embedding<T>::Gradients embedding;
+    typename TextEmbedding<T>::Gradients embedding;
     std::vector<typename Block<T>::Gradients> encoder;
     typename RmsNorm<T>::Gradients norm_memory, norm_output;
-    Tensor<T, 2> queries;
+    typename Embedding<T>::Gradients queries;
     typename Block<T>::Gradients decoder;
     LinearGradients<T> W_out;
   };
@@ -83,44 +93,52 @@ class Model : public Module<Model<T>> {
   // -> logits, [B, kOutputs, kClasses]
   [[nodiscard]] Tensor<T, 3> forward(const Batch& batch, Activations& saved,
                                      Context& context) const {
-    const Index B = batch.size(), E = queries.dimension(1);
-    const Mask inside{.valid_lens = batch.text_lengths, .query_lens = batch.text_lengths};
-    Tensor<T, 3> x = embedding.forward(batch);
+    const Index B = batch.size();
+    saved.texts = Sequences(batch.text_lengths);
+    saved.outputs = Sequences(std::vector<Index>(batch.text_lengths.size(), kOutputs));
+    saved.x = embedding.forward(batch, saved.texts, saved.embedding, context);
     saved.encoder.resize(encoder.size());
     for (std::size_t i = 0; i < encoder.size(); ++i)
-      x = encoder[i].forward(x, nullptr, inside, saved.encoder[i], context);
-    const Tensor<T, 3>& memory = norm_memory.forward(x, saved.norm_memory, context);
-    Tensor<T, 3> outputs(B, kOutputs, E);
-    for (Index b = 0; b < B; ++b) std::copy_n(queries.data(), queries.size(), &outputs(b, 0, 0));
-    const Tensor<T, 3> z = decoder.forward(outputs, &memory, {.valid_lens = batch.text_lengths},
-                                           saved.decoder, context);
-    return W_out(norm_output.forward(z, saved.norm_output, context), context);
+      saved.x = encoder[i].forward({saved.x, saved.texts}, nullptr, saved.encoder[i], context);
+    saved.memory = norm_memory(saved.x, context);
+
+    std::vector<Index> ids(static_cast<std::size_t>(B * kOutputs));
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<Index>(i) % kOutputs;
+    const Tensor<T, 2> asked = queries.forward(TensorView<Index, 1>(ids.data(), {B * kOutputs}),
+                                               saved.outputs, saved.queries, context);
+    const Rows<T> memory{saved.memory, saved.texts};
+    saved.z = decoder.forward({asked, saved.outputs}, &memory, saved.decoder, context);
+    saved.normed_output = norm_output(saved.z, context);
+    Tensor<T, 3> logits(B, kOutputs, kClasses);
+    W_out.forward_into(TensorSpan<T, 2>(logits.data(), {B * kOutputs, kClasses}),
+                       saved.normed_output, context);
+    return logits;
   }
 
-  void backward(const Tensor<T, 3>& dlogits, const Batch& batch, const Activations& saved,
-                Gradients& gradients, Context& context) const {
-    const Index B = batch.size(), E = queries.dimension(1);
+  // dlogits: [B, kOutputs, kClasses]
+  void backward(const Tensor<T, 3>& dlogits, const Activations& saved, Gradients& gradients,
+                Context& context) const {
+    const Sequences &texts = saved.texts, &outputs = saved.outputs;
     // logits = W_out norm_output(z) + b_out
-    const Tensor<T, 3>& n = saved.norm_output.y;
-    const Tensor<T, 3> dn = W_out.backward(n, dlogits, gradients.W_out, false, context);
-    const Tensor<T, 3> dz =
-        norm_output.backward(dn, saved.norm_output, gradients.norm_output, context);
+    const TensorView<T, 2> dy(dlogits.data(), {outputs.rows(), kClasses});
+    const Tensor<T, 2> dn =
+        W_out.backward(saved.normed_output, outputs, dy, gradients.W_out, false, context);
+    const Tensor<T, 2> dz =
+        norm_output.backward(saved.z, outputs, dn, gradients.norm_output, false, context);
     // z = decoder(queries, m)
-    Tensor<T, 3> dm(saved.norm_memory.y.dimensions());
+    Tensor<T, 3> dm(1, texts.rows(), saved.memory.dimension(1));
     dm.setZero();
-    const Tensor<T, 3> doutputs =
+    const Tensor<T, 2> dasked =
         decoder.backward(dz, &dm, saved.decoder, gradients.decoder, context);
-    gradients.queries.resize(kOutputs, E);
-    gradients.queries.setZero();
-    for (Index b = 0; b < B; ++b)
-      detail::Row<T>(gradients.queries.data(), kOutputs * E) +=
-          detail::ConstRow<T>(&doutputs(b, 0, 0), kOutputs * E);
+    queries.backward_into(gradients.queries, dasked, saved.queries, false, context);
     // m = norm_memory(x), and the blocks before
-    Tensor<T, 3> dx = norm_memory.backward(dm, saved.norm_memory, gradients.norm_memory, context);
+    const TensorView<T, 2> dmemory(dm.data(), saved.memory.dimensions());
+    Tensor<T, 2> dx =
+        norm_memory.backward(saved.x, texts, dmemory, gradients.norm_memory, false, context);
     gradients.encoder.resize(encoder.size());
     for (std::size_t i = encoder.size(); i-- > 0;)
       dx = encoder[i].backward(dx, nullptr, saved.encoder[i], gradients.encoder[i], context);
-    embedding.backward(dx, batch, gradients.embedding);
+    embedding.backward(dx, saved.embedding, gradients.embedding, context);
   }
 
  private:

@@ -4,14 +4,11 @@
 // library's own are: for optimizers, checkpoints and checks. Its gradients have the same parts.
 #include <string>
 #include <string_view>
-#include <type_traits>
-
-#include <eigenheads/parameter.hpp>  // Parameter, HasParameters
 
 namespace dates {
 
-// Layer has a static for_each_part(self, visit), which calls visit(name, part) for every tensor and
-// every layer in self: a Layer or its gradients.
+// Layer has a static for_each_part(self, visit), which calls visit(name, part) for every layer in
+// self: a Layer or its gradients.
 template <class Self, class Layer = Self>
 class Module {
  public:
@@ -27,16 +24,8 @@ class Module {
  private:
   template <class AnySelf, class Visitor>
   static void visit_parts(AnySelf& self, Visitor& visit, std::string_view prefix) {
-    Layer::for_each_part(self, [&](std::string_view part_name, auto& part) {
-      using Part = std::remove_reference_t<decltype(part)>;
-      const std::string name = std::string(prefix) + std::string(part_name);
-      if constexpr (eigenheads::HasParameters<Part>) {
-        part.for_each_parameter(visit, name + '.');
-      } else {
-        using T = typename Part::Scalar;
-        visit(eigenheads::Parameter<std::conditional_t<std::is_const_v<Part>, const T, T>>(name,
-                                                                                           part));
-      }
+    Layer::for_each_part(self, [&](std::string_view name, auto& part) {
+      part.for_each_parameter(visit, std::string(prefix).append(name) + '.');
     });
   }
 };

@@ -62,7 +62,7 @@ template <Scalar T>
   for (std::size_t b = 0; b < result.size(); ++b) {
     double probability = 1;
     for (Index i = 0; i < kOutputs; ++i) {
-      const detail::ConstRow<T> x(&logits(static_cast<Index>(b), i, 0), kClasses);
+      const Eigen::Map<const Eigen::Array<T, kClasses, 1>> x(&logits(static_cast<Index>(b), i, 0));
       Index best = 0;
       const T largest = x.maxCoeff(&best);
       result[b].symbols += kSymbols[static_cast<std::size_t>(best)];

@@ -58,7 +58,7 @@ class Trainer {
     const Tensor<T, 3> logits = model.forward(batch, saved_, context);
     Tensor<T, 3> dlogits;
     const double loss = cross_entropy(logits, batch.targets, &dlogits);
-    model.backward(dlogits, batch, saved_, gradients_, context);
+    model.backward(dlogits, saved_, gradients_, context);
     eigenheads::clip_gradient_norm(options_.gradient_norm, gradients_);
     adam.set_learning_rate(
         eigenheads::warmup_then_cosine(i, options_.warmup, options_.steps, options_.learning_rate));

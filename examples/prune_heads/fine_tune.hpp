@@ -33,7 +33,7 @@ inline void fine_tune(Model& model, const FineTuning& options, std::uint64_t see
     const eh::Tensor<float, 3> logits = model.forward(batch, worker.saved, worker.context);
     eh::Tensor<float, 3> dlogits;
     static_cast<void>(dates::cross_entropy(logits, batch.targets, &dlogits));
-    model.backward(dlogits, batch, worker.saved, gradients, worker.context);
+    model.backward(dlogits, worker.saved, gradients, worker.context);
     eh::clip_gradient_norm(trained.gradient_norm, gradients);
     adam.set_learning_rate(
         eh::warmup_then_cosine(step, warmup, options.steps, options.learning_rate));

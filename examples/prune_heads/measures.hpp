@@ -133,7 +133,7 @@ struct Measured {
     static_cast<void>(dates::cross_entropy(logits, batch.targets, &dlogits));
     // Of the loss of each phrase, however many there are beside it.
     dlogits = dlogits * static_cast<float>(batch.size());
-    model.backward(dlogits, batch, worker.saved, gradients, worker.context);
+    model.backward(dlogits, worker.saved, gradients, worker.context);
     for (std::size_t l = 0; l < layers.size(); ++l) {
       importance[l].add(*layers[l],
                         l < model.encoder.size() ? worker.saved.encoder[l].attention
@@ -143,8 +143,7 @@ struct Measured {
     }
     const std::vector<double> some = add_slopes(loss, batch.size());
     phrases.insert(phrases.end(), some.begin(), some.end());
-    model.backward(margin_slopes(logits, batch.targets), batch, worker.saved, gradients,
-                   worker.context);
+    model.backward(margin_slopes(logits, batch.targets), worker.saved, gradients, worker.context);
     add_slopes(margin, batch.size());
   }
   Measured result{std::vector<std::vector<double>>(kMeasures.size())};

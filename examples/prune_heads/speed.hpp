@@ -8,7 +8,6 @@
 #include <vector>
 
 #include <eigenheads/context.hpp>               // Context
-#include <eigenheads/mask.hpp>                  // Mask
 #include <eigenheads/multi_head_attention.hpp>  // MultiHeadAttention
 #include <eigenheads/prune_heads.hpp>           // prune_heads
 #include <eigenheads/random.hpp>                // random_symmetric
@@ -40,16 +39,11 @@ namespace pruning {
 }
 
 // The layers of attention of `model` alone, on what the whole model gave them.
-inline void attend(const Model& model, const Model::Activations& given, const dates::Batch& batch,
-                   eh::Context& context) {
-  const eh::Mask inside{.valid_lens = batch.text_lengths, .query_lens = batch.text_lengths};
-  for (std::size_t i = 0; i < model.encoder.size(); ++i) {
-    const auto& x = given.encoder[i].norm_1.y;
-    static_cast<void>(model.encoder[i].attention(x, x, x, inside, context));
-  }
-  const auto& memory = given.norm_memory.y;
-  static_cast<void>(model.decoder.attention(given.decoder.norm_1.y, memory, memory,
-                                            {.valid_lens = batch.text_lengths}, context));
+inline void attend(const Model& model, const Model::Activations& given, eh::Context& context) {
+  for (std::size_t i = 0; i < model.encoder.size(); ++i)
+    static_cast<void>(model.encoder[i].attention(given.encoder[i].n, given.texts, {}, context));
+  static_cast<void>(model.decoder.attention(given.decoder.n, given.outputs, given.memory,
+                                            given.memory, given.texts, {}, context));
 }
 
 // The whole model and each level of an order, on one batch.
@@ -70,7 +64,7 @@ inline void attend(const Model& model, const Model::Activations& given, const da
   for (const Model& model : models) {
     runs.emplace_back(
         [&] { static_cast<void>(model.forward(batch, worker.saved, worker.context)); });
-    runs.emplace_back([&] { attend(model, given, batch, worker.context); });
+    runs.emplace_back([&] { attend(model, given, worker.context); });
   }
   const std::vector<double> times = time_in_turn(runs, results.settings.repetitions);
   for (std::size_t i = 0; i < rows.size(); ++i) {

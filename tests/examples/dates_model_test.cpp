@@ -87,7 +87,7 @@ TEST(DatesModel, GradientsAreThoseOfTheLoss) {
   };
   Tensor<double, 3> dlogits;
   EXPECT_EQ(cross_entropy(model.forward(batch, saved, context), batch.targets, &dlogits), loss());
-  model.backward(dlogits, batch, saved, gradients, context);
+  model.backward(dlogits, saved, gradients, context);
 
   std::map<std::string, std::vector<double>> slopes;
   gradients.for_each_parameter([&](const auto& gradient) {
