@@ -27,8 +27,9 @@ for header in $(grep -E '^\| `' README.md | cut -d'|' -f2 | grep -oE '[a-z_/]+\.
   [ -e "include/eigenheads/$header" ] || missing "README.md: there is no $header"
 done
 
+outside_code() { awk '/^```/ { inside = !inside } !inside' "$1"; } # [&](...) is no link
 for page in README.md .github/*.md; do
-  for link in $(grep -oE '\]\([^)#]+' "$page" | sed 's/](//' | grep -vE '^https?:' || true); do
+  for link in $(outside_code "$page" | grep -oE '\]\([^)#]+' | sed 's/](//' | grep -vE '^https?:' || true); do
     [ -e "$(dirname "$page")/$link" ] || missing "$page: there is no $link"
   done
 done
