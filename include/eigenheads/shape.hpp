@@ -80,6 +80,13 @@ void require_disjoint(std::string_view name, TensorView<T, Rank> result,
       before(input.data(), result.data() + result.size()))
     refuse({name, " overlaps ", other_name, " in memory"});
 }
+// Unless the result is the input itself.
+template <class T, int Rank>
+void require_same_or_disjoint(std::string_view name, TensorView<T, Rank> result,
+                              std::string_view other_name, TensorView<T, Rank> input) {
+  if (result.data() != input.data() || result.dimensions() != input.dimensions())
+    require_disjoint(name, result, other_name, input);
+}
 
 }  // namespace detail
 

@@ -333,6 +333,15 @@ TYPED_TEST(ActivationTest, AnotherShapeIsRefused) {
   EXPECT_EQ(refusal([&] { return eh::activate_backward(Activation::gelu, x, y); }),
             "eigenheads: grad_y has shape [3, 2]; expected that of x = [2, 3]");
   EXPECT_TRUE(all_are(y, T(7)));
+  std::vector<T> memory(10, T(1));
+  const TensorView<T, 1> from(memory.data(), {5});
+  const eh::TensorSpan<T, 1> shifted(&memory[2], {5});
+  const Tensor<T, 1> other = constant_tensor(T(1), 5);
+  EXPECT_EQ(refusal([&] { eh::activate_into(shifted, Activation::gelu, from); }),
+            "eigenheads: y overlaps x in memory");
+  EXPECT_EQ(refusal([&] { eh::activate_backward_into(shifted, Activation::gelu, other, from); }),
+            "eigenheads: grad_x overlaps grad_y in memory");
+  EXPECT_TRUE(all_are(from, T(1)));
   EXPECT_EQ(refusal([&] { return eh::gelu(TensorView<T, 1>(nullptr, {3})); }),
             "eigenheads: x has shape [3] but its data pointer is null");
 }

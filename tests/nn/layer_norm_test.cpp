@@ -301,6 +301,16 @@ TYPED_TEST(LayerNormTest, WhatDoesNotFitIsRefusedAndNothingWritten) {
   EXPECT_EQ(refusal([&] { norm.add_norm_into(y, y, x, x); }),
             "eigenheads: y overlaps sum in memory");
   EXPECT_TRUE(all_are(y, T(7)));
+  std::vector<T> memory(20, T(1));
+  const TensorView<T, 2> from(memory.data(), {2, 4});
+  const eh::TensorSpan<T, 2> shifted(&memory[3], {2, 4});
+  EXPECT_EQ(refusal([&] { norm.forward_into(shifted, from); }),
+            "eigenheads: y overlaps x in memory");
+  EXPECT_EQ(refusal([&] { norm.add_norm_into(shifted, x, from); }),
+            "eigenheads: y overlaps residual in memory");
+  EXPECT_EQ(refusal([&] { norm.add_norm_into(y, shifted, from, x); }),
+            "eigenheads: sum overlaps x in memory");
+  EXPECT_TRUE(all_are(from, T(1)));
   EXPECT_EQ(refusal([] { return LayerNorm<T>({.size = -1}); }),
             "eigenheads: LayerNorm: size is -1; expected 1 or more, or 0 to take it from the first "
             "input");

@@ -82,7 +82,8 @@ void in_pieces(Index size, Context& context, const Run& run) {
 
 }  // namespace detail
 
-// y = f(x), of the same shape; y may be x. Throws std::invalid_argument for another shape.
+// y = f(x), of the same shape; y may be x, and may not overlap it otherwise. Throws
+// std::invalid_argument for another shape.
 template <detail::TensorLike Y, detail::TensorLike X>
 void activate_into(Y&& y, Activation activation, const X& x, Context& context = default_context()) {
   using T = element_of<X>;
@@ -90,6 +91,7 @@ void activate_into(Y&& y, Activation activation, const X& x, Context& context = 
   const TensorSpan<T, rank_of<X>> to(y);
   require_shape("x", from, "its own shape", from.dimensions());
   require_shape("y", TensorView<T, rank_of<X>>(to), "that of x", from.dimensions());
+  detail::require_same_or_disjoint("y", TensorView<T, rank_of<X>>(to), "x", from);
   const detail::NnKernels<T> kernels = detail::nn_kernels<T>();
   detail::in_pieces<T>(from.size(), context, [&](Index first, Index count) {
     kernels.activate(activation, from.data() + first, to.data() + first, count);
@@ -114,7 +116,10 @@ void activate_backward_into(GradX&& grad_x, Activation activation, const X& x,
   const TensorSpan<T, rank_of<X>> to(grad_x);
   require_shape("x", from, "its own shape", from.dimensions());
   require_shape("grad_y", grad_y, "that of x", from.dimensions());
-  require_shape("grad_x", TensorView<T, rank_of<X>>(to), "that of x", from.dimensions());
+  const TensorView<T, rank_of<X>> written(to);
+  require_shape("grad_x", written, "that of x", from.dimensions());
+  detail::require_same_or_disjoint("grad_x", written, "x", from);
+  detail::require_same_or_disjoint("grad_x", written, "grad_y", grad_y);
   const detail::NnKernels<T> kernels = detail::nn_kernels<T>();
   detail::in_pieces<T>(from.size(), context, [&](Index first, Index count) {
     kernels.activate_backward(activation, from.data() + first, grad_y.data() + first,

@@ -134,7 +134,7 @@ class Norm {
     const TensorSpan<T, rank_of<X>> to(y);
     require_initialized();
     require_fits("x", from);
-    require_like_x("y", to, from);
+    require_result("y", TensorView<T, rank_of<X>>(to), from);
     apply({.x = from.data(), .y = to.data(), .rows = rows_of(from)}, context);
   }
 
@@ -168,7 +168,7 @@ class Norm {
     require_initialized();
     require_fits("x", from);
     require_like_x("residual", residual, from);
-    require_like_x("y", to, from);
+    require_result("y", TensorView<T, rank_of<X>>(to), from, residual);
     apply({.x = from.data(), .y = to.data(), .rows = rows_of(from), .residual = residual.data()},
           context);
   }
@@ -183,8 +183,8 @@ class Norm {
     require_initialized();
     require_fits("x", from);
     require_like_x("residual", residual, from);
-    require_like_x("y", to, from);
-    require_like_x("sum", kept, from);
+    require_result("y", TensorView<T, rank_of<X>>(to), from, residual);
+    require_result("sum", TensorView<T, rank_of<X>>(kept), from, residual);
     require_disjoint("y", TensorView<T, rank_of<X>>(to), "sum", TensorView<T, rank_of<X>>(kept));
     apply({.x = from.data(),
            .y = to.data(),
@@ -332,6 +332,18 @@ class Norm {
   template <class Other, int Rank>
   void require_like_x(std::string_view name, const Other& other, TensorView<T, Rank> x) const {
     require_shape(name, TensorView<T, Rank>(other), "that of x", x.dimensions());
+  }
+  // A result may be x or the residual, and may overlap with neither otherwise.
+  template <int Rank>
+  void require_result(const char* name, TensorView<T, Rank> result, TensorView<T, Rank> x) const {
+    require_like_x(name, result, x);
+    require_same_or_disjoint(name, result, "x", x);
+  }
+  template <int Rank>
+  void require_result(const char* name, TensorView<T, Rank> result, TensorView<T, Rank> x,
+                      TensorView<T, Rank> residual) const {
+    require_result(name, result, x);
+    require_same_or_disjoint(name, result, "residual", residual);
   }
   template <int Rank>
   void initialize_by(TensorView<T, Rank> x) {
