@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // The rows of queries that a task of attention works on, and what they see. Here and in
-// key_blocks.hpp is what takes no registers: compiled once, not for every instruction set, which
-// saves a third of the time that the kernels take to compile.
+// key_blocks.hpp is what takes no registers: compiled once, not for every instruction set.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
