@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <eigenheads/sequences.hpp>
@@ -34,6 +35,16 @@ TEST(Sequences, MayBeNone) {
     EXPECT_EQ(none.rows(), 0);
     EXPECT_EQ(none.longest(), 0);
   }
+}
+
+TEST(Sequences, AreNoneWhereTheyWereMovedFrom) {
+  Sequences from{3, 2};
+  const Sequences to = std::move(from);
+  EXPECT_EQ(to.rows(), 5);
+  EXPECT_EQ(from.count(), 0);  // NOLINT
+  EXPECT_EQ(from.rows(), 0);
+  from = Sequences{4};
+  EXPECT_EQ(from.rows(), 4);
 }
 
 TEST(Sequences, RefuseWhatAreNoLengthsOrOffsets) {

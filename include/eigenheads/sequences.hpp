@@ -53,8 +53,9 @@ class Sequences {
     return sequences;
   }
 
-  [[nodiscard]] Index count() const { return std::ssize(begins_) - 1; }
-  [[nodiscard]] Index rows() const { return begins_.back(); }  // of all sequences
+  // Of an object that was moved from, no sequences.
+  [[nodiscard]] Index count() const { return (std::max)(std::ssize(begins_) - 1, Index{0}); }
+  [[nodiscard]] Index rows() const { return begins_.empty() ? 0 : begins_.back(); }  // of all
   [[nodiscard]] Index begin(Index b) const { return begins_[static_cast<std::size_t>(b)]; }
   [[nodiscard]] Index length(Index b) const { return begin(b + 1) - begin(b); }
   [[nodiscard]] Index longest() const { return longest_; }

@@ -274,7 +274,8 @@ TYPED_TEST(FeedForwards, RefusesWhatDoesNotFit) {
             "eigenheads: x has 4 rows; expected 5, those of its 2 sequences");
   (void)layer.forward(x, saved);
   EXPECT_EQ(refusal([&] { return layer.backward(random_tensor<T>(1, 5, 7), saved); }),
-            "eigenheads: grad_y has shape [5, 7]; expected 4 rows, those of the forward call");
+            "eigenheads: grad_y has shape [5, 7]; expected 4 rows of 1 sequences, those of the "
+            "forward call");
   EXPECT_EQ(refusal([&] { return layer.backward(narrow, saved); }),
             "eigenheads: grad_y has shape [4, 6]; expected [..., size] = [4, 7]");
   const FeedForward<T> other({.size = 7, .hidden_size = 12, .gated = true});
@@ -294,6 +295,43 @@ TYPED_TEST(FeedForwards, RefusesWhatDoesNotFit) {
               return 0;
             }),
             "eigenheads: FeedForward: size is 3; expected 2");
+}
+
+// As many rows, but the sums of gradients would run over others.
+TYPED_TEST(FeedForwards, AGradientOfOtherSequencesIsRefused) {
+  using T = TypeParam;
+  const FeedForward<T> layer({.size = 7, .hidden_size = 12});
+  typename FeedForward<T>::Activations saved;
+  (void)layer.forward(random_tensor<T>(1, 3, 2, 7), saved);
+  EXPECT_EQ(refusal([&] { return layer.backward(random_tensor<T>(1, 2, 3, 7), saved); }),
+            "eigenheads: grad_y has shape [2, 3, 7]; expected 6 rows of 3 sequences, those of the "
+            "forward call");
+  EXPECT_EQ(refusal([&] { return layer.backward(random_tensor<T>(1, 6, 7), saved); }),
+            "eigenheads: grad_y has shape [6, 7]; expected 6 rows of 3 sequences, those of the "
+            "forward call");
+  (void)layer.forward(random_tensor<T>(1, 5, 7), Sequences{2, 3}, saved);
+  EXPECT_EQ(refusal([&] { return layer.backward(random_tensor<T>(1, 1, 5, 7), saved); }),
+            "eigenheads: grad_y has shape [1, 5, 7]; expected 5 rows of 2 sequences, those of the "
+            "forward call");
+}
+
+// They would stay behind as those of a parameter that there is not.
+TYPED_TEST(FeedForwards, GradientsOfAGateDoNotOutliveIt) {
+  using T = TypeParam;
+  const auto x = random_tensor<T>(1, 4, 7);
+  const FeedForward<T> gated({.size = 7, .hidden_size = 12, .gated = true});
+  const FeedForward<T> plain({.size = 7, .hidden_size = 12});
+  typename FeedForward<T>::Activations saved;
+  (void)gated.forward(x, saved);
+  auto gradients = gated.backward(x, saved);
+  (void)plain.forward(x, saved);
+  EXPECT_EQ(refusal([&] { return plain.backward_into(gradients, x, saved, true), 0; }),
+            "eigenheads: gradients: there are some of a gate; expected none, of a layer without "
+            "one");
+  plain.backward_into(gradients, x, saved);
+  int count = 0;
+  gradients.for_each_parameter([&](const auto&) { ++count; });
+  EXPECT_EQ(count, 4);
 }
 
 TEST(FeedForwardText, IsPyTorchs) {

@@ -103,6 +103,8 @@ TYPED_TEST(LayerNormTest, AConstantRowGivesExactlyTheBias) {
   for (const Index size : kSizes)
     for (const T value : {T(0), T(0.1), T(-1e10), Limits<T>::min(), Limits<T>::max() / 4})
       expect_bias(size, value, 1e-30);
+  expect_bias(5, T(7), 1e-50);  // which float has not
+  expect_bias(5, T(7), 1e-320);
 }
 // T4.04
 TYPED_TEST(LayerNormTest, EpsIsInsideTheRootAndTheDivisorIsTheSize) {
@@ -252,6 +254,10 @@ TYPED_TEST(LayerNormTest, ALazyOneTakesItsSizeFromTheFirstInput) {
   norm.initialize(12);  // again changes nothing
   EXPECT_EQ(refusal([&] { norm.initialize(13); }),
             "eigenheads: LayerNorm: size is 13; expected 12");
+  LayerNorm<T> still_lazy({});
+  EXPECT_EQ(refusal([&] { return still_lazy.add_norm(x, random_tensor<T>(1, 2, 3, 11)); }),
+            "eigenheads: residual has shape [2, 3, 11]; expected that of x = [2, 3, 12]");
+  EXPECT_TRUE(still_lazy.is_lazy());
   RmsNorm<T> rms({});
   EXPECT_EQ(rms.add_norm(x, x).size(), x.size());
   EXPECT_EQ(rms.size(), 12);

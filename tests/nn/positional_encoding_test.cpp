@@ -72,6 +72,11 @@ TYPED_TEST(Positions, ALazyModuleTakesItsSizeFromTheFirstCall) {
   PositionalEncoding<T> lazy({.max_len = 6});
   const Tensor<T, 3> x = random_tensor<T>(1, 2, 5, 4);
   EXPECT_NE(refusal<std::logic_error>([&] { return std::as_const(lazy)(x); }), "not refused");
+  const Tensor<T, 2> rows = random_tensor<T>(2, 5, 4);
+  EXPECT_NE(refusal([&] { return lazy(random_tensor<T>(1, 2, 7, 3)); }), "not refused");
+  EXPECT_NE(refusal([&] { return lazy(rows, eh::Sequences{2, 2}); }), "not refused");
+  EXPECT_NE(refusal([&] { return lazy(rows, eh::Sequences{2, 3}, {0, 4}); }), "not refused");
+  EXPECT_EQ(lazy.num_hiddens(), 0);  // a call that is refused has given it no size
   const Tensor<T, 3> y = lazy(x);
   EXPECT_TRUE(same_bits(y, PositionalEncoding<T>({.num_hiddens = 4, .max_len = 6})(x)));
   std::ostringstream text;

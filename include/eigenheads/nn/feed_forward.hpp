@@ -169,16 +169,42 @@ class FeedForward {
     auto expected = view.dimensions();
     expected.back() = saved.size();
     require_shape("grad_y", view, "[..., size]", expected);
-    if (const Index rows = saved.sequences().rows().total(); view.size() != rows * saved.size())
-      detail::refuse({"grad_y has shape ", view.dimensions(), "; expected ", rows,
-                      " rows, those of the forward call"});
+    if (!saved.sequences().are_of(view.dimensions()))
+      detail::refuse({"grad_y has shape ", view.dimensions(), "; expected ",
+                      saved.sequences().rows().total(), " rows of ",
+                      saved.sequences().rows().count(), " sequences, those of the forward call"});
     fit(gradients, accumulate);
     const auto [B, L, E] = saved.sequences().shape(saved.size());
     gradients.x.resize(B, L, E);
     backward_rows(gradients, view.data(), saved, gradients.x.data(), {accumulate, context});
   }
 
-  // ---- Without checks: for layers that are made of this ------------------------------------------
+  // ---- For layers that are made of this: checks, and what makes none -----------------------------
+
+  // The projections are public, so a caller may have put others in their place. Throws
+  // std::invalid_argument if they do not fit each other, std::logic_error while lazy.
+  void require_parts() const {
+    require_initialized();
+    const auto require = [](const char* name, Index got, Index expected) {
+      if (got != expected)
+        detail::refuse({"FeedForward: ", name, " is ", got, "; expected ", expected});
+    };
+    require("down.in_features", down.in_features(), hidden_size());
+    require("down.out_features", down.out_features(), size());
+    if (gate) require("gate.in_features", gate->in_features(), size());
+    if (gate) require("gate.out_features", gate->out_features(), hidden_size());
+  }
+  // And std::logic_error unless something is saved of a layer of these sizes.
+  void require_saved(const Activations& saved) const {
+    require_parts();
+    if (!saved.is_saved())
+      detail::refuse<std::logic_error>(
+          {"FeedForward: backward needs the activations of a forward call"});
+    if (saved.size() != size() || saved.up().dimension(1) != hidden_size() ||
+        (saved.gate().dimension(1) > 0) != is_gated())
+      detail::refuse<std::logic_error>(
+          {"FeedForward: the activations are those of a layer of other sizes"});
+  }
 
   [[nodiscard]] detail::FeedForwardParts<T> parts() const {
     const auto of = [](const Linear<T>& linear) -> detail::Projection<T> {
@@ -189,8 +215,14 @@ class FeedForward {
 
   // Gives `gradients` the shapes of the parameters, or, if they are added to, refuses others.
   void fit(Gradients& gradients, bool accumulate) const {
+    if (!gate && accumulate && gradients.gate.weight.size() > 0)
+      detail::refuse(
+          {"gradients: there are some of a gate; expected none, of a layer without one"});
     up.fit(gradients.up, accumulate);
-    if (gate) gate->fit(gradients.gate, accumulate);
+    if (gate)
+      gate->fit(gradients.gate, accumulate);
+    else
+      gradients.gate = {};
     down.fit(gradients.down, accumulate);
   }
 
@@ -274,21 +306,9 @@ class FeedForward {
           {"FeedForward: size is not known yet; call it once on a non-const layer, or "
            "initialize(size)"});
   }
-  // The projections are public, so a caller may have put others in their place.
-  void require_projections() const {
-    const auto require = [](const char* name, Index got, Index expected) {
-      if (got != expected)
-        detail::refuse({"FeedForward: ", name, " is ", got, "; expected ", expected});
-    };
-    require("down.in_features", down.in_features(), hidden_size());
-    require("down.out_features", down.out_features(), size());
-    if (gate) require("gate.in_features", gate->in_features(), size());
-    if (gate) require("gate.out_features", gate->out_features(), hidden_size());
-  }
   template <int Rank>
   void require_input(TensorView<T, Rank> x) const {
-    require_initialized();
-    require_projections();
+    require_parts();
     auto expected = x.dimensions();
     expected.back() = size();
     require_shape("x", x, "[..., size]", expected);
@@ -298,17 +318,6 @@ class FeedForward {
     if (!is_lazy()) return;
     require_shape("x", x, "[..., size]", x.dimensions());
     initialize(x.dimension(Rank - 1));
-  }
-  void require_saved(const Activations& saved) const {
-    require_initialized();
-    require_projections();
-    if (!saved.is_saved())
-      detail::refuse<std::logic_error>(
-          {"FeedForward: backward needs the activations of a forward call"});
-    if (saved.size() != size() || saved.up().dimension(1) != hidden_size() ||
-        (saved.gate().dimension(1) > 0) != is_gated())
-      detail::refuse<std::logic_error>(
-          {"FeedForward: the activations are those of a layer of other sizes"});
   }
 
   template <int Rank>

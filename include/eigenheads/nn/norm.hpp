@@ -5,6 +5,7 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -144,6 +145,8 @@ class Norm {
       const X& x, std::type_identity_t<TensorView<T, rank_of<X>>> residual,
       Context& context = default_context()) {
     const TensorView<T, rank_of<X>> view(x);
+    require_fits("x", view);
+    require_like_x("residual", residual, view);
     initialize_by(view);
     return std::as_const(*this).add_norm(view, residual, context);
   }
@@ -241,7 +244,7 @@ class Norm {
              .weight = has_weight() ? weight_.data() : nullptr,
              .bias = has_bias() ? bias_.data() : nullptr,
              .size = size(),
-             .eps = static_cast<T>(eps()),
+             .eps = rounded_eps(),
              .is_centered = settings_.is_centered},
             call.rows, context);
   }
@@ -264,7 +267,7 @@ class Norm {
                       .scales = nullptr,
                       .kept = nullptr,
                       .size = size(),
-                      .eps = static_cast<T>(eps()),
+                      .eps = rounded_eps(),
                       .is_centered = settings_.is_centered},
                      call.sequences,
                      {has_weight() ? gradients.weight.data() : nullptr,
@@ -310,6 +313,12 @@ class Norm {
         {.x = x.data(), .grad_y = grad_y.data(), .sequences = sequences, .grad_x = grad_x.data()},
         gradients, accumulate, context);
     return grad_x;
+  }
+
+  // What is above 0 stays so: a constant row has 0 to divide by its root.
+  [[nodiscard]] T rounded_eps() const {
+    const T rounded = static_cast<T>(eps());
+    return rounded == 0 && eps() > 0 ? std::numeric_limits<T>::denorm_min() : rounded;
   }
 
   void require_initialized() const {

@@ -104,7 +104,9 @@ class PositionalEncoding {
   template <TensorOfRank<3> X>
   [[nodiscard]] Tensor<T, 3> operator()(const X& x, const ValidLens& first_positions = {},
                                         Context& context = default_context()) {
-    initialize_for(TensorView<T, 3>(x));
+    const TensorView<T, 3> view(x);
+    require_positions({view.dimension(0), view.dimension(1)}, first_positions);
+    initialize_for(view);
     return std::as_const(*this)(x, first_positions, context);
   }
   // y may be x itself, and may not overlap with it otherwise. Allocates nothing.
@@ -131,6 +133,8 @@ class PositionalEncoding {
   [[nodiscard]] Tensor<T, 2> operator()(const X& x, const Sequences& sequences,
                                         const ValidLens& first_positions = {},
                                         Context& context = default_context()) {
+    detail::require_rows("x", TensorView<T, 2>(x), sequences);
+    require_positions(sequences.as_rows(), first_positions);
     initialize_for(TensorView<T, 2>(x));
     return std::as_const(*this)(x, sequences, first_positions, context);
   }
@@ -158,22 +162,26 @@ class PositionalEncoding {
     if (is_lazy()) initialize(x.dimension(Rank - 1));
   }
 
+  [[nodiscard]] static Index first_of(const ValidLens& first_positions, Index b) {
+    return first_positions.rank() == 0 ? 0 : first_positions.length(b, 0);
+  }
+  void require_positions(const detail::SequenceRows& rows, const ValidLens& first_positions) const {
+    first_positions.require_fits("first_positions", rows.count(), max_len_,
+                                 "the positions of the table, ");
+    for (Index b = 0; b < rows.count(); ++b)
+      if (const Index first = first_of(first_positions, b); rows.length(b) > max_len_ - first)
+        detail::refuse({"PositionalEncoding: sequence ", b, " has ", rows.length(b),
+                        " rows from position ", first, " on; expected positions below ", max_len_,
+                        ", max_len"});
+  }
+
   template <int Rank>
   void add(const detail::SequenceRows& rows, const ValidLens& first_positions,
            TensorView<T, Rank> x, TensorSpan<T, Rank> y, Context& context) const {
     const TensorView<T, Rank> written(y);
     require_shape("y", written, "x's", x.dimensions());
     if (y.data() != x.data()) detail::require_disjoint("y", written, "x", x);
-    first_positions.require_fits("first_positions", rows.count(), max_len_,
-                                 "the positions of the table, ");
-    const auto first_of = [&](Index b) {
-      return first_positions.rank() == 0 ? 0 : first_positions.length(b, 0);
-    };
-    for (Index b = 0; b < rows.count(); ++b)
-      if (rows.length(b) > max_len_ - first_of(b))
-        detail::refuse({"PositionalEncoding: sequence ", b, " has ", rows.length(b),
-                        " rows from position ", first_of(b), " on; expected positions below ",
-                        max_len_, ", max_len"});
+    require_positions(rows, first_positions);
 
     constexpr Index rows_per_task = 64;
     const detail::RowKernels<T> kernels = detail::row_kernels<T>();
@@ -187,7 +195,8 @@ class PositionalEncoding {
       if (count <= 0) return;
       // The rows of a sequence and those of the table lie one below the other.
       const Index begin = (rows.begin(b) + first) * E;
-      kernels.add_array(x.data() + begin, table_.data() + (first_of(b) + first) * E,
+      kernels.add_array(x.data() + begin,
+                        table_.data() + (first_of(first_positions, b) + first) * E,
                         y.data() + begin, count * E);
     });
   }

@@ -168,11 +168,10 @@ class TransformerDecoderLayer {
   template <detail::TensorLike Y>
   void backward_into(Gradients& gradients, const Y& grad_y, const Activations& saved,
                      bool accumulate = false, Context& context = default_context()) const {
-    if (!saved.is_saved)
-      detail::refuse<std::logic_error>(
-          {"TransformerDecoderLayer: backward needs the activations of a forward call"});
     const TensorView<T, rank_of<Y>> view(grad_y);
+    require_saved(saved);
     detail::require_form(view, saved.sequences, size());
+    fit(gradients, saved, accumulate);
     const auto [B, L, E] = saved.sequences.shape(size());
     gradients.x.resize(B, L, E);
     undo(gradients, view.data(), saved,
@@ -199,8 +198,41 @@ class TransformerDecoderLayer {
   [[nodiscard]] Index size() const { return options_.num_hiddens; }
   [[nodiscard]] Index memory_size() const { return cross_attention.W_k.in_features(); }
 
+  // The members are public, so a caller may have put others in their place.
+  void require_parts() const {
+    detail::require_sizes("TransformerDecoderLayer", size(),
+                          {{"self_attention.num_hiddens", self_attention.num_hiddens()},
+                           {"norm1.size", norm1.size()},
+                           {"cross_attention.num_hiddens", cross_attention.num_hiddens()},
+                           {"norm2.size", norm2.size()},
+                           {"feed_forward.size", feed_forward.size()},
+                           {"norm3.size", norm3.size()}});
+    feed_forward.require_parts();
+  }
+  void require_saved(const Activations& saved) const {
+    if (!saved.is_saved)
+      detail::refuse<std::logic_error>(
+          {"TransformerDecoderLayer: backward needs the activations of a forward call"});
+    require_parts();
+    detail::require_saved_attention(self_attention, saved.self_attention);
+    detail::require_saved_attention(cross_attention, saved.cross_attention);
+    feed_forward.require_saved(saved.feed_forward);
+  }
+  // Gives the gradients of the parameters their shapes, or, if they are added to, refuses others.
+  void fit(Gradients& gradients, const Activations& saved, bool accumulate) const {
+    detail::fit_attention(self_attention, saved.self_attention, gradients.self_attention,
+                          accumulate);
+    norm1.fit(gradients.norm1, accumulate);
+    detail::fit_attention(cross_attention, saved.cross_attention, gradients.cross_attention,
+                          accumulate);
+    norm2.fit(gradients.norm2, accumulate);
+    feed_forward.fit(gradients.feed_forward, accumulate);
+    norm3.fit(gradients.norm3, accumulate);
+  }
+
   [[nodiscard]] Inputs<detail::PaddedForm<T>> padded(TensorView<T, 3> x,
                                                      TensorView<T, 3> memory) const {
+    require_parts();
     const auto form = detail::padded_form("x", x, size());
     require_shape("memory", memory, "[B, K, size]", {form.B, any_size, memory_size()});
     return {form, detail::padded_form("memory", memory, memory_size()), x.data(), memory.data()};
@@ -208,6 +240,7 @@ class TransformerDecoderLayer {
   [[nodiscard]] Inputs<detail::PackedForm<T>> packed(TensorView<T, 2> x, const Sequences& sequences,
                                                      TensorView<T, 2> memory,
                                                      const Sequences& memory_sequences) const {
+    require_parts();
     const auto form = detail::packed_form("x", x, sequences, size());
     if (memory_sequences.count() != sequences.count())
       detail::refuse({"memory has ", memory_sequences.count(), " sequences; expected ",
@@ -268,25 +301,23 @@ class TransformerDecoderLayer {
     const T *const x = inputs.x, *const memory = inputs.memory;
     Context& context = options.context.get();
     const bool first = options_.norm_first;
-    saved.is_saved = false;
-    saved.sequences = form.sequences();
-    saved.memory_sequences = memory_form.sequences();
-    saved.sublayer1.dropout = dropout.template mask<T>("dropout1");
-    saved.sublayer2.dropout = dropout.template mask<T>("dropout2");
-    saved.sublayer3.dropout = dropout.template mask<T>("dropout3");
     const auto self = detail::train_sublayer<T>(
-        {norm1, first}, form, x,
+        {norm1, first, dropout.template mask<T>("dropout1")}, form, x,
         [&](const T* in) {
           const TrainingOptions<T> of_self{.score = options.score,
                                            .seed = dropout.seed("self_attention"),
                                            .context = options.context};
-          return form.with_self(in, [&](const auto&... of) {
+          auto output = form.with_self(in, [&](const auto&... of) {
             return self_attention.forward(of..., masks.self, saved.self_attention, of_self);
           });
+          saved.is_saved = false;  // what this attention refuses leaves `saved` as it was
+          saved.sequences = form.sequences();
+          saved.memory_sequences = memory_form.sequences();
+          return output;
         },
         saved.sublayer1, context);
     const auto cross = detail::train_sublayer<T>(
-        {norm2, first}, form, self.data(),
+        {norm2, first, dropout.template mask<T>("dropout2")}, form, self.data(),
         [&](const T* in) {
           const TrainingOptions<T> of_memory{.seed = dropout.seed("cross_attention"),
                                              .context = options.context};
@@ -296,7 +327,7 @@ class TransformerDecoderLayer {
         },
         saved.sublayer2, context);
     auto y = detail::train_sublayer<T>(
-        {norm3, first}, form, cross.data(),
+        {norm3, first, dropout.template mask<T>("dropout3")}, form, cross.data(),
         [&](const T* in) { return form.train(feed_forward, in, saved.feed_forward, context); },
         saved.sublayer3, context);
     saved.is_saved = true;

@@ -18,10 +18,12 @@
 #include <vector>
 
 #include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
+#include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/mask.hpp>                          // Mask
 #include <eigenheads/nn/detail/module_text.hpp>         // print_member
 #include <eigenheads/nn/detail/row_forms.hpp>           // with_saved_form
+#include <eigenheads/nn/detail/transformer_steps.hpp>   // require_sizes
 #include <eigenheads/nn/layer_norm.hpp>                 // LayerNorm
 #include <eigenheads/nn/transformer_encoder_layer.hpp>  // TransformerEncoderLayer
 #include <eigenheads/sequences.hpp>                     // Sequences
@@ -150,19 +152,15 @@ class TransformerEncoder {
   template <detail::TensorLike Y>
   void backward_into(Gradients& gradients, const Y& grad_y, const Activations& saved,
                      bool accumulate = false, Context& context = default_context()) const {
-    if (!saved.is_saved || saved.layers.size() != layers.size())
-      detail::refuse<std::logic_error>(
-          {"TransformerEncoder: backward needs the activations of a forward call"});
     const TensorView<T, rank_of<Y>> view(grad_y);
+    require_saved(saved);
     const detail::SavedSequences& sequences = saved.layers.back().sequences;
-    const Index size = layers.back().options().num_hiddens;
+    const Index size = this->size();
     detail::require_form(view, sequences, size);
-    gradients.layers.resize(layers.size());
+    fit(gradients, saved, accumulate);
     const detail::Frame frame(context);
     const T* grad = view.data();
     if (norm) {
-      if (!gradients.norm) gradients.norm.emplace();
-      norm->fit(*gradients.norm, accumulate);
       T* const grad_x = frame.template take<T>(view.size());
       norm->backward({.x = saved.normed.data(),
                       .grad_y = grad,
@@ -181,6 +179,45 @@ class TransformerEncoder {
  private:
   [[nodiscard]] static std::string name_of(Index i) { return "layers." + std::to_string(i); }
 
+  [[nodiscard]] Index size() const { return layers.front().options().num_hiddens; }
+
+  // The layers and the norm are public, so a caller may have put others in their place.
+  void require_parts() const {
+    if (layers.empty())
+      detail::refuse({"TransformerEncoder: there are 0 layers; expected 1 or more"});
+    for (const auto& layer : layers) {
+      detail::require_sizes("TransformerEncoder", size(),
+                            {{"a layer's num_hiddens", layer.options().num_hiddens}});
+      layer.require_parts();
+    }
+    if (norm) detail::require_sizes("TransformerEncoder", size(), {{"norm.size", norm->size()}});
+  }
+  void require_saved(const Activations& saved) const {
+    if (!saved.is_saved || saved.layers.empty())
+      detail::refuse<std::logic_error>(
+          {"TransformerEncoder: backward needs the activations of a forward call"});
+    if (saved.layers.size() != layers.size() || (saved.normed.dimension(1) > 0) != norm.has_value())
+      detail::refuse<std::logic_error>(
+          {"TransformerEncoder: the activations are those of an encoder of other parts"});
+    require_parts();
+    for (std::size_t i = 0; i < layers.size(); ++i) layers[i].require_saved(saved.layers[i]);
+  }
+  // Gives the gradients of the parameters their shapes, or, if they are added to, refuses others.
+  void fit(Gradients& gradients, const Activations& saved, bool accumulate) const {
+    if (accumulate && gradients.layers.size() != layers.size())
+      detail::refuse({"gradients: there are some of ", gradients.layers.size(),
+                      " layers; expected ", layers.size()});
+    if (accumulate && gradients.norm.has_value() != norm.has_value())
+      detail::refuse({"gradients: there are ", (norm ? "none" : "some"), " of a norm; expected ",
+                      (norm ? "those of the encoder's" : "none"), " to add to"});
+    gradients.layers.resize(layers.size());
+    for (std::size_t i = 0; i < layers.size(); ++i)
+      layers[i].fit(gradients.layers[i], saved.layers[i], accumulate);
+    if (!norm) return gradients.norm.reset();
+    if (!gradients.norm) gradients.norm.emplace();
+    norm->fit(*gradients.norm, accumulate);
+  }
+
   // rows: a mask, or sequences and a mask.
   template <int Rank, class... Rows>
   [[nodiscard]] Tensor<T, Rank> run(TensorView<T, Rank> x, const CallOptions<T>& options,
@@ -192,17 +229,26 @@ class TransformerEncoder {
   template <int Rank, class... Rows>
   void run_into(TensorSpan<T, Rank> y, TensorView<T, Rank> x, const CallOptions<T>& options,
                 const Rows&... rows) const {
-    for (const auto& layer : layers) {
-      layer.forward_into(y, x, rows..., options);
-      x = TensorView<T, Rank>(y);
+    require_parts();
+    require_shape("y", TensorView<T, Rank>(y), "x's shape", x.dimensions());
+    detail::require_same_or_disjoint("y", TensorView<T, Rank>(y), "x", x);
+    Context& context = options.context.get();
+    const detail::Frame frame(context);
+    // Only the last layer writes to y: what one of them refuses leaves y as it was.
+    const TensorSpan<T, Rank> between(
+        layers.size() > 1 ? frame.template take<T>(x.size()) : y.data(), x.dimensions());
+    for (std::size_t i = 0; i + 1 < layers.size(); ++i) {
+      layers[i].forward_into(between, x, rows..., options);
+      x = TensorView<T, Rank>(between);
     }
-    if (norm) norm->forward_into(y, x, options.context.get());
+    layers.back().forward_into(y, x, rows..., options);
+    if (norm) norm->forward_into(y, y, context);
   }
 
   template <int Rank, class... Rows>
   Tensor<T, Rank> train(TensorView<T, Rank> x, Activations& saved,
                         const TrainingOptions<T>& options, const Rows&... rows) const {
-    saved.is_saved = false;
+    require_parts();
     saved.layers.resize(layers.size());
     Tensor<T, Rank> y;
     TrainingOptions<T> of_layer = options;
@@ -211,11 +257,12 @@ class TransformerEncoder {
         of_layer.seed =
             DropoutSeed{detail::part_seed(options.seed->value, name_of(static_cast<Index>(i)))};
       y = layers[i].forward(x, rows..., saved.layers[i], of_layer);
+      saved.is_saved = false;  // what the first layer refuses leaves `saved` as it was
       x = TensorView<T, Rank>(y);
     }
+    const Index rows_count = x.size() / size();
+    saved.normed.resize(norm ? rows_count : 0, norm ? size() : 0);
     if (norm) {
-      const Index rows_count = x.size() / norm->size();
-      saved.normed.resize(rows_count, norm->size());
       std::copy_n(y.data(), y.size(), saved.normed.data());
       norm->apply({.x = y.data(), .y = y.data(), .rows = rows_count}, options.context.get());
     }

@@ -154,15 +154,43 @@ class TransformerEncoderLayer {
   template <detail::TensorLike Y>
   void backward_into(Gradients& gradients, const Y& grad_y, const Activations& saved,
                      bool accumulate = false, Context& context = default_context()) const {
-    if (!saved.is_saved)
-      detail::refuse<std::logic_error>(
-          {"TransformerEncoderLayer: backward needs the activations of a forward call"});
     const TensorView<T, rank_of<Y>> view(grad_y);
+    require_saved(saved);
     detail::require_form(view, saved.sequences, size());
+    fit(gradients, saved, accumulate);
     const auto [B, L, E] = saved.sequences.shape(size());
     gradients.x.resize(B, L, E);
     undo(gradients, view.data(), saved,
          {.sequences = saved.sequences, .size = E, .accumulate = accumulate, .context = context});
+  }
+
+  // ---- Checks, for modules that are made of such layers ------------------------------------------
+
+  // Throws std::invalid_argument if a member was replaced by one of another size.
+  void require_parts() const {
+    detail::require_sizes("TransformerEncoderLayer", size(),
+                          {{"self_attention.num_hiddens", self_attention.num_hiddens()},
+                           {"norm1.size", norm1.size()},
+                           {"feed_forward.size", feed_forward.size()},
+                           {"norm2.size", norm2.size()}});
+    feed_forward.require_parts();
+  }
+  // And std::logic_error unless `saved` is of a call of this layer, or one of its sizes.
+  void require_saved(const Activations& saved) const {
+    if (!saved.is_saved)
+      detail::refuse<std::logic_error>(
+          {"TransformerEncoderLayer: backward needs the activations of a forward call"});
+    require_parts();
+    detail::require_saved_attention(self_attention, saved.self_attention);
+    feed_forward.require_saved(saved.feed_forward);
+  }
+  // Gives the gradients of the parameters their shapes, or, if they are added to, refuses others.
+  void fit(Gradients& gradients, const Activations& saved, bool accumulate) const {
+    detail::fit_attention(self_attention, saved.self_attention, gradients.self_attention,
+                          accumulate);
+    norm1.fit(gradients.norm1, accumulate);
+    feed_forward.fit(gradients.feed_forward, accumulate);
+    norm2.fit(gradients.norm2, accumulate);
   }
 
  private:
@@ -175,9 +203,11 @@ class TransformerEncoderLayer {
 
   [[nodiscard]] Index size() const { return options_.num_hiddens; }
   [[nodiscard]] detail::PaddedForm<T> padded(TensorView<T, 3> x) const {
+    require_parts();
     return detail::padded_form("x", x, size());
   }
   [[nodiscard]] detail::PackedForm<T> packed(TensorView<T, 2> x, const Sequences& sequences) const {
+    require_parts();
     return detail::packed_form("x", x, sequences, size());
   }
 
@@ -222,23 +252,22 @@ class TransformerEncoderLayer {
     const detail::StepDropout dropout("TransformerEncoderLayer", options_.dropout, options.seed);
     Context& context = options.context.get();
     const bool first = options_.norm_first;
-    saved.is_saved = false;
-    saved.sequences = form.sequences();
-    saved.sublayer1.dropout = dropout.template mask<T>("dropout1");
-    saved.sublayer2.dropout = dropout.template mask<T>("dropout2");
     const auto between = detail::train_sublayer<T>(
-        {norm1, first}, form, x,
+        {norm1, first, dropout.template mask<T>("dropout1")}, form, x,
         [&](const T* in) {
           const TrainingOptions<T> of_attention{.score = options.score,
                                                 .seed = dropout.seed("self_attention"),
                                                 .context = options.context};
-          return form.with_self(in, [&](const auto&... inputs) {
+          auto output = form.with_self(in, [&](const auto&... inputs) {
             return self_attention.forward(inputs..., mask, saved.self_attention, of_attention);
           });
+          saved.is_saved = false;  // what the attention refuses leaves `saved` as it was
+          saved.sequences = form.sequences();
+          return output;
         },
         saved.sublayer1, context);
     auto y = detail::train_sublayer<T>(
-        {norm2, first}, form, between.data(),
+        {norm2, first, dropout.template mask<T>("dropout2")}, form, between.data(),
         [&](const T* in) { return form.train(feed_forward, in, saved.feed_forward, context); },
         saved.sublayer2, context);
     saved.is_saved = true;

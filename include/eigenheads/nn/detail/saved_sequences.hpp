@@ -23,6 +23,13 @@ class SavedSequences {
   explicit SavedSequences(const Sequences& packed) : is_packed_(true), packed_(packed) {}
 
   [[nodiscard]] bool is_packed() const { return is_packed_; }
+  // Whether a tensor of this shape has these rows, of the same sequences.
+  template <std::size_t Rank>
+  [[nodiscard]] bool are_of(const std::array<Index, Rank>& shape) const {
+    if (is_packed_) return Rank == 2 && shape[0] == packed_.rows();
+    const SavedSequences other(shape);
+    return count_ == other.count_ && length_ == other.length_;
+  }
   // Refers to this object.
   [[nodiscard]] SequenceRows rows() const {
     return is_packed_ ? packed_.as_rows() : SequenceRows(count_, length_);

@@ -138,6 +138,7 @@ template <class T>
 struct Sublayer {
   const LayerNorm<T>& norm;
   bool norm_first;
+  DropoutMask<T> dropout{};  // in training
 };
 
 // What backward needs of a sublayer besides what f keeps.
@@ -147,32 +148,33 @@ struct SublayerActivations {
   DropoutMask<T> dropout;
 };
 
-// In training: f(x) returns f of rows x, as a tensor of their form.
+// In training: f(x) returns f of rows x, as a tensor of their form. Nothing is saved before it has.
 template <class T, class Form, class Function>
 [[nodiscard]] Tensor<T, Form::rank> train_sublayer(const Sublayer<T>& of, const Form& form,
                                                    const T* x, const Function& f,
                                                    SublayerActivations<T>& saved,
                                                    Context& context) {
   const Index rows = form.rows();
-  const auto drop = [&](T* output) {
+  const auto save_and_drop = [&](T* output) {
+    saved.dropout = of.dropout;
+    saved.normed.resize(rows, form.size);
     if (saved.dropout.threshold == 0) return;
     const SavedSequences sequences = form.sequences();
     drop_elements<T>(saved.dropout, sequences.rows(), form.size, output, output, context);
   };
-  saved.normed.resize(rows, form.size);
   if (!of.norm_first) {
     auto y = f(x);
-    drop(y.data());
+    save_and_drop(y.data());
     of.norm.apply(
         {.x = x, .y = y.data(), .rows = rows, .residual = y.data(), .sum = saved.normed.data()},
         context);
     return y;
   }
-  std::copy_n(x, form.elements(), saved.normed.data());
   Tensor<T, 2> normed(rows, form.size);
   of.norm.apply({.x = x, .y = normed.data(), .rows = rows}, context);
   auto y = f(static_cast<const T*>(normed.data()));
-  drop(y.data());
+  save_and_drop(y.data());
+  std::copy_n(x, form.elements(), saved.normed.data());
   add_elements<T>(x, y.data(), y.data(), y.size(), context);
   return y;
 }

@@ -2,6 +2,7 @@
 #pragma once
 // Attention and the feed-forward network as sublayers of a transformer (sublayer.hpp).
 #include <array>
+#include <initializer_list>
 #include <optional>
 #include <string_view>
 
@@ -39,6 +40,39 @@ class StepDropout {
   double p_;
   std::optional<DropoutSeed> seed_;
 };
+
+// The parts of a layer are public, so a caller may have put others in their place. Throws
+// std::invalid_argument for one of another size.
+struct PartSize {
+  const char* name;
+  Index got;
+};
+inline void require_sizes(const char* layer, Index expected,
+                          std::initializer_list<PartSize> parts) {
+  for (const PartSize& part : parts)
+    if (part.got != expected)
+      refuse({layer, ": ", part.name, " is ", part.got, "; expected ", expected});
+}
+
+// Throws, before a backward pass writes anything, what that of an attention would throw.
+template <class T>
+void require_saved_attention(const MultiHeadAttention<T>& attention,
+                             const LayerActivations<T>& saved) {
+  require_activations(attention.parts(), saved, attention.head_size());
+  require_projections(attention.parts(), attention.head_size(), attention.num_hiddens());
+}
+// Gives the gradients of the parameters their shapes, or, if they are added to, refuses others.
+template <class T>
+void fit_attention(const MultiHeadAttention<T>& attention, const LayerActivations<T>& saved,
+                   LayerGradients<T>& gradients, bool accumulate) {
+  attention.W_q.fit(gradients.W_q, accumulate);
+  attention.W_k.fit(gradients.W_k, accumulate);
+  attention.W_v.fit(gradients.W_v, accumulate);
+  attention.W_o.fit(gradients.W_o, accumulate);
+  if (accumulate)
+    require_shape("gradients.score_bias", TensorView<T, 4>(gradients.score_bias), "the bias'",
+                  bias_shape_of(saved.score().last_bias()));
+}
 
 // The rows that an attention read its keys and values from.
 struct MemoryRows {
