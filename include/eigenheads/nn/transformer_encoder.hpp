@@ -160,7 +160,7 @@ class TransformerEncoder {
     fit(gradients, saved, accumulate);
     const detail::Frame frame(context);
     const T* grad = view.data();
-    if (norm) {
+    if (norm && gradients.norm) {  // both or none
       T* const grad_x = frame.template take<T>(view.size());
       norm->backward({.x = saved.normed.data(),
                       .grad_y = grad,
