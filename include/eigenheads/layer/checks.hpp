@@ -131,8 +131,7 @@ void require_output(const LayerCall<T>& call, TensorView<T, 3> output) {
   const bool is_packed = call.mask.is_packed();
   require_shape("output", output, is_packed ? "[1, N, num_hiddens]" : "[B, Q, num_hiddens]",
                 call.output_shape());
-  if (output.data() != call.queries.data() || output.dimensions() != call.queries.dimensions())
-    require_disjoint("output", output, "queries", call.queries);
+  require_same_or_disjoint("output", output, "queries", call.queries);
   require_disjoint("output", output, "keys", call.keys);
   require_disjoint("output", output, "values", call.values);
 }

@@ -110,7 +110,7 @@ class FeedForward {
                     Context& context = default_context()) const {
     require_input(x);
     require_shape("y", TensorView<T, Rank>(y), "[..., size]", x.dimensions());
-    if (y.data() != x.data()) detail::require_disjoint("y", TensorView<T, Rank>(y), "x", x);
+    detail::require_same_or_disjoint("y", TensorView<T, Rank>(y), "x", x);
     run(x, y.data(), context);
   }
   template <detail::TensorLike Y, detail::TensorLike X>

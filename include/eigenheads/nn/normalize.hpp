@@ -66,7 +66,7 @@ void normalize_into(Y&& y, const X& x, const NormalizeOptions& options = {},
   const T epsilon = detail::normalize_epsilon<T>(options);
   require_shape("x", from, "[..., E]", from.dimensions());
   require_shape("y", TensorView<T, rank>(to), "[..., E]", from.dimensions());
-  if (to.data() != from.data()) detail::require_disjoint("y", TensorView<T, rank>(to), "x", from);
+  detail::require_same_or_disjoint("y", TensorView<T, rank>(to), "x", from);
   const detail::RowKernels<T> kernels = detail::row_kernels<T>();
   detail::for_each_row<T>(from.dimensions(), context, [&](Index i) {
     kernels.normalize_row(from.data() + i, from.dimension(rank - 1), epsilon, to.data() + i);

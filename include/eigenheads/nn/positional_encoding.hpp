@@ -180,7 +180,7 @@ class PositionalEncoding {
            TensorView<T, Rank> x, TensorSpan<T, Rank> y, Context& context) const {
     const TensorView<T, Rank> written(y);
     require_shape("y", written, "x's", x.dimensions());
-    if (y.data() != x.data()) detail::require_disjoint("y", written, "x", x);
+    detail::require_same_or_disjoint("y", written, "x", x);
     require_positions(rows, first_positions);
 
     constexpr Index rows_per_task = 64;

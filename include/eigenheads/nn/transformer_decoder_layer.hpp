@@ -18,7 +18,7 @@
 #include <eigenheads/multi_head_attention.hpp>         // MultiHeadAttention
 #include <eigenheads/nn/detail/module_text.hpp>        // print_member
 #include <eigenheads/nn/detail/row_forms.hpp>          // padded_form, packed_form
-#include <eigenheads/nn/detail/sublayer.hpp>           // run_sublayer, train_sublayer
+#include <eigenheads/nn/detail/sublayer.hpp>           // SublayerRun, train_sublayer
 #include <eigenheads/nn/detail/transformer_steps.hpp>  // StepDropout, self_attention_backward
 #include <eigenheads/nn/feed_forward.hpp>              // FeedForward
 #include <eigenheads/nn/layer_norm.hpp>                // LayerNorm
@@ -261,7 +261,7 @@ class TransformerDecoderLayer {
                 const CallOptions<T>& options) const {
     const TensorView<T, Form::rank> result(y), x = inputs.form.view(inputs.x);
     require_shape("y", result, "x's shape", x.dimensions());
-    if (y.data() != x.data()) detail::require_disjoint("y", result, "x", x);
+    detail::require_same_or_disjoint("y", result, "x", x);
     detail::require_disjoint("y", result, "memory", inputs.memory_form.view(inputs.memory));
     run_steps(inputs, y.data(), masks, options);
   }

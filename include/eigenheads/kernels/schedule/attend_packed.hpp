@@ -28,6 +28,7 @@ struct PackedShares {
     // A head that is more than this part of what a thread has to do would keep the other threads
     // waiting, if it came last.
     constexpr double part = 1.0 / 16;
+    if (context.threads() == 1) return {};
     double all = 0;
     for (Index b = 0; b < call.shape.B; ++b) all += work_of(call_of(call, b));
     const int threads = context.threads_for(all);
@@ -35,8 +36,9 @@ struct PackedShares {
   }
   template <class Call>
   [[nodiscard]] bool is_shared(const Call& one, const Context& context) const {
+    if (threads == 1) return false;
     const double work = work_of(one);
-    return threads > 1 && work / static_cast<double>(one.shape.G) > most_of_head &&
+    return work / static_cast<double>(one.shape.G) > most_of_head &&
            context.threads_for(work) == threads;
   }
 };
