@@ -10,6 +10,7 @@
 #include <iterator>
 #include <map>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -221,6 +222,15 @@ TEST(DatesReading, AYearAndADayStandInTheirText) {
   EXPECT_FALSE(stands_in("5 March 99", "2099-03-05"));
   EXPECT_TRUE(stands_in("5 March 49", "2049-03-05"));
   EXPECT_TRUE(stands_in("30 February 1500", "1500-02-30"));
+}
+
+// There is no position for its last characters.
+TEST(DatesReading, ATextThatIsTooLongIsRefused) {
+  eigenheads::Context context;
+  const Model<float> model(kSmall, 1);
+  EXPECT_NO_THROW((void)read(model, {std::string(kMaxLength, 'a')}, context));
+  EXPECT_THROW((void)read(model, {std::string(kMaxLength + 1, 'a')}, context),
+               std::invalid_argument);
 }
 
 // What nobody has trained is sure of nothing.
