@@ -182,11 +182,11 @@ void attend_rows(const AttentionCall<T>& call, const RowTask& task, const Packed
 template <class T>
 void attend_block_alone(const AttentionCall<T>& call, const RowTask& task, Index number, T* partial,
                         T* scratch) {
-  const RowState<T> rows = begin_task(call, task, {}, scratch);
+  const PackedHead<T> packed = call.cached_head(task.b, task.g);
+  const RowState<T> rows = begin_task(call, task, {.packs = packed.blocks == nullptr}, scratch);
   std::fill_n(rows.output, rows.count * rows.padded_V, T(0));
   const Index begin = number * key_block<T>;
-  attend_keys(call, task, rows, PackedHead<T>{},
-              {begin, (std::min)(begin + key_block<T>, call.shape.K)});
+  attend_keys(call, task, rows, packed, {begin, (std::min)(begin + key_block<T>, call.shape.K)});
   save_rows(rows, partial);
 }
 

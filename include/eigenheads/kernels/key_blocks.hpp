@@ -96,7 +96,8 @@ template <class T>
                                                 Index i, Range range) {
   const Index head = task.head(call, i), q = task.query(call.shape, i);
   const Index h = call.heads.original(head);
-  const ScorePosition at = score_position(task.b, h, q, block.begin, call.mask->aligned(task.b, q));
+  const ScorePosition at = score_position(task.b, h, call.mask->query_number(q), block.begin,
+                                          call.mask->aligned(task.b, q));
   T* const scores = rows.score_row(i);
   const std::uint8_t* allowed = call.mask->allowed_row(task.b, h, q);
   if (allowed != nullptr) allowed += block.begin;

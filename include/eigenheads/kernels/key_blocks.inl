@@ -127,7 +127,7 @@ template <class T>
   block.seen = {from, to};
   block.hides_by_range = !call.mask->hides_single_keys() && call.score.apply == nullptr;
   if (packed.blocks != nullptr) {
-    const PackedBlock<T>& found = packed.blocks[begin / KB];
+    const PackedBlock<T>& found = packed.block(begin / KB);
     block.keys = found.keys;
     block.are_keys_packed = true;
     block.values = found.values;

@@ -37,6 +37,12 @@ struct AttentionRun {
     const RowTask rows = task(head, block);
     if (rows.count > 0) kernels.attend_rows(call, rows, packed, scratch_of(thread));
   }
+  // Where nothing is packed for the call: by the task itself, or long before.
+  void attend_rows(Index head, Index block, int thread) const {
+    const RowTask rows = task(head, block);
+    if (rows.count > 0)
+      kernels.attend_rows(call, rows, call.cached_head(rows.b, rows.g), scratch_of(thread));
+  }
 };
 
 // Parts of a head that are not done yet.
@@ -189,8 +195,9 @@ void attend(AttentionCall<T> call, Context& context) {
   const AttentionRun<T> run{call, plan, attention_kernels<T>(), scratch};
   switch (plan.path) {
     case AttentionPath::packed_by_task:
+    case AttentionPath::cached:
       context.parallel_for(plan.heads * plan.row_blocks, plan.threads, [&](Index i, int thread) {
-        run.attend_rows(i / plan.row_blocks, i % plan.row_blocks, {}, thread);
+        run.attend_rows(i / plan.row_blocks, i % plan.row_blocks, thread);
       });
       return;
     case AttentionPath::cut_along_keys:

@@ -28,6 +28,8 @@ enum class AttentionPath {
   // A head's rows are several blocks: its keys and values are packed first, for all of them. Most
   // heads are one task each; the last ones are shared, so that all threads end together.
   packed_once,
+  // Keys and values were packed before the call (a cache): every block of rows is a task.
+  cached,
 };
 
 struct AttentionPlan {
@@ -47,8 +49,8 @@ struct AttentionPlan {
   // That can be taken by a thread each.
   [[nodiscard]] Index tasks() const {
     if (path == AttentionPath::cut_along_keys) return heads * key_blocks;
-    return path == AttentionPath::packed_by_task ? heads * row_blocks
-                                                 : whole_heads + shared_heads() * row_blocks;
+    return path == AttentionPath::packed_once ? whole_heads + shared_heads() * row_blocks
+                                              : heads * row_blocks;
   }
   [[nodiscard]] Index scratch_elements() const {
     return threads * task_elements + blocks_at_once * block_elements;
@@ -108,9 +110,11 @@ template <class T>
   plan.row_blocks = blocks_of(rows, query_block);
   plan.key_blocks = blocks_of(shape.K, kernels.key_block);
   const bool is_one_task = plan.row_blocks <= 1 || shape.K == 0;
-  plan.task_elements = kernels.attend_scratch(call, is_one_task);
+  const bool is_cached = call.cached != nullptr;
+  plan.task_elements = kernels.attend_scratch(call, is_one_task && !is_cached);
+  if (is_cached) plan.path = AttentionPath::cached;
   if (!is_one_task) {
-    plan_packing(call, plan);
+    if (!is_cached) plan_packing(call, plan);
   } else if (plan.heads < plan.threads && plan.key_blocks > 1 && !call.weights.is_given() &&
              !call.scores.is_given()) {
     plan.path = AttentionPath::cut_along_keys;
