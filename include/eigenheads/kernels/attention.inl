@@ -193,11 +193,13 @@ void attend_block_alone(const AttentionCall<T>& call, const RowTask& task, Index
 template <class T>
 void merge_blocks(const AttentionCall<T>& call, const RowTask& task, const T* partials,
                   T* scratch) {
-  const RowState<T> rows = begin_task(call, task, {}, scratch);
+  const RowNeeds needs{.packs = call.cached == nullptr};
+  const RowState<T> rows = begin_task(call, task, needs, scratch);
   const Range seen = seen_by(rows, 0, rows.count, 0, call.shape.K);
   const Index first = seen.begin / key_block<T>;
+  const Index all = call.mask->seen_keys(task.b).begin / key_block<T>;  // of any row
   for (Index number = first; number * key_block<T> < seen.end; ++number)
-    merge_rows(rows, partials + number * partial_size<T>(call.shape), number == first);
+    merge_rows(rows, partials + (number - all) * partial_size<T>(call.shape), number == first);
   end_rows(call, task, rows);
 }
 

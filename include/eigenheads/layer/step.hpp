@@ -204,6 +204,21 @@ struct StepRun {
   }
 };
 
+// Takes what the attention of any later step of these sizes will, and gives it back: so that none
+// allocates because there are more keys by then, or keys for more threads.
+template <class T>
+void reserve_scratch(AttentionCall<T> call, const CacheSize& cache, Context& context) {
+  const AttentionKernels<T> kernels = attention_kernels<T>();
+  const Index heads = call.shape.B * call.shape.G;
+  call.shape.K = (std::max)(call.shape.K, cache.capacity);
+  const bool may_cut = heads < context.threads();
+  const Index blocks = may_cut ? heads * (blocks_of(cache.capacity, kernels.key_block) + 1) : 0;
+  const Frame frame(context);
+  static_cast<void>(frame.take<T>(context.threads() * kernels.attend_scratch(call, false)));
+  static_cast<void>(frame.take<T>(blocks * kernels.partial_size(call.shape)));
+  static_cast<void>(frame.take<PartsLeft>(heads));
+}
+
 template <class T>
 void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<T>& cache,
               const LayerOutput<T>& into, Context& context) {
@@ -240,6 +255,7 @@ void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<
                                                .gates = layer.gates.table()});
   attention.keys = attention.values = {};
   attention.cached = cache.heads();
+  reserve_scratch(attention, cache.size(), context);
   const StepRun<T> run{call, heads, cache, attention, context};
   bool has_room = true;
   for (Index b = 0; b < B; ++b) has_room = has_room && cache.room(b, run.count(b)) == run.count(b);

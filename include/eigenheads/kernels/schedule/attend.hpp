@@ -72,9 +72,10 @@ void attend_cut_along_keys(const AttentionRun<T>& run, T* partials, PartsLeft* l
     const Index head = i / plan.key_blocks, number = i % plan.key_blocks;
     const RowTask rows = run.task(head, 0);
     if (rows.count <= 0) return;
+    const Index seen = SeenBlocks::of(*run.call.mask, rows.b, run.kernels.key_block).first;
     T* const first = partials + head * plan.key_blocks * plan.block_elements;
-    run.kernels.attend_block_alone(run.call, rows, number, first + number * plan.block_elements,
-                                   run.scratch_of(thread));
+    run.kernels.attend_block_alone(run.call, rows, seen + number,
+                                   first + number * plan.block_elements, run.scratch_of(thread));
     if (--left[head] == 0) run.kernels.merge_blocks(run.call, rows, first, run.scratch_of(thread));
   });
 }

@@ -10,6 +10,7 @@
 #include <eigenheads/detail/ranges.hpp>   // blocks_of
 #include <eigenheads/detail/work.hpp>     // floats_per, product
 #include <eigenheads/kernels/chosen.hpp>  // attention_kernels
+#include <eigenheads/mask.hpp>            // BoundMask
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -36,8 +37,8 @@ struct AttentionPlan {
   AttentionPath path = AttentionPath::packed_by_task;
   Index heads = 0;       // key/value heads of all sequences
   Index row_blocks = 0;  // of a head
-  Index key_blocks = 0;
-  int threads = 1;  // that the work is worth
+  Index key_blocks = 0;  // cut_along_keys: those that a sequence sees, of the one that sees most
+  int threads = 1;       // that the work is worth
   // Elements of scratch memory: of a task's, of a block's partial result or its packed keys and
   // values, and of how many blocks at once.
   Index task_elements = 0, block_elements = 0, blocks_at_once = 0;
@@ -93,6 +94,18 @@ void plan_packing(const AttentionCall<T>& call, AttentionPlan& plan) {
   plan.blocks_at_once = (packing + plan.shared_at_once) * plan.key_blocks;
 }
 
+// The first block of which a sequence sees a key, and how many it sees.
+struct SeenBlocks {
+  Index first, count;
+
+  [[nodiscard]] static SeenBlocks of(const BoundMask& mask, Index b, Index key_block) {
+    const auto [begin, end] = mask.seen_keys(b);
+    if (begin >= end) return {0, 0};
+    const Index first = begin / key_block;
+    return {first, blocks_of(end, key_block) - first};
+  }
+};
+
 // Rows of the key/value head that most query heads read.
 template <class T>
 [[nodiscard]] Index rows_of_head(const AttentionCall<T>& call) {
@@ -119,6 +132,10 @@ template <class T>
              !call.scores.is_given()) {
     plan.path = AttentionPath::cut_along_keys;
     plan.block_elements = kernels.partial_size(shape);
+    plan.key_blocks = 1;  // of a head that sees none too: somebody must say so
+    for (Index b = call.first_sequence; b < call.first_sequence + shape.B; ++b)
+      plan.key_blocks =
+          (std::max)(plan.key_blocks, SeenBlocks::of(*call.mask, b, kernels.key_block).count);
     plan.blocks_at_once = plan.heads * plan.key_blocks;
   }
   return plan;
