@@ -214,7 +214,8 @@ void norm_backward_rows(const NormBackwardCall<T>& call, Range rows) {
     for (Index i = 0; i < count; ++i) {
       const Index row = begin + i;
       const T* const dy = call.grad_y + row * size;
-      call.kept[row] = !std::all_of(dy, dy + size, [](T value) { return value == 0; });
+      call.kept[row] =
+          !std::all_of(dy, dy + size, [](const T& value) { return detail::is_zero(value); });
       call.shifts[row] = statistics.shift[i];
       call.scales[row] = statistics.scale[i];
       if (call.kept[row] != 0)
