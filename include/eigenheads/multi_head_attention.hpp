@@ -289,6 +289,25 @@ class MultiHeadAttention {
     backward_into(gradients, detail::as_block<T>(grad_output), saved, accumulate, context);
   }
 
+  // ---- For modules that are made of such layers --------------------------------------------------
+
+  // Throws what forward would throw for such a call, and computes nothing.
+  void require_trainable(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                         const Mask& mask, const TrainingOptions<T>& options) const {
+    static_cast<void>(trainable({queries, keys, values}, mask, options));
+  }
+  void require_trainable(TensorView<T, 2> x, const Sequences& sequences, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    static_cast<void>(trainable(Inputs::packed(x, sequences, x, x, sequences), mask, options));
+  }
+  void require_trainable(TensorView<T, 2> queries, const Sequences& query_sequences,
+                         TensorView<T, 2> keys, TensorView<T, 2> values,
+                         const Sequences& key_sequences, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    static_cast<void>(trainable(
+        Inputs::packed(queries, query_sequences, keys, values, key_sequences), mask, options));
+  }
+
   // The layer as its steps see it (layer/forward.hpp).
   [[nodiscard]] detail::LayerParts<T> parts() const { return {W_q, W_k, W_v, W_o, heads_, gates_}; }
 

@@ -56,6 +56,7 @@ struct NormSettings {
   Index size;
   double eps;
   bool has_weight, has_bias, is_centered;
+  bool is_eps_given = true;
 };
 
 template <Scalar T>
@@ -288,6 +289,8 @@ class Norm {
     fit_one("bias", gradients.bias, has_bias());
   }
 
+  [[nodiscard]] const NormSettings& settings() const { return settings_; }
+
  protected:
   explicit Norm(const NormSettings& settings) : settings_(settings) {
     if (settings.size < 0)
@@ -298,7 +301,6 @@ class Norm {
     settings_.size = 0;
     if (settings.size > 0) initialize(settings.size);
   }
-  [[nodiscard]] const NormSettings& settings() const { return settings_; }
 
  private:
   template <int Rank>

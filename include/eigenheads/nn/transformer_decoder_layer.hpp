@@ -21,7 +21,7 @@
 #include <eigenheads/nn/detail/sublayer.hpp>           // SublayerRun, train_sublayer
 #include <eigenheads/nn/detail/transformer_steps.hpp>  // StepDropout, self_attention_backward
 #include <eigenheads/nn/feed_forward.hpp>              // FeedForward
-#include <eigenheads/nn/layer_norm.hpp>                // LayerNorm
+#include <eigenheads/nn/layer_norm.hpp>                // AnyNorm
 #include <eigenheads/nn/transformer_options.hpp>       // TransformerLayerOptions
 #include <eigenheads/sequences.hpp>                    // Sequences
 #include <eigenheads/shape.hpp>                        // require_shape, make_tensor
@@ -88,11 +88,11 @@ class TransformerDecoderLayer {
       : TransformerDecoderLayer(detail::TransformerParts(options), seed) {}
 
   MultiHeadAttention<T> self_attention;
-  LayerNorm<T> norm1;
+  AnyNorm<T> norm1;
   MultiHeadAttention<T> cross_attention;
-  LayerNorm<T> norm2;
+  AnyNorm<T> norm2;
   FeedForward<T> feed_forward;
-  LayerNorm<T> norm3;
+  AnyNorm<T> norm3;
 
   [[nodiscard]] const TransformerLayerOptions& options() const { return options_; }
 
@@ -178,27 +178,9 @@ class TransformerDecoderLayer {
          {.sequences = saved.sequences, .size = E, .accumulate = accumulate, .context = context});
   }
 
- private:
-  // A call's inputs, which fit the layer and each other.
-  template <class Form>
-  struct Inputs {
-    Form form, memory_form;
-    const T *x, *memory;
-  };
+  // ---- Checks, for modules that are made of such layers ------------------------------------------
 
-  TransformerDecoderLayer(const detail::TransformerParts& parts, std::uint64_t seed)
-      : self_attention(parts.self_attention(), detail::part_seed(seed, "self_attention")),
-        norm1(parts.norm()),
-        cross_attention(parts.cross_attention(), detail::part_seed(seed, "cross_attention")),
-        norm2(parts.norm()),
-        feed_forward(parts.feed_forward(), detail::part_seed(seed, "feed_forward")),
-        norm3(parts.norm()),
-        options_(parts.options()) {}
-
-  [[nodiscard]] Index size() const { return options_.num_hiddens; }
-  [[nodiscard]] Index memory_size() const { return cross_attention.W_k.in_features(); }
-
-  // The members are public, so a caller may have put others in their place.
+  // Throws std::invalid_argument if a member was replaced by one of another size.
   void require_parts() const {
     detail::require_sizes("TransformerDecoderLayer", size(),
                           {{"self_attention.num_hiddens", self_attention.num_hiddens()},
@@ -209,6 +191,17 @@ class TransformerDecoderLayer {
                            {"norm3.size", norm3.size()}});
     feed_forward.require_parts();
   }
+  // And what forward throws for such a call.
+  void require_trainable(TensorView<T, 3> x, TensorView<T, 3> memory, const DecoderMask& masks,
+                         const TrainingOptions<T>& options) const {
+    require_step(padded(x, memory), masks, options);
+  }
+  void require_trainable(TensorView<T, 2> x, const Sequences& sequences, TensorView<T, 2> memory,
+                         const Sequences& memory_sequences, const DecoderMask& masks,
+                         const TrainingOptions<T>& options) const {
+    require_step(packed(x, sequences, memory, memory_sequences), masks, options);
+  }
+  // And std::logic_error unless `saved` is of a call of this layer, or one of its sizes.
   void require_saved(const Activations& saved) const {
     if (!saved.is_saved)
       detail::refuse<std::logic_error>(
@@ -229,6 +222,26 @@ class TransformerDecoderLayer {
     feed_forward.fit(gradients.feed_forward, accumulate);
     norm3.fit(gradients.norm3, accumulate);
   }
+
+ private:
+  // A call's inputs, which fit the layer and each other.
+  template <class Form>
+  struct Inputs {
+    Form form, memory_form;
+    const T *x, *memory;
+  };
+
+  TransformerDecoderLayer(const detail::TransformerParts& parts, std::uint64_t seed)
+      : self_attention(parts.self_attention(), detail::part_seed(seed, "self_attention")),
+        norm1(parts.template norm<T>()),
+        cross_attention(parts.cross_attention(), detail::part_seed(seed, "cross_attention")),
+        norm2(parts.template norm<T>()),
+        feed_forward(parts.feed_forward(), detail::part_seed(seed, "feed_forward")),
+        norm3(parts.template norm<T>()),
+        options_(parts.options()) {}
+
+  [[nodiscard]] Index size() const { return options_.num_hiddens; }
+  [[nodiscard]] Index memory_size() const { return cross_attention.W_k.in_features(); }
 
   [[nodiscard]] Inputs<detail::PaddedForm<T>> padded(TensorView<T, 3> x,
                                                      TensorView<T, 3> memory) const {
@@ -293,10 +306,29 @@ class TransformerDecoderLayer {
         y);
   }
 
+  [[nodiscard]] detail::StepDropout step_dropout(const TrainingOptions<T>& options) const {
+    return {"TransformerDecoderLayer", options_.dropout, options.seed};
+  }
+  template <class Form>
+  void require_step(const Inputs<Form>& inputs, const DecoderMask& masks,
+                    const TrainingOptions<T>& options) const {
+    static_cast<void>(step_dropout(options));
+    const Form& form = inputs.form;
+    form.with_self(inputs.x, [&](const auto&... of) {
+      self_attention.require_trainable(of..., masks.self, options);
+    });
+    form.with_memory(inputs.x, inputs.memory_form, inputs.memory, [&](const auto&... of) {
+      cross_attention.require_trainable(of..., masks.memory, {.seed = options.seed});
+    });
+  }
+
   template <class Form>
   Tensor<T, Form::rank> train(const Inputs<Form>& inputs, const DecoderMask& masks,
                               Activations& saved, const TrainingOptions<T>& options) const {
-    const detail::StepDropout dropout("TransformerDecoderLayer", options_.dropout, options.seed);
+    // What the second attention refuses, too, leaves `saved` as it was.
+    require_step(inputs, masks, options);
+    saved.is_saved = false;
+    const detail::StepDropout dropout = step_dropout(options);
     const Form &form = inputs.form, &memory_form = inputs.memory_form;
     const T *const x = inputs.x, *const memory = inputs.memory;
     Context& context = options.context.get();
@@ -307,13 +339,9 @@ class TransformerDecoderLayer {
           const TrainingOptions<T> of_self{.score = options.score,
                                            .seed = dropout.seed("self_attention"),
                                            .context = options.context};
-          auto output = form.with_self(in, [&](const auto&... of) {
+          return form.with_self(in, [&](const auto&... of) {
             return self_attention.forward(of..., masks.self, saved.self_attention, of_self);
           });
-          saved.is_saved = false;  // what this attention refuses leaves `saved` as it was
-          saved.sequences = form.sequences();
-          saved.memory_sequences = memory_form.sequences();
-          return output;
         },
         saved.sublayer1, context);
     const auto cross = detail::train_sublayer<T>(
@@ -330,6 +358,8 @@ class TransformerDecoderLayer {
         {norm3, first, dropout.template mask<T>("dropout3")}, form, cross.data(),
         [&](const T* in) { return form.train(feed_forward, in, saved.feed_forward, context); },
         saved.sublayer3, context);
+    saved.sequences = form.sequences();
+    saved.memory_sequences = memory_form.sequences();
     saved.is_saved = true;
     return y;
   }

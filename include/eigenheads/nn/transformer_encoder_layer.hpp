@@ -22,7 +22,7 @@
 #include <eigenheads/nn/detail/sublayer.hpp>           // SublayerRun, train_sublayer
 #include <eigenheads/nn/detail/transformer_steps.hpp>  // StepDropout, self_attention_backward
 #include <eigenheads/nn/feed_forward.hpp>              // FeedForward
-#include <eigenheads/nn/layer_norm.hpp>                // LayerNorm
+#include <eigenheads/nn/layer_norm.hpp>                // AnyNorm
 #include <eigenheads/nn/transformer_options.hpp>       // TransformerLayerOptions
 #include <eigenheads/sequences.hpp>                    // Sequences
 #include <eigenheads/shape.hpp>                        // require_shape, make_tensor
@@ -81,9 +81,9 @@ class TransformerEncoderLayer {
       : TransformerEncoderLayer(detail::TransformerParts(options), seed) {}
 
   MultiHeadAttention<T> self_attention;
-  LayerNorm<T> norm1;
+  AnyNorm<T> norm1;
   FeedForward<T> feed_forward;
-  LayerNorm<T> norm2;
+  AnyNorm<T> norm2;
 
   [[nodiscard]] const TransformerLayerOptions& options() const { return options_; }
 
@@ -175,6 +175,15 @@ class TransformerEncoderLayer {
                            {"norm2.size", norm2.size()}});
     feed_forward.require_parts();
   }
+  // And what forward throws for such a call.
+  void require_trainable(TensorView<T, 3> x, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    require_step(padded(x), x.data(), mask, options);
+  }
+  void require_trainable(TensorView<T, 2> x, const Sequences& sequences, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    require_step(packed(x, sequences), x.data(), mask, options);
+  }
   // And std::logic_error unless `saved` is of a call of this layer, or one of its sizes.
   void require_saved(const Activations& saved) const {
     if (!saved.is_saved)
@@ -196,9 +205,9 @@ class TransformerEncoderLayer {
  private:
   TransformerEncoderLayer(const detail::TransformerParts& parts, std::uint64_t seed)
       : self_attention(parts.self_attention(), detail::part_seed(seed, "self_attention")),
-        norm1(parts.norm()),
+        norm1(parts.template norm<T>()),
         feed_forward(parts.feed_forward(), detail::part_seed(seed, "feed_forward")),
-        norm2(parts.norm()),
+        norm2(parts.template norm<T>()),
         options_(parts.options()) {}
 
   [[nodiscard]] Index size() const { return options_.num_hiddens; }
@@ -246,10 +255,22 @@ class TransformerEncoderLayer {
         y);
   }
 
+  [[nodiscard]] detail::StepDropout step_dropout(const TrainingOptions<T>& options) const {
+    return {"TransformerEncoderLayer", options_.dropout, options.seed};
+  }
+  template <class Form>
+  void require_step(const Form& form, const T* x, const Mask& mask,
+                    const TrainingOptions<T>& options) const {
+    static_cast<void>(step_dropout(options));
+    form.with_self(x, [&](const auto&... inputs) {
+      self_attention.require_trainable(inputs..., mask, options);
+    });
+  }
+
   template <class Form>
   Tensor<T, Form::rank> train(const Form& form, const T* x, const Mask& mask, Activations& saved,
                               const TrainingOptions<T>& options) const {
-    const detail::StepDropout dropout("TransformerEncoderLayer", options_.dropout, options.seed);
+    const detail::StepDropout dropout = step_dropout(options);
     Context& context = options.context.get();
     const bool first = options_.norm_first;
     const auto between = detail::train_sublayer<T>(
