@@ -7,9 +7,12 @@
 //   LayerNorm<float> norm({.size = 384, .eps = 1e-12});
 //   y = norm.add_norm(attended, x);   // of the sum
 // The mean is taken of the distances from the row's first number, and the variance of those from the
-// mean: a constant row gives exactly the bias under any eps above 0, and a mean that is large beside the
-// spread costs no digits. They are called, and trained, as norm.hpp says: [..., size] of any rank, packed
-// rows among them; a row's bits are its own.
+// mean: a constant row gives exactly the bias under any eps above 0, and a mean that is large beside
+// the spread costs no digits. With an eps of 0 a row without spread is NaN, and so is, of RmsNorm, a
+// row of zeros, as in PyTorch. Squares may be too large for a T: a row of numbers around 1e30 has the
+// bits of one of numbers around 1 (in PyTorch, NaN or 0), as long as twice their sum is finite. They
+// are called, and trained, as norm.hpp says: [..., size] of any rank, packed rows among them; a row's
+// bits are its own.
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -54,7 +57,8 @@ template <Scalar T>
 std::ostream& operator<<(std::ostream& out, const Norm<T>& norm) {
   const NormSettings& of = norm.settings();
   out << (norm.is_lazy() ? "Lazy" : "") << (of.is_centered ? "LayerNorm" : "RMSNorm") << "(("
-      << norm.size() << ",), eps=" << (of.is_eps_given ? python_text(of.eps) : "None")
+      << std::to_string(norm.size())
+      << ",), eps=" << (of.is_eps_given ? python_text(of.eps) : "None")
       << ", elementwise_affine=" << python_bool(of.has_weight);
   if (of.is_centered) out << ", bias=" << python_bool(of.has_bias);
   return out << ')';
