@@ -259,8 +259,9 @@ class MultiHeadAttention {
   }
   Tensor<T, 2> forward(TensorView<T, 2> x, const Sequences& sequences, const Mask& mask,
                        Activations& saved, const TrainingOptions<T>& options = {}) {
-    return packed_forward(ready(Inputs::packed(x, sequences, x, x, sequences), mask, options.score),
-                          mask, saved, options);
+    const auto inputs = Inputs::packed(x, sequences, x, x, sequences);
+    initialize_to_train(inputs, mask, options);
+    return packed_forward(inputs, mask, saved, options);
   }
   Tensor<T, 2> forward(TensorView<T, 2> queries, const Sequences& query_sequences,
                        TensorView<T, 2> keys, TensorView<T, 2> values,
@@ -273,10 +274,9 @@ class MultiHeadAttention {
                        TensorView<T, 2> keys, TensorView<T, 2> values,
                        const Sequences& key_sequences, const Mask& mask, Activations& saved,
                        const TrainingOptions<T>& options = {}) {
-    return packed_forward(
-        ready(Inputs::packed(queries, query_sequences, keys, values, key_sequences), mask,
-              options.score),
-        mask, saved, options);
+    const auto inputs = Inputs::packed(queries, query_sequences, keys, values, key_sequences);
+    initialize_to_train(inputs, mask, options);
+    return packed_forward(inputs, mask, saved, options);
   }
   template <TensorOfRank<2> Gradient>  // grad_output: [N, num_hiddens]
   [[nodiscard]] Gradients backward(const Gradient& grad_output, const Activations& saved,
@@ -335,7 +335,11 @@ class MultiHeadAttention {
                                const TrainingOptions<T>& options) const;
   void train(const Call& call, const Mask& mask, Activations& saved,
              const TrainingOptions<T>& options, T* output) const;
+  void require_step(const TrainingOptions<T>& options) const;
+  // Gives a lazy layer its sizes, unless the call would be refused.
   void initialize_for(const Inputs& inputs, const Mask& mask, const ScoreRef<T>& score);
+  void initialize_to_train(const Inputs& inputs, const Mask& mask,
+                           const TrainingOptions<T>& options);
 
   // layer/packed_calls.inl
   [[nodiscard]] const Inputs& ready(const Inputs& inputs, const Mask& mask,
