@@ -428,6 +428,19 @@ TYPED_TEST(Transformers, RefusesWhatDoesNotFit) {
   options.feed_forward_size = 0;
   EXPECT_EQ(refusal([&] { return TransformerEncoderLayer<T>(options); }),
             "eigenheads: a transformer layer's feed_forward_size is 0; expected 1 or more");
+  options = options_of(false);
+  options.activation = static_cast<eh::Activation>(99);
+  EXPECT_EQ(refusal([&] { return TransformerEncoderLayer<T>(options); }),
+            "eigenheads: activation is number 99; expected one of 0 to 5");
+  EXPECT_EQ(
+      refusal([&] {
+        return eh::FeedForward<T>({.size = 3, .hidden_size = 4, .activation = options.activation});
+      }),
+      "eigenheads: activation is number 99; expected one of 0 to 5");
+  options = options_of(false);
+  options.norm = static_cast<eh::NormKind>(2);
+  EXPECT_EQ(refusal([&] { return TransformerDecoderLayer<T>(options); }),
+            "eigenheads: norm is number 2; expected one of 0 to 1");
   EXPECT_EQ(refusal([&] { return TransformerEncoder<T>({.layer = options_of(false)}); }),
             "eigenheads: TransformerEncoder: num_layers is 0; expected 1 or more");
 }

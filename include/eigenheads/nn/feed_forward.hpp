@@ -69,9 +69,9 @@ class FeedForward {
       detail::refuse({"FeedForward: size is ", size, "; expected ",
                       (is_lazy() ? "1 or more" : std::to_string(this->size()))});
     if (!is_lazy()) return;
+    if (gate) gate->initialize(size);  // if it was replaced, by one of another size
     down = Linear<T>({.in_features = hidden_size(), .out_features = size, .bias = options_.bias},
                      seed_, "down");
-    if (gate) gate->initialize(size);
     up.initialize(size);
   }
 
@@ -273,6 +273,7 @@ class FeedForward {
       if (options.hidden_size < 1)
         detail::refuse(
             {"FeedForward: hidden_size is ", options.hidden_size, "; expected 1 or more"});
+      detail::require_known(options.activation);
     }
     FeedForwardOptions options;
   };

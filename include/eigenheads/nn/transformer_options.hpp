@@ -4,12 +4,14 @@
 #include <array>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/dropout.hpp>           // Dropout
-#include <eigenheads/error.hpp>             // refuse
-#include <eigenheads/kernels/nn/calls.hpp>  // Activation
-#include <eigenheads/layer/options.hpp>     // MultiHeadAttentionOptions
-#include <eigenheads/nn/feed_forward.hpp>   // FeedForwardOptions
-#include <eigenheads/nn/layer_norm.hpp>     // AnyNorm, NormKind
+#include <eigenheads/dropout.hpp>                 // Dropout
+#include <eigenheads/error.hpp>                   // refuse
+#include <eigenheads/kernels/nn/calls.hpp>        // Activation
+#include <eigenheads/layer/options.hpp>           // MultiHeadAttentionOptions
+#include <eigenheads/nn/activation.hpp>           // require_known
+#include <eigenheads/nn/detail/enumerations.hpp>  // require_known
+#include <eigenheads/nn/feed_forward.hpp>         // FeedForwardOptions
+#include <eigenheads/nn/layer_norm.hpp>           // AnyNorm, NormKind
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -53,6 +55,8 @@ class TransformerParts {
       if (count.value < count.least)
         refuse({"a transformer layer's ", count.name, " is ", count.value, "; expected ",
                 count.least, " or more"});
+    require_known(options.activation);
+    require_known("norm", options.norm, NormKind::rms_norm);
     static_cast<void>(Dropout(options.dropout));
   }
 
