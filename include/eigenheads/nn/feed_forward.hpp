@@ -21,12 +21,12 @@
 
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/saved_sequences.hpp>            // SavedSequences
 #include <eigenheads/kernels/nn/schedule/feed_forward.hpp>  // feed_forward
 #include <eigenheads/linear.hpp>                            // Linear
 #include <eigenheads/nn/activation.hpp>                     // Activation
 #include <eigenheads/nn/detail/feed_forward_backward.hpp>   // activate_hidden_rows_backward
 #include <eigenheads/nn/detail/module_text.hpp>             // print_member
-#include <eigenheads/nn/detail/saved_sequences.hpp>         // SavedSequences
 #include <eigenheads/nn/feed_forward_training.hpp>  // FeedForwardActivations, FeedForwardGradients
 #include <eigenheads/sequences.hpp>                 // Sequences, require_rows
 #include <eigenheads/shape.hpp>                     // require_shape, make_tensor
@@ -148,7 +148,7 @@ class FeedForward {
                        Context& context = default_context()) const {
     require_input(x);
     detail::require_rows("x", x, sequences);
-    return train(x, detail::SavedSequences(sequences), saved, context);
+    return train(x, detail::SavedSequences(sequences.as_rows()), saved, context);
   }
 
   // grad_y: of the output's shape. Throws std::invalid_argument if it is not, std::logic_error if

@@ -14,14 +14,14 @@
 #include <eigenheads/context.hpp>       // Context
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>              // blocks_of
-#include <eigenheads/detail/sequence_rows.hpp>       // SequenceRows
-#include <eigenheads/detail/work.hpp>                // multiply_adds_per_packed, product
-#include <eigenheads/dropout.hpp>                    // DropoutMask, DropoutSeed
-#include <eigenheads/kernels/loops.hpp>              // run_on_this_cpu
-#include <eigenheads/nn/detail/saved_sequences.hpp>  // SavedSequences
-#include <eigenheads/nn/layer_norm.hpp>              // Norm, NormGradients
-#include <eigenheads/random.hpp>                     // random_bits, random_stream
+#include <eigenheads/detail/ranges.hpp>           // blocks_of
+#include <eigenheads/detail/saved_sequences.hpp>  // SavedSequences
+#include <eigenheads/detail/sequence_rows.hpp>    // SequenceRows
+#include <eigenheads/detail/work.hpp>             // multiply_adds_per_packed, product
+#include <eigenheads/dropout.hpp>                 // DropoutMask, DropoutSeed
+#include <eigenheads/kernels/loops.hpp>           // run_on_this_cpu
+#include <eigenheads/nn/layer_norm.hpp>           // Norm, NormGradients
+#include <eigenheads/random.hpp>                  // random_bits, random_stream
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
