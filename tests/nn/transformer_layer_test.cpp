@@ -205,6 +205,26 @@ TYPED_TEST(Transformers, TrainingADecoderIsTheSamePaddedPackedAndOnAnyNumberOfTh
     }
 }
 
+// Rows of padding are no keys by valid_lens, and no queries by query_lens: without these, what they hold
+// is multiplied by gradients of 0.
+TYPED_TEST(Transformers, NanInThePaddingNeedsQueryLensInTraining) {
+  using T = TypeParam;
+  const auto encoder = make<TransformerEncoder<T>>(stack_of(true));
+  const auto x = random_tensor<T>(1, kSequences.rows(), 24);
+  const auto grad_y = unpack(random_tensor<T>(2, kSequences.rows(), 24), kSequences);
+  const auto padded = padded_with(kNan<T>, x, kSequences);
+  typename TransformerEncoder<T>::Activations saved;
+  for (const bool has_query_lens : {false, true}) {
+    Mask mask{.valid_lens = lens_of(kSequences)};
+    if (has_query_lens) mask.query_lens = lens_of(kSequences);
+    EXPECT_TRUE(
+        same_bits(pack(encoder.forward(padded, mask, saved), kSequences), encoder(x, kSequences)));
+    const auto gradients = encoder.backward(grad_y, saved);
+    const T first = gradients.layers[0].self_attention.W_k.weight(0, 0);
+    EXPECT_EQ(bits(first) != bits(kNan<T>), has_query_lens);
+  }
+}
+
 // ---- Gradients ----------------------------------------------------------------------------------
 
 TEST(TransformerGradient, IsTheCentralDifference) {
