@@ -15,59 +15,21 @@
 
 #include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/mask.hpp>                         // Mask
-#include <eigenheads/multi_head_attention.hpp>         // MultiHeadAttention
-#include <eigenheads/nn/detail/module_text.hpp>        // print_member
-#include <eigenheads/nn/detail/row_forms.hpp>          // PaddedForm, PackedForm
-#include <eigenheads/nn/detail/sublayer.hpp>           // SublayerRun, train_sublayer
-#include <eigenheads/nn/detail/transformer_steps.hpp>  // StepDropout, self_attention_backward
-#include <eigenheads/nn/feed_forward.hpp>              // FeedForward
-#include <eigenheads/nn/layer_norm.hpp>                // LayerNorm
-#include <eigenheads/nn/transformer_options.hpp>       // TransformerLayerOptions
-#include <eigenheads/sequences.hpp>                    // Sequences
-#include <eigenheads/shape.hpp>                        // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>                       // Tensor, TensorView, TensorSpan
+#include <eigenheads/mask.hpp>                           // Mask
+#include <eigenheads/multi_head_attention.hpp>           // MultiHeadAttention
+#include <eigenheads/nn/detail/module_text.hpp>          // print_member
+#include <eigenheads/nn/detail/row_forms.hpp>            // PaddedForm, PackedForm
+#include <eigenheads/nn/detail/sublayer.hpp>             // SublayerRun, train_sublayer
+#include <eigenheads/nn/detail/transformer_steps.hpp>    // StepDropout, self_attention_backward
+#include <eigenheads/nn/feed_forward.hpp>                // FeedForward
+#include <eigenheads/nn/layer_norm.hpp>                  // AnyNorm
+#include <eigenheads/nn/transformer_layer_training.hpp>  // TransformerEncoderLayerActivations
+#include <eigenheads/nn/transformer_options.hpp>         // TransformerLayerOptions
+#include <eigenheads/sequences.hpp>                      // Sequences
+#include <eigenheads/shape.hpp>                          // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                         // Tensor, TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
-
-// What backward needs of a call, and owns. Memory is used again by the next.
-template <Scalar T>
-struct TransformerEncoderLayerActivations {
-  LayerActivations<T> self_attention;
-  FeedForwardActivations<T> feed_forward;
-  detail::SublayerActivations<T> sublayer1, sublayer2;
-  detail::SavedSequences sequences;
-  bool is_saved = false;
-};
-
-// Of the parameters, with the layer's names and order, and of the input: [B, L, E], or, packed,
-// [1, N, E].
-template <Scalar T>
-struct TransformerEncoderLayerGradients {
-  Tensor<T, 3> x{0, 0, 0};
-  LayerGradients<T> self_attention;
-  NormGradients<T> norm1, norm2;
-  FeedForwardGradients<T> feed_forward;
-
-  template <class Visitor>
-  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
-    visit_parameters(*this, visit, prefix);
-  }
-  template <class Visitor>
-  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
-    visit_parameters(*this, visit, prefix);
-  }
-
-  // Of a layer, or of its gradients.
-  template <class Layer, class Visitor>
-  static void visit_parameters(Layer& layer, Visitor& visit, std::string_view prefix) {
-    const std::string start(prefix);
-    layer.self_attention.for_each_parameter(visit, start + "self_attention.");
-    layer.norm1.for_each_parameter(visit, start + "norm1.");
-    layer.feed_forward.for_each_parameter(visit, start + "feed_forward.");
-    layer.norm2.for_each_parameter(visit, start + "norm2.");
-  }
-};
 
 template <Scalar T>
 class TransformerEncoderLayer {
@@ -81,9 +43,9 @@ class TransformerEncoderLayer {
       : TransformerEncoderLayer(detail::TransformerParts(options), seed) {}
 
   MultiHeadAttention<T> self_attention;
-  LayerNorm<T> norm1;
+  AnyNorm<T> norm1;
   FeedForward<T> feed_forward;
-  LayerNorm<T> norm2;
+  AnyNorm<T> norm2;
 
   [[nodiscard]] const TransformerLayerOptions& options() const { return options_; }
 
@@ -175,6 +137,15 @@ class TransformerEncoderLayer {
                            {"norm2.size", norm2.size()}});
     feed_forward.require_parts();
   }
+  // And what forward throws for such a call.
+  void require_trainable(TensorView<T, 3> x, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    require_step(padded(x), x.data(), mask, options);
+  }
+  void require_trainable(TensorView<T, 2> x, const Sequences& sequences, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    require_step(packed(x, sequences), x.data(), mask, options);
+  }
   // And std::logic_error unless `saved` is of a call of this layer, or one of its sizes.
   void require_saved(const Activations& saved) const {
     if (!saved.is_saved)
@@ -186,8 +157,8 @@ class TransformerEncoderLayer {
   }
   // Gives the gradients of the parameters their shapes, or, if they are added to, refuses others.
   void fit(Gradients& gradients, const Activations& saved, bool accumulate) const {
-    detail::fit_attention(self_attention, saved.self_attention, gradients.self_attention,
-                          accumulate);
+    detail::fit_parameter_gradients(self_attention.parts(), saved.self_attention,
+                                    gradients.self_attention, accumulate);
     norm1.fit(gradients.norm1, accumulate);
     feed_forward.fit(gradients.feed_forward, accumulate);
     norm2.fit(gradients.norm2, accumulate);
@@ -196,9 +167,9 @@ class TransformerEncoderLayer {
  private:
   TransformerEncoderLayer(const detail::TransformerParts& parts, std::uint64_t seed)
       : self_attention(parts.self_attention(), detail::part_seed(seed, "self_attention")),
-        norm1(parts.norm()),
+        norm1(parts.template norm<T>()),
         feed_forward(parts.feed_forward(), detail::part_seed(seed, "feed_forward")),
-        norm2(parts.norm()),
+        norm2(parts.template norm<T>()),
         options_(parts.options()) {}
 
   [[nodiscard]] Index size() const { return options_.num_hiddens; }
@@ -246,10 +217,22 @@ class TransformerEncoderLayer {
         y);
   }
 
+  [[nodiscard]] detail::StepDropout step_dropout(const TrainingOptions<T>& options) const {
+    return {"TransformerEncoderLayer", options_.dropout, options.seed};
+  }
+  template <class Form>
+  void require_step(const Form& form, const T* x, const Mask& mask,
+                    const TrainingOptions<T>& options) const {
+    static_cast<void>(step_dropout(options));
+    form.with_self(x, [&](const auto&... inputs) {
+      self_attention.require_trainable(inputs..., mask, options);
+    });
+  }
+
   template <class Form>
   Tensor<T, Form::rank> train(const Form& form, const T* x, const Mask& mask, Activations& saved,
                               const TrainingOptions<T>& options) const {
-    const detail::StepDropout dropout("TransformerEncoderLayer", options_.dropout, options.seed);
+    const detail::StepDropout dropout = step_dropout(options);
     Context& context = options.context.get();
     const bool first = options_.norm_first;
     const auto between = detail::train_sublayer<T>(
