@@ -29,6 +29,49 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
+namespace detail {
+
+// Writes rows of the table.
+template <class T>
+class RotaryRows {
+ public:
+  explicit RotaryRows(const RotaryOptions& completed_options)
+      : kernels_(rotary_kernels<T>()),
+        made_(rotary_frequencies(completed_options, {kernels_.exp_array, kernels_.log_array})),
+        is_interleaved_(completed_options.layout == RotaryLayout::interleaved),
+        angles_(made_.frequencies),
+        waves_(angles_) {}
+
+  [[nodiscard]] const RotaryFrequencies& made() const { return made_; }
+  [[nodiscard]] Index size() const { return std::ssize(angles_) * (is_interleaved_ ? 4 : 2); }
+
+  void write(Index position, T* row) {  // [size], as RotaryTable says
+    for (std::size_t i = 0; i < angles_.size(); ++i)
+      angles_[i] = static_cast<double>(position) * made_.frequencies[i];
+    const auto wave = [&](std::size_t i) {
+      return static_cast<T>(waves_[i] * made_.attention_factor);
+    };
+    kernels_.cos_array(angles_.data(), waves_.data(), std::ssize(angles_));
+    for (std::size_t i = 0; i < waves_.size(); ++i) {
+      *row++ = wave(i);
+      if (is_interleaved_) *row++ = wave(i);
+    }
+    kernels_.sin_array(angles_.data(), waves_.data(), std::ssize(angles_));
+    for (std::size_t i = 0; i < waves_.size(); ++i) {
+      if (is_interleaved_) *row++ = -wave(i);
+      *row++ = wave(i);
+    }
+  }
+
+ private:
+  RotaryKernels<T> kernels_;
+  RotaryFrequencies made_;
+  bool is_interleaved_;
+  std::vector<double> angles_, waves_;
+};
+
+}  // namespace detail
+
 // A table of cosines and sines, made once. Angles are products in double, whose sines and cosines are
 // the library's own, rounded once: within 2^-23 for float, up to a hundred million positions; of a
 // double, within position * 2^-51. An object is never changed, so any number of threads may share it.
@@ -104,26 +147,12 @@ class Rotary {
 
 template <Scalar T>
 Rotary<T>::Rotary(const RotaryOptions& options) : options_(detail::completed(options)) {
-  const detail::RotaryKernels<T> kernels = detail::rotary_kernels<T>();
-  made_ = detail::rotary_frequencies(options_, {kernels.exp_array, kernels.log_array});
-  const Index pairs = options_.rotated / 2, repeats = is_interleaved() ? 2 : 1;
-  const std::array shape{max_positions(), 2 * repeats * pairs};
+  detail::RotaryRows<T> rows(options_);
+  made_ = rows.made();
+  const std::array shape{max_positions(), rows.size()};
   table_.resize(static_cast<std::size_t>(detail::require_size<T>("Rotary: the table", shape)));
-  std::vector<double> angles(made_.frequencies.size()), cosines(angles), sines(angles);
-  T* to = table_.data();
-  for (Index position = 0; position < max_positions(); ++position) {
-    for (std::size_t i = 0; i < angles.size(); ++i)
-      angles[i] = static_cast<double>(position) * made_.frequencies[i];
-    kernels.cos_array(angles.data(), cosines.data(), pairs);
-    kernels.sin_array(angles.data(), sines.data(), pairs);
-    for (const double cosine : cosines)
-      to = std::fill_n(to, repeats, static_cast<T>(cosine * attention_factor()));
-    for (const double sine : sines) {
-      const auto value = static_cast<T>(sine * attention_factor());
-      if (is_interleaved()) *to++ = -value;
-      *to++ = value;
-    }
-  }
+  for (Index position = 0; position < max_positions(); ++position)
+    rows.write(position, table_.data() + position * rows.size());
 }
 
 template <Scalar T>
