@@ -7,13 +7,13 @@
 // Su et al., "RoFormer", 2021.
 #include <algorithm>
 #include <array>
-#include <concepts>
 #include <cstddef>
+#include <iterator>
+#include <memory>
 #include <ostream>
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include <eigenheads/apply_rotary.hpp>  // by tables that are given
@@ -128,6 +128,11 @@ class Rotary {
                       "; expected positions below ", max_positions(), ", max_positions"});
   }
 
+  // For the steps of a layer (kernels/schedule/rotate.hpp): heads of any rows, by this table.
+  void rotate(detail::RotateCall<T> call, Context& context) const {
+    call.table = table();
+    rotate_(call, context);
+  }
   // As the kernels read it. Refers to this object.
   [[nodiscard]] detail::RotaryTable<T> table() const {
     const Index row = std::ssize(table_) / max_positions();
@@ -143,6 +148,7 @@ class Rotary {
   RotaryOptions options_;
   detail::RotaryFrequencies made_;
   std::vector<T> table_;  // [max_positions, cosines and sines]
+  void (*rotate_)(const detail::RotateCall<T>& call, Context& context) = detail::rotate<T>;
 };
 
 template <Scalar T>
@@ -173,15 +179,27 @@ void Rotary<T>::turn(TensorSpan<T, 4> y, TensorView<T, 4> x, const ValidLens& fi
   if (y.data() != x.data()) std::copy_n(x.data(), x.size(), y.data());
   const detail::SequenceRows sequences(B, rows);
   const detail::Range all{0, B * rows}, columns{0, H * D};
-  detail::rotate<T>({.table = table(),
-                     .heads = detail::StridedMatrix<T>::heads_apart(y.data(), rows, H, D),
-                     .sequences = sequences,
-                     .rows = {&all, 1},
-                     .columns = {&columns, 1},
-                     .first_positions = first,
-                     .is_inverse = is_inverse},
-                    context);
+  rotate({.heads = detail::StridedMatrix<T>::heads_apart(y.data(), rows, H, D),
+          .sequences = sequences,
+          .rows = {&all, 1},
+          .columns = {&columns, 1},
+          .first_positions = first,
+          .is_inverse = is_inverse},
+         context);
 }
+
+namespace detail {
+
+template <class T>
+[[nodiscard]] std::shared_ptr<const Rotary<T>> make_rotary(const RotaryOptions& options) {
+  return std::make_shared<const Rotary<T>>(options);
+}
+template <class>
+RotaryMakers rotary_makers() {
+  return {make_rotary<float>, make_rotary<double>};
+}
+
+}  // namespace detail
 
 // Rotary(head_size=64, rotated=64, base=10000, max_positions=4096, layout=half_split, scaling=none)
 [[nodiscard]] inline std::string rotary_text(const RotaryOptions& options) {

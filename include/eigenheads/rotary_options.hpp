@@ -4,11 +4,12 @@
 // p w_i, w_i = base^(-2i / rotated), which a scaling stretches, for sequences longer than those that a
 // model was trained on.
 // Su et al., "RoFormer", 2021.
+#include <memory>
 #include <optional>
 #include <variant>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/version.hpp>  // Index
+#include <eigenheads/tensor.hpp>  // Index, Scalar
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -60,6 +61,23 @@ struct Llama3Scaling {
 using RotaryScaling = std::variant<std::monostate, LinearScaling, NtkScaling, DynamicNtkScaling,
                                    YarnScaling, Llama3Scaling>;
 
+template <Scalar T>
+class Rotary;
+struct RotaryOptions;
+
+namespace detail {
+
+// How a layer comes to its rotary. Pointers: a program that names no RotaryOptions compiles neither
+// tables nor rotations, which would be a tenth of what a layer takes to compile.
+struct RotaryMakers {
+  std::shared_ptr<const Rotary<float>> (*of_float)(const RotaryOptions& options);
+  std::shared_ptr<const Rotary<double>> (*of_double)(const RotaryOptions& options);
+};
+template <class = void>
+[[nodiscard]] RotaryMakers rotary_makers();  // rotary.hpp
+
+}  // namespace detail
+
 struct RotaryOptions {
   Index head_size = 0;         // of a layer's own rotary, 0: the layer's
   Index max_positions = 4096;  // of the table: 0 to max_positions - 1
@@ -67,6 +85,7 @@ struct RotaryOptions {
   Index rotated = 0;  // the first so many numbers of a head; 0: all of them
   RotaryLayout layout = RotaryLayout::half_split;
   RotaryScaling scaling{};
+  detail::RotaryMakers makers = detail::rotary_makers();  // to be left as they are
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

@@ -108,21 +108,19 @@ void rotate_heads(const Rotary<T>& rotary, const BoundMask& mask, const Particip
   const Frame frame(context);
   Index* const first = frame.take<Index>(B);
   for (Index b = 0; b < B; ++b) first[b] = mask.aligned(b, 0);
-  rotate<T>({.table = rotary.table(),
-             .heads = heads.q,
-             .sequences = mask.query_rows(),
-             .rows = part.queries,
-             .columns = part.columns,
-             .first_positions = first,
-             .is_inverse = heads.is_inverse},
-            context);
-  rotate<T>({.table = rotary.table(),
-             .heads = heads.k,
-             .sequences = mask.key_rows(),
-             .rows = part.keys,
-             .columns = part.kv_columns,
-             .is_inverse = heads.is_inverse},
-            context);
+  rotary.rotate({.heads = heads.q,
+                 .sequences = mask.query_rows(),
+                 .rows = part.queries,
+                 .columns = part.columns,
+                 .first_positions = first,
+                 .is_inverse = heads.is_inverse},
+                context);
+  rotary.rotate({.heads = heads.k,
+                 .sequences = mask.key_rows(),
+                 .rows = part.keys,
+                 .columns = part.kv_columns,
+                 .is_inverse = heads.is_inverse},
+                context);
 }
 
 template <class T>

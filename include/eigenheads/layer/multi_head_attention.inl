@@ -23,7 +23,7 @@ MultiHeadAttention<T>::MultiHeadAttention(const Completed& c, std::uint64_t seed
       head_size_(c.options.head_size),
       dropout_(c.options.dropout),
       heads_(c.options.num_heads, c.options.num_kv_heads),
-      rotary_(c.options.rotary ? std::make_shared<const Rotary<T>>(*c.options.rotary) : nullptr) {}
+      rotary_(detail::rotary_of<T>(c.options)) {}
 
 template <Scalar T>
 void MultiHeadAttention<T>::initialize(Index query_size, Index key_size, Index value_size) {

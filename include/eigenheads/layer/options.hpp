@@ -2,8 +2,10 @@
 #pragma once
 // What a MultiHeadAttention is made of.
 #include <array>
+#include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/rotary_options.hpp>  // RotaryOptions
@@ -58,6 +60,16 @@ namespace detail {
   }
   require_size<float>("W_q.weight", std::array{options.num_heads, options.head_size});
   return options;
+}
+
+// Of completed options; null: none.
+template <class T>
+[[nodiscard]] std::shared_ptr<const Rotary<T>> rotary_of(const MultiHeadAttentionOptions& options) {
+  if (!options.rotary) return nullptr;
+  if constexpr (std::is_same_v<T, float>)
+    return options.rotary->makers.of_float(*options.rotary);
+  else
+    return options.rotary->makers.of_double(*options.rotary);
 }
 
 }  // namespace detail

@@ -21,7 +21,6 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail {
 // heads. Nothing else is read or written.
 template <class T>
 struct RotateCall {
-  RotaryTable<T> table;
   StridedMatrix<T> heads;
   const SequenceRows& sequences;
   std::span<const Range> rows, columns;
@@ -29,6 +28,7 @@ struct RotateCall {
   // the query beside a key that lies before the first sees none. No row lies beyond the table.
   const Index* first_positions = nullptr;
   bool is_inverse = false;  // the gradient's way
+  RotaryTable<T> table{};
 };
 
 template <class T>
