@@ -3,6 +3,7 @@
 // batch, padded, packed and on any number of threads, and so has its gradient.
 #include <atomic>
 #include <numeric>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -45,13 +46,15 @@ template <class Module, class Options>
 }
 
 [[nodiscard]] TransformerLayerOptions options_of(bool norm_first, double dropout = 0) {
-  return {.num_hiddens = 24,
-          .num_heads = 3,
-          .feed_forward_size = 40,
-          .activation = eh::Activation::gelu,
-          .norm_first = norm_first,
-          .dropout = dropout,
-          .memory_size = 15};
+  return {
+      .num_hiddens = 24,
+      .num_heads = 3,
+      .feed_forward_size = 40,
+      .activation = eh::Activation::gelu,
+      .norm_first = norm_first,
+      .dropout = dropout,
+      .memory_size = 15,
+      .rotary = norm_first ? std::optional(eh::RotaryOptions{.max_positions = 400}) : std::nullopt};
 }
 [[nodiscard]] eh::TransformerEncoderOptions encoder_of(bool norm_first, double dropout = 0) {
   return {.layer = options_of(norm_first, dropout), .num_layers = 3, .final_norm = norm_first};
@@ -461,6 +464,14 @@ TEST(TransformerText, IsPyTorchs) {
   EXPECT_NE(decoder.str().find("\n  (cross_attention): MultiHeadAttention(\n"), std::string::npos);
   EXPECT_NE(decoder.str().find("(W_k): Linear(in_features=15, out_features=24, bias=True)"),
             std::string::npos);
+}
+
+TEST(TransformerRotary, IsThatOfSelfAttentionAlone) {
+  const TransformerDecoderLayer<float> decoder(options_of(true)), without(options_of(false));
+  ASSERT_NE(decoder.self_attention.rotary(), nullptr);
+  EXPECT_EQ(decoder.self_attention.rotary()->head_size(), 8);
+  EXPECT_EQ(decoder.cross_attention.rotary(), nullptr);
+  EXPECT_EQ(without.self_attention.rotary(), nullptr);
 }
 
 TYPED_TEST(Transformers, PartsThatAreAlikeDrawOtherWeightsAndNamesSayWhose) {
