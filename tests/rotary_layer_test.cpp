@@ -279,14 +279,14 @@ TYPED_TEST(RotaryLayer, APositionBeyondTheTableIsRefusedBeforeAnythingIsWritten)
 }
 
 TEST(RotaryLayerOptions, AreCheckedAndPrinted) {
-  auto options = options_of({.head_size = 8});
+  const auto refused = [](const RotaryOptions& rotary) {
+    return refusal([&] { return MultiHeadAttention<float>(options_of(rotary)); });
+  };
   EXPECT_EQ(
-      refusal([&] { return MultiHeadAttention<float>(options); }),
+      refused({.head_size = 8}),
       "eigenheads: MultiHeadAttention: rotary.head_size is 8; expected that of the layer, 10, or "
       "0");
-  options.rotary->head_size = 10;
-  options.rotary->rotated = 7;
-  EXPECT_EQ(refusal([&] { return MultiHeadAttention<float>(options); }),
+  EXPECT_EQ(refused({.head_size = 10, .rotated = 7}),
             "eigenheads: Rotary: rotated is 7; expected an even number from 2 to head_size, 10");
   std::ostringstream with, without;
   with << layer_of<float>(RotaryLayout::half_split, 9);
@@ -294,6 +294,7 @@ TEST(RotaryLayerOptions, AreCheckedAndPrinted) {
                             "max_positions=9, layout=half_split, scaling=none)\n)"),
             std::string::npos)
       << with.str();
+  auto options = options_of({});
   options.rotary.reset();
   without << MultiHeadAttention<float>(options);
   EXPECT_EQ(without.str().find("otary"), std::string::npos);

@@ -79,8 +79,10 @@ template <class = void>
 }  // namespace detail
 
 struct RotaryOptions {
-  Index head_size = 0;         // of a layer's own rotary, 0: the layer's
-  Index max_positions = 4096;  // of the table: 0 to max_positions - 1
+  Index head_size = 0;  // of a layer's own rotary, 0: the layer's
+  // Of the table: 0 to max_positions - 1. It has `rotated` numbers for each of them, twice as many if
+  // interleaved: 1 MiB for heads of 64 floats, which copies of a layer share.
+  Index max_positions = 4096;
   double base = 10000;
   Index rotated = 0;  // the first so many numbers of a head; 0: all of them
   RotaryLayout layout = RotaryLayout::half_split;
