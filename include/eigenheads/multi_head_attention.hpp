@@ -2,11 +2,13 @@
 #pragma once
 // Multi-head attention: h heads attend side by side, each to its own projection of the inputs.
 //   head_i = attention(W_q,i queries, W_k,i keys, W_v,i values),   y = W_o [head_1; ...; head_h]
-// A head may have a gate, 1 unless it is set, by which it is multiplied before W_o.
+// A head may have a gate, 1 unless it is set, by which it is multiplied before W_o, and queries and keys
+// may be turned by their positions (rotary.hpp) before they meet.
 // Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2; Dive into Deep Learning,
 // section 11.5.
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <ostream>
 #include <string>
 #include <string_view>
@@ -27,6 +29,7 @@
 #include <eigenheads/layer/options.hpp>                   // MultiHeadAttentionOptions
 #include <eigenheads/linear.hpp>                          // Linear
 #include <eigenheads/mask.hpp>                            // Mask
+#include <eigenheads/rotary.hpp>                          // Rotary
 #include <eigenheads/sequences.hpp>                       // Sequences
 #include <eigenheads/shape.hpp>                           // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                          // TensorView, TensorSpan
@@ -55,6 +58,9 @@ class MultiHeadAttention {
   [[nodiscard]] Index num_kv_heads() const { return heads_.kv_count(); }
   [[nodiscard]] Index head_size() const { return head_size_; }
   [[nodiscard]] const Dropout& dropout() const { return dropout_; }
+
+  // Null: none. Copies of a layer share it.
+  [[nodiscard]] const Rotary<T>* rotary() const { return rotary_.get(); }
 
   // The key/value head that head h reads.
   [[nodiscard]] Index kv_head(Index h) const { return heads_.kv_head(h); }
@@ -353,7 +359,9 @@ class MultiHeadAttention {
   }
 
   // The layer as its steps see it (layer/forward.hpp).
-  [[nodiscard]] detail::LayerParts<T> parts() const { return {W_q, W_k, W_v, W_o, heads_, gates_}; }
+  [[nodiscard]] detail::LayerParts<T> parts() const {
+    return {W_q, W_k, W_v, W_o, heads_, gates_, rotary()};
+  }
 
  private:
   struct Completed {
@@ -417,6 +425,7 @@ class MultiHeadAttention {
   Dropout dropout_;
   detail::HeadSet heads_;
   detail::HeadGates<T> gates_;
+  std::shared_ptr<const Rotary<T>> rotary_;
 };
 
 // The module as the chapter shows it, in PyTorch's manner, and what pruning left of its heads.
@@ -425,6 +434,7 @@ std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) 
   out << "MultiHeadAttention(\n  (attention): DotProductAttention(\n    (dropout): "
       << layer.dropout() << "\n  )\n  (W_q): " << layer.W_q << "\n  (W_k): " << layer.W_k
       << "\n  (W_v): " << layer.W_v << "\n  (W_o): " << layer.W_o;
+  if (layer.rotary() != nullptr) out << "\n  (rotary): " << *layer.rotary();
   if (layer.num_heads() < layer.num_original_heads()) {
     out << "\n  (heads):";
     for (const Index head : layer.original_heads()) out << ' ' << std::to_string(head);
