@@ -20,6 +20,7 @@
 #include <eigenheads/nn/transformer_layer.hpp>
 
 #include "digests.hpp"
+#include "sampling_digests.hpp"
 
 namespace digest {
 
@@ -209,6 +210,7 @@ void add_nn(Digests& digests, const std::string& type) {
   add_modules<T>(digests, type);
   add_additive<T>(digests, type);
   add_transformers<T>(digests, type);
+  add_sampling<T>(digests, type);
 }
 
 [[nodiscard]] inline Digests all() {

@@ -233,6 +233,26 @@ TEST(BeamSearch, SaysWhichRowsGoOnFromWhichAndWhatTheyBring) {
   EXPECT_EQ(search.sequences(), (eh::Sequences{0, 0, 1, 1}));
 }
 
+// By the penalty of 1 scores are means.
+TEST(BeamSearch, GoesOnWhileALongerTextMayOvertakeOneThatHasEnded) {
+  Tensor<float, 2> x(2, 2);
+  BeamSearch search(1, {.num_beams = 2, .length_penalty = 1, .stop_ids = {0}});
+  x.setValues({{-0.75f, -1.5f}, {1, 1}});
+  search.advance(x);
+  EXPECT_EQ(search.ids(0), Ids{0});
+  EXPECT_FALSE(search.is_done());
+  EXPECT_EQ(search.tokens(), Ids{1});
+  x.setValues({{1, 1}, {-2, -0.5f}});
+  search.advance(x);
+  EXPECT_EQ(search.ids(0), Ids{0});  // -0.75, and -2 / 2
+  EXPECT_FALSE(search.is_done());
+  x.setValues({{1, 1}, {-0.125f, -2}});
+  search.advance(x);
+  EXPECT_EQ(search.ids(0), (Ids{1, 1, 0}));  // -2.125 / 3
+  EXPECT_EQ(search.ids(0, 1), Ids{0});
+  EXPECT_TRUE(search.is_done());
+}
+
 TEST(BeamSearch, RefusesWhatAreNoLogarithmsOfProbabilitiesAndChangesNothing) {
   BeamSearch search(1, {.num_beams = 2});
   Tensor<float, 2> x(2, 3);

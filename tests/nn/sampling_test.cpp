@@ -5,6 +5,7 @@
 #include <numeric>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <eigenheads/nn/sampling.hpp>
@@ -67,18 +68,19 @@ template <class T>
   if (options.top_k > 0 && options.top_k < std::ssize(items))
     items.resize(static_cast<std::size_t>(options.top_k));
   const long double most = items.front().logit;
-  const auto weights = [&] {
+  const auto weights_of = [&] {
     std::vector<long double> weights;
+    weights.reserve(items.size());
     for (const Item& item : items) weights.push_back(std::exp(item.logit - most));
     return weights;
   };
-  auto w = weights();
+  auto w = weights_of();
   const long double mass = std::accumulate(w.begin(), w.end(), 0.0L) * options.top_p;
   std::size_t count = 0;
   for (long double sum = 0; count < w.size() && (count == 0 || sum < mass);) sum += w[count++];
   if (options.top_p < 1) items.resize(count);
   while (std::exp(items.back().logit - most) < options.min_p) items.pop_back();
-  w = weights();
+  w = weights_of();
   const long double sum = std::accumulate(w.begin(), w.end(), 0.0L);
   std::vector<double> p(static_cast<std::size_t>(logits.size()), 0.0);
   for (std::size_t i = 0; i < items.size(); ++i) p[items[i].id] = static_cast<double>(w[i] / sum);
@@ -156,10 +158,10 @@ TYPED_TEST(Sampling, TheFewestWithTheMassAndOfEqualOnesTheLowerIds) {
          {SamplingOptions{.top_k = 30}, SamplingOptions{.top_p = 0.4},
           SamplingOptions{.top_k = 50, .top_p = 0.7}}) {
       const auto values = [&](const Tensor<T, 1>& of) {
-        std::vector<T> values;
-        for (const Index id : kept(options, of)) values.push_back(of(id));
-        std::ranges::sort(values);
-        return values;
+        std::vector<T> found;
+        for (const Index id : kept(options, of)) found.push_back(of(id));
+        std::ranges::sort(found);
+        return found;
       };
       EXPECT_EQ(values(x), values(shuffled)) << V;
       // Of those that equal the smallest kept one, the first.
@@ -271,7 +273,7 @@ TYPED_TEST(Sampling, TheFiltersAreThoseOfSortedListsOneAfterTheOther) {
 
 TYPED_TEST(Sampling, IdsAreDrawnAsOftenAsTheirProbabilitySays) {
   using T = TypeParam;
-  constexpr Index V = 300, draws = 40000;
+  constexpr Index V = 60, draws = 20000;
   Tensor<T, 1> x = random_tensor<T>(11, V);
   for (Index i = 0; i < V; ++i) x(i) *= T(2);
   x(7) = -kInf<T>;
@@ -322,9 +324,9 @@ TYPED_TEST(Sampling, NeighboursInAnyDirectionAreDrawnIndependently) {
 
 TYPED_TEST(Sampling, AnIdDependsOnNoBatchNoPlaceInItAndNoThread) {
   using T = TypeParam;
-  constexpr Index B = 9, V = 700;
+  constexpr Index B = 24, V = 4000;
   const Tensor<T, 2> logits = random_tensor<T>(5, B, V);
-  const Ids seen{3, 3, 699};
+  const Ids seen{3, 3, 3999};
   for (const SamplingOptions& options :
        {SamplingOptions{.seed = 2},
         SamplingOptions{.top_k = 50, .repetition_penalty = 1.2, .seed = 2},
@@ -345,7 +347,7 @@ TYPED_TEST(Sampling, AnIdDependsOnNoBatchNoPlaceInItAndNoThread) {
     for (const int threads : {1, 3}) {
       Context context(threads, kAnyWork);
       EXPECT_EQ(sampler(logits, draws, context), alone);
-      std::vector<SamplingDraw> reversed(draws.rbegin(), draws.rend());
+      const std::vector<SamplingDraw> reversed(draws.rbegin(), draws.rend());
       Ids ids = sampler(logits, reversed, context);
       std::ranges::reverse(ids);
       EXPECT_EQ(ids, alone);
@@ -397,7 +399,7 @@ TYPED_TEST(Sampling, ARefusedCallWritesNothing) {
   Tensor<T, 2> logits = random_tensor<T>(1, 2, 10);
   Ids ids{-7, -7};
   const auto refused = [&](std::vector<SamplingDraw> draws) {
-    const std::string sentence = refusal([&] {
+    std::string sentence = refusal([&] {
       Sampler().sample_into(ids, logits, draws);
       return 0;
     });
@@ -429,7 +431,7 @@ TYPED_TEST(Sampling, ARefusedCallWritesNothing) {
 
 // Of weights whose sums are exact, every part of the sum is the id that it falls on.
 TEST(SamplingRow, EveryPartOfTheSumFallsOnItsId) {
-  for (const std::size_t count : {1, 5, 255, 256, 257, 700}) {
+  for (const std::size_t count : {1u, 5u, 255u, 256u, 257u, 700u}) {
     std::vector<double> weights(count);
     for (std::size_t i = 0; i < count; ++i) weights[i] = static_cast<double>(i * 5 % 4);
     weights[count / 2] = 3;
@@ -437,16 +439,23 @@ TEST(SamplingRow, EveryPartOfTheSumFallsOnItsId) {
     const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
     std::vector<double> block_sums(count / 256 + 1);
     double before = 0;
-    for (std::size_t i = 0; i < count; ++i)
-      for (double part = 0.25; part < weights[i]; part += 0.25) {
-        const double uniform = (before + part) / sum;
+    for (std::size_t i = 0; i < count; before += weights[i++])
+      for (int quarter = 1; quarter < static_cast<int>(4 * weights[i]); ++quarter) {
+        const double uniform = (before + 0.25 * quarter) / sum;
         ASSERT_EQ(eh::detail::drawn_of(weights, uniform, block_sums.data()), static_cast<Index>(i));
-        if (part + 0.25 >= weights[i]) before += weights[i];
       }
     ASSERT_EQ(before, sum);
     const Index last = eh::detail::drawn_of(weights, 1 - 0x1p-53, block_sums.data());
     EXPECT_TRUE(weights[static_cast<std::size_t>(last)] > 0);
   }
+}
+
+TEST(SamplingRow, ABoundIsOfTheNextIdThatWeighsAnything) {
+  double block_sum = 0;
+  const std::vector<double> weights{0, 1, 0, 1, 2, 0};
+  for (const auto& [uniform, id] : std::vector<std::pair<double, Index>>{
+           {0.0, 1}, {0.25, 3}, {0.5, 4}, {0.25 - 0x1p-54, 1}, {1 - 0x1p-53, 4}})
+    EXPECT_EQ(eh::detail::drawn_of(weights, uniform, &block_sum), id) << uniform;
 }
 
 TEST(SamplingRow, TheBestCandidatesAreThoseOfASortedList) {

@@ -14,7 +14,7 @@
 // lower parent's is the better one, and then that of the lower id. In double, one sum a token: the
 // same beams whatever the batch.
 #include <algorithm>
-#include <array>
+#include <cstddef>
 #include <limits>
 #include <span>
 #include <utility>
@@ -217,6 +217,7 @@ class BeamSearch {
   // [B * num_beams]: which row each row goes on from.
   [[nodiscard]] std::vector<Index> parents() const {
     std::vector<Index> parents;
+    parents.reserve(beams_.size());
     for (const Beam& beam : beams_) parents.push_back(beam.parent);
     return parents;
   }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <concepts>
+#include <utility>
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
@@ -72,10 +73,13 @@ requires((rank_of<Padded> == 2 || rank_of<Padded> == 3) &&
   require_shape("attention_mask", mask, "[B, L]", {B, L});
   const detail::TokenRuns runs = detail::token_runs(mask);
   Sequences sequences(runs.lengths);
-  std::array<Index, rank - 1> shape{sequences.rows()};
-  if constexpr (rank == 3) shape[1] = from.dimension(2);
   const Index width = rank == 3 ? from.dimension(rank - 1) : 1;
-  auto rows = detail::make_tensor<T>("packed rows", shape);
+  auto rows = [&] {
+    if constexpr (rank == 3)
+      return detail::make_tensor<T>("packed rows", std::array{sequences.rows(), width});
+    else
+      return detail::make_tensor<T>("packed rows", std::array{sequences.rows()});
+  }();
   for (Index b = 0; b < B; ++b)
     std::copy_n(from.data() + (b * L + runs.begins[static_cast<std::size_t>(b)]) * width,
                 sequences.length(b) * width, rows.data() + sequences.begin(b) * width);

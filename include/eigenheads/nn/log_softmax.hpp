@@ -4,7 +4,8 @@
 //   y[b, i] = x[b, i] - max_j x[b, j] - log sum_j e^(x[b, j] - max_j x[b, j])
 // In double, with sums in a fixed order, and rounded once at the end.
 #include <algorithm>
-#include <array>
+#include <cstddef>
+#include <limits>
 #include <span>
 
 #include <eigenheads/context.hpp>            // Context

@@ -13,12 +13,9 @@
 // rest is done in double. The id is a function of the row of logits, the options and (seed, sequence,
 // position) alone: of no batch, no thread, and on every CPU with a fused multiply-add the same (on one
 // without, weights may differ by a rounding).
-#include <array>
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
 #include <span>
-#include <string>
-#include <string_view>
 #include <vector>
 
 #include <eigenheads/context.hpp>            // Context

@@ -67,7 +67,6 @@ struct SamplingScratch {
       std::nth_element(best, best + k - 1, best + count, ranks_before);
       count = k;
       worst = best[k - 1].value;
-      if (!(value > worst)) continue;
     }
     best[count++] = {value, id};
   }
@@ -115,8 +114,10 @@ inline double sum_of(std::span<const double> x, double* block_sums) {
 // How many of the candidates, the heaviest first, it takes to weigh `mass`; 0 if all weigh less.
 [[nodiscard]] inline Index shortest_prefix(std::span<const Candidate> candidates, double mass) {
   double sum = 0;
-  for (std::size_t i = 0; i < candidates.size(); ++i)
-    if ((sum += candidates[i].value) >= mass) return static_cast<Index>(i + 1);
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    sum += candidates[i].value;
+    if (sum >= mass) return static_cast<Index>(i + 1);
+  }
   return 0;
 }
 
@@ -146,7 +147,7 @@ class SamplingRow {
 
   [[nodiscard]] KeptIds kept(double temperature, Index top_k, double top_p, double min_p) const {
     const double maximum = *std::max_element(to_.values, to_.values + V_);
-    Index count = V_;
+    Index count = 0;
     if (top_k > 0 && top_k < V_) {
       count = best_candidates(values(), top_k, to_.candidates);
       for (Index i = 0; i < count; ++i) to_.weights[i] = to_.candidates[i].value;
@@ -224,7 +225,8 @@ class SamplingRow {
   for (Index i = b * block, end = (std::min)(i + block, count); i < end; ++i) {
     const double weight = weights[static_cast<std::size_t>(i)];
     if (weight > 0) drawn = i;  // in a block's last ones, where its sum was rounded up
-    if ((before += weight) > mark) break;
+    before += weight;
+    if (before > mark) break;
   }
   return drawn;
 }
