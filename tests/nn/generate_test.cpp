@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <eigenheads/nn/generate.hpp>
+#include <eigenheads/nn/left_padding.hpp>
 
 #include "support.hpp"
 
@@ -117,6 +118,22 @@ TYPED_TEST(Generate, ASequenceWritesTheSameAloneInAnyBatchAndPlainly) {
   }
   EXPECT_TRUE(has_stopped);
   EXPECT_TRUE(has_filled);
+}
+
+// T1.06
+TYPED_TEST(Generate, PromptsPaddedOnTheLeftWriteTheSameOnceThePaddingIsGone) {
+  using T = TypeParam;
+  Tensor<Index, 2> ids(2, 5), mask(2, 5);
+  ids.setValues({{9, 9, 9, 3, 4}, {1, 2, 3, 4, 5}});
+  mask.setValues({{0, 0, 0, 1, 1}, {1, 1, 1, 1, 1}});
+  const GenerateOptions options{.max_new_tokens = 10};
+  const auto packed = eh::remove_padding(ids, mask);
+  EXPECT_EQ(ids_of(eh::generate(Model<T>(), packed.rows, packed.sequences, options)),
+            ids_of(eh::generate(Model<T>(), {{3, 4}, {1, 2, 3, 4, 5}}, options)));
+  mask.setValues({{0, 0, 0, 0, 0}, {1, 1, 1, 1, 1}});
+  const auto empty = eh::remove_padding(ids, mask);
+  EXPECT_EQ(refusal([&] { return eh::generate(Model<T>(), empty.rows, empty.sequences, options); }),
+            "eigenheads: prompts: sequence 0 is empty; expected one token or more");
 }
 
 TEST(Generate, EachSequenceEndsForItsOwnReason) {

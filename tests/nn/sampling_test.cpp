@@ -371,17 +371,17 @@ TYPED_TEST(Sampling, TheIdsOfASeedAreTheseEverywhere) {
   using T = TypeParam;
   Tensor<T, 1> x(1000);
   for (Index i = 0; i < 1000; ++i) x(i) = static_cast<T>(i * 7919 % 1000) / T(128);
-  const auto ids = [&](const SamplingOptions& options) {
+  const auto ids_of = [&](const SamplingOptions& options) {
     Ids ids;
     for (Index position = 0; position < 8; ++position)
       ids.push_back(Sampler(options)(x, {.sequence = 1, .position = position}));
     return ids;
   };
-  EXPECT_EQ(ids({.seed = 1}), (Ids{359, 805, 729, 238, 852, 597, 815, 670}));
-  EXPECT_EQ(ids({.temperature = 0.7, .top_k = 40, .seed = 1}),
+  EXPECT_EQ(ids_of({.seed = 1}), (Ids{359, 805, 729, 238, 852, 597, 815, 670}));
+  EXPECT_EQ(ids_of({.temperature = 0.7, .top_k = 40, .seed = 1}),
             (Ids{383, 852, 778, 272, 877, 605, 852, 704}));
-  EXPECT_EQ(ids({.top_p = 0.9, .seed = 1}), (Ids{359, 805, 729, 238, 852, 596, 815, 670}));
-  EXPECT_EQ(ids({.min_p = 0.2, .seed = 2}), (Ids{816, 791, 582, 963, 741, 618, 754, 210}));
+  EXPECT_EQ(ids_of({.top_p = 0.9, .seed = 1}), (Ids{359, 805, 729, 238, 852, 596, 815, 670}));
+  EXPECT_EQ(ids_of({.min_p = 0.2, .seed = 2}), (Ids{816, 791, 582, 963, 741, 618, 754, 210}));
 }
 
 TYPED_TEST(Sampling, OnlyRowsThatAreDrawnFromAreRead) {

@@ -8,7 +8,8 @@
 //      once, however often it is there (Keskar et al., "CTRL", 2019)
 //   2. temperature t: x / t; 0 is the largest logit and nothing random
 //   3. top-k: the k largest; 4. top-p: of these the fewest that have p of the probability (Holtzman et
-//      al., 2020), at least one; 5. min-p: of these those with m times the largest one's or more
+//      al., 2020), to 2^-36 of it, and at least one; 5. min-p: of these those with m times the largest
+//      one's or more
 // Of equal logits those with the lower ids count as the larger. Whatever the type of the logits the
 // rest is done in double. The id is a function of the row of logits, the options and (seed, sequence,
 // position) alone: of no batch, no thread, and on every CPU with a fused multiply-add the same (on one
