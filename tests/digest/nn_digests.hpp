@@ -22,6 +22,7 @@
 
 #include "decoding_digests.hpp"
 #include "digests.hpp"
+#include "sampling_digests.hpp"
 
 namespace digest {
 
@@ -224,6 +225,7 @@ void add_nn(Digests& digests, const std::string& type) {
   add_modules<T>(digests, type);
   add_additive<T>(digests, type);
   add_transformers<T>(digests, type);
+  add_sampling<T>(digests, type);
 }
 
 [[nodiscard]] inline Digests all() {
