@@ -101,9 +101,8 @@ template <class T>
 // Makes anew what multiplies the rows whose sum of squares is not finite: of the rows times a power of
 // two, which makes of every such sum of finite squares a normal number. No other row gets other bits.
 template <class T>
-[[gnu::cold, gnu::noinline]] void measure_large_rows(const T* x, Index size, Index rows, T eps,
-                                                     const T* squares,
-                                                     GroupStatistics<T>& statistics) {
+void measure_large_rows(const T* x, Index size, Index rows, T eps, const T* squares,
+                        GroupStatistics<T>& statistics) {
   constexpr int down = std::numeric_limits<T>::max_exponent / 2 + 32;
   constexpr T unit = std::bit_cast<T>(static_cast<detail::BitsOf<T>>(
       std::bit_cast<detail::BitsOf<T>>(T(1)) -
