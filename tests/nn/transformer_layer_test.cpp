@@ -115,10 +115,12 @@ TYPED_TEST(Transformers, NothingIsANumberOfRows) {
       EXPECT_TRUE(same_bits(gradients.x, x));
       for (const auto& [name, values] : values_of<T>(gradients))
         EXPECT_TRUE(all_are(TensorView<T, 1>(values.data(), {std::ssize(values)}), T(0))) << name;
-      typename TransformerDecoderLayer<T>::Activations kept;
-      EXPECT_TRUE(same_bits(decoder(x, memory), x));
-      EXPECT_TRUE(same_bits(decoder.forward(x, memory, {}, kept, {.seed = DropoutSeed{}}), x));
-      EXPECT_TRUE(same_bits(decoder.backward(x, kept).memory, memory));
+      with_decoders<T>(norm_first, 0.25, [&](const auto& any) {
+        typename std::remove_cvref_t<decltype(any)>::Activations kept;
+        EXPECT_TRUE(same_bits(any(x, memory), x));
+        EXPECT_TRUE(same_bits(any.forward(x, memory, {}, kept, {.seed = DropoutSeed{}}), x));
+        EXPECT_TRUE(same_bits(any.backward(x, kept).memory, memory));
+      });
     }
     const Tensor<T, 2> none(0, 24);
     EXPECT_TRUE(same_bits(encoder(none, Sequences()), none));
@@ -438,6 +440,22 @@ TYPED_TEST(Transformers, RefusesWhatDoesNotFit) {
             "eigenheads: x has 10 rows; expected 9, those of its 2 sequences");
   EXPECT_EQ(refusal([&] { return decoder(rows, Sequences{4, 6}, memories, Sequences{8}); }),
             "eigenheads: memory has 1 sequences; expected 2, as x has");
+
+  auto of_one_size = stack_of(true);
+  of_one_size.layer.memory_size = 0;
+  const auto stack = make<TransformerDecoder<T>>(of_one_size);
+  EXPECT_EQ(refusal([&] { return stack.forward_into(y, x, memory), 0; }),
+            "eigenheads: memory has shape [2, 4, 15]; expected [B, K, size] = [2, *, 24]");
+  EXPECT_EQ(refusal([&] { return stack.forward_into(y, x, TensorView<T, 3>(y)), 0; }),
+            "eigenheads: y overlaps memory in memory");
+  EXPECT_EQ(refusal([&] { return stack.forward_into(other, x, x), 0; }),
+            "eigenheads: y has shape [2, 4, 24]; expected x's shape = [2, 5, 24]");
+  EXPECT_TRUE(all_are(y, T(3)));
+  typename TransformerDecoder<T>::Activations of_stack;
+  EXPECT_EQ(refusal<std::logic_error>([&] { return stack.backward(x, of_stack); }),
+            "eigenheads: TransformerDecoder: backward needs the activations of a forward call");
+  EXPECT_EQ(refusal([&] { return TransformerDecoder<T>({.layer = options_of(false)}); }),
+            "eigenheads: TransformerDecoder: num_layers is 0; expected 1 or more");
 
   typename TransformerEncoderLayer<T>::Activations saved;
   EXPECT_EQ(
