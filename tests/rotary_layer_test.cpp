@@ -213,6 +213,38 @@ TYPED_TEST(RotaryLayer, PackedPaddedAndAloneHaveTheSameBits) {
     }
 }
 
+// New tokens of packed sequences stand where the mask places them, each sequence's by itself; and a
+// causal pass over all of a sequence has their bits.
+TYPED_TEST(RotaryLayer, TokensThatGoOnHaveTheBitsOfTheWholeSequence) {
+  using T = TypeParam;
+  const Sequences news{3, 0, 1, 40}, all{20, 4, 1, 300};
+  const auto keys = random_tensor<T>(1, all.rows(), kSize);
+  Tensor<T, 2> queries(news.rows(), kSize);
+  std::vector<Index> first;
+  for (Index b = 0; b < 4; ++b) {
+    first.push_back(all.length(b) - news.length(b));
+    std::copy_n(keys.data() + (all.begin(b) + first.back()) * kSize, news.length(b) * kSize,
+                queries.data() + news.begin(b) * kSize);
+  }
+  for (const RotaryLayout layout : kLayouts) {
+    const auto layer = layer_of<T>(layout, 300);
+    const Tensor<T, 2> whole = layer(keys, all, {.causal = Causal::top_left});
+    for (const Mask& mask : {Mask{.causal = Causal::bottom_right},
+                             Mask{.causal = Causal::top_left, .first_positions = first}})
+      for (const int threads : {1, 3}) {
+        Context context(threads, kAnyWork);
+        const Tensor<T, 2> y = layer(queries, news, keys, keys, all, mask, context);
+        for (Index b = 0; b < 4; ++b) {
+          const std::array shape{news.length(b), kSize};
+          const Index at = all.begin(b) + first[static_cast<std::size_t>(b)];
+          EXPECT_TRUE(same_bits(TensorView<T, 2>(y.data() + news.begin(b) * kSize, shape),
+                                TensorView<T, 2>(whole.data() + at * kSize, shape)))
+              << b;
+        }
+      }
+  }
+}
+
 TYPED_TEST(RotaryLayer, APrunedLayerHasTheBitsOfClosedGates) {
   using T = TypeParam;
   auto layer = layer_of<T>(RotaryLayout::half_split);
