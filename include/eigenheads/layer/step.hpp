@@ -2,7 +2,7 @@
 #pragma once
 // A step of decoding: the next tokens of every sequence attend to all that the cache holds and to
 // themselves. The steps are those of forward.hpp, with one between them:
-//   q, k, v = W_q x, W_k x, W_v x
+//   q, k, v = W_q x, W_k x, W_v x, and q and k turned by their positions, if the layer has a rotary
 //   k and v become part of the cache
 //   heads = attention(q, the cache),   y = W_o (g heads)
 // A row is the same sums of the same blocks as in one causal call over the whole sequence, and so has
@@ -112,6 +112,7 @@ template <class T>
               "; expected no more than ", most, ", the ",
               (cache.is_ring() ? "most that are counted" : "cache's capacity")});
     lengths[b] = length + count;
+    if (layer.rotary != nullptr) layer.rotary->require_position("tokens", b, lengths[b] - 1);
     longest = (std::max)(longest, lengths[b]);
   }
   require_size<T>("the heads' queries", std::array{rows.total(), H, D});
@@ -219,6 +220,30 @@ void reserve_scratch(AttentionCall<T> call, const CacheSize& cache, Context& con
   static_cast<void>(frame.take<PartsLeft>(heads));
 }
 
+// Keys are in the cache as they were turned when they came: their positions never change.
+template <class T>
+void rotate_tokens(const LayerParts<T>& layer, const LayerCall<T>& call, const Participation& part,
+                   const HeadTensors<T>& heads, const CachedHeads<T>& cache, Context& context) {
+  using Layout = StridedMatrix<T>;
+  const auto [B, H, G, Q, K, D, V] = call.shape;
+  const SequenceRows& rows = call.mask.query_rows();
+  const Frame frame(context);
+  Index* const first = frame.take<Index>(B);
+  for (Index b = 0; b < B; ++b) first[b] = cache.length(b);
+  layer.rotary->rotate({.heads = Layout::heads_apart(heads.q, rows, H, D),
+                        .sequences = rows,
+                        .rows = part.queries,
+                        .columns = part.columns,
+                        .first_positions = first},
+                       context);
+  layer.rotary->rotate({.heads = Layout::heads_apart(heads.k, rows, G, D),
+                        .sequences = rows,
+                        .rows = part.keys,
+                        .columns = part.kv_columns,
+                        .first_positions = first},
+                       context);
+}
+
 template <class T>
 void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<T>& cache,
               const LayerOutput<T>& into, Context& context) {
@@ -248,6 +273,7 @@ void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<
                     Layout::heads_apart(heads.k, rows, G, D), context);
   layer.W_v.project(x, {part.keys, one(inputs), part.kv_columns},
                     Layout::heads_apart(heads.v, rows, G, V), context);
+  if (layer.rotary != nullptr) rotate_tokens(layer, call, part, heads, cache, context);
 
   AttentionCall<T> attention = attention_call(call, part, heads,
                                               {.weights = into.weights,
