@@ -273,8 +273,9 @@ class MultiHeadAttention {
   }
   Tensor<T, 2> forward(TensorView<T, 2> x, const Sequences& sequences, const Mask& mask,
                        Activations& saved, const TrainingOptions<T>& options = {}) {
-    return packed_forward(ready(Inputs::packed(x, sequences, x, x, sequences), mask, options.score),
-                          mask, saved, options);
+    const auto inputs = Inputs::packed(x, sequences, x, x, sequences);
+    initialize_to_train(inputs, mask, options);
+    return packed_forward(inputs, mask, saved, options);
   }
   Tensor<T, 2> forward(TensorView<T, 2> queries, const Sequences& query_sequences,
                        TensorView<T, 2> keys, TensorView<T, 2> values,
@@ -287,10 +288,9 @@ class MultiHeadAttention {
                        TensorView<T, 2> keys, TensorView<T, 2> values,
                        const Sequences& key_sequences, const Mask& mask, Activations& saved,
                        const TrainingOptions<T>& options = {}) {
-    return packed_forward(
-        ready(Inputs::packed(queries, query_sequences, keys, values, key_sequences), mask,
-              options.score),
-        mask, saved, options);
+    const auto inputs = Inputs::packed(queries, query_sequences, keys, values, key_sequences);
+    initialize_to_train(inputs, mask, options);
+    return packed_forward(inputs, mask, saved, options);
   }
   template <TensorOfRank<2> Gradient>  // grad_output: [N, num_hiddens]
   [[nodiscard]] Gradients backward(const Gradient& grad_output, const Activations& saved,
@@ -305,13 +305,13 @@ class MultiHeadAttention {
 
   // ---- Decoding: include <eigenheads/kv_cache.hpp> -----------------------------------------------
 
-  // cache: a KvCache<T>, whatever its storage. x: [B, n, E], the next n tokens of every sequence -> [B, n, num_hiddens]. They attend to the
-  // tokens that the cache holds and, causally, to themselves, and are in the cache afterwards: each
-  // row has the bits of one causal call over the whole sequence, however it is cut into steps. Of the
-  // mask, a step takes window and query_lens (how many of the n tokens a sequence brings). Keys of
-  // heads with a gate of 0 are kept too. Throws std::invalid_argument, with the cache as it was, if x,
-  // the cache, the mask or the score function does not fit, or the cache has no room;
-  // std::logic_error if the layer is lazy.
+  // x: [B, n, E], the next n tokens of every sequence -> [B, n, num_hiddens]. They attend to the
+  // tokens that the cache (a KvCache<T>, whatever its storage) holds and, causally, to themselves, and
+  // are in the cache afterwards: each row has the bits of one causal call over the whole sequence,
+  // however it is cut into steps. Of the mask, a step takes window and query_lens (how many of the n
+  // tokens a sequence brings). Keys of heads with a gate of 0 are kept too. Throws
+  // std::invalid_argument, with the cache as it was, if x, the cache, the mask or the score function
+  // does not fit, or the cache has no room; std::logic_error if the layer is lazy.
   [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, AnyKvCache<T>& cache, const Mask& mask = {},
                                   const CallOptions<T>& options = {}) const;
   [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, AnyKvCache<T>& cache,
@@ -338,6 +338,25 @@ class MultiHeadAttention {
   [[nodiscard]] PackedAttentionOutput<T> step_with_weights(
       TensorView<T, 2> x, const Sequences& sequences, AnyKvCache<T>& cache, const Mask& mask = {},
       const CallOptions<T>& options = {}) const;
+
+  // ---- For modules that are made of such layers --------------------------------------------------
+
+  // Throws what forward would throw for such a call, and computes nothing.
+  void require_trainable(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                         const Mask& mask, const TrainingOptions<T>& options) const {
+    static_cast<void>(trainable({queries, keys, values}, mask, options));
+  }
+  void require_trainable(TensorView<T, 2> x, const Sequences& sequences, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    static_cast<void>(trainable(Inputs::packed(x, sequences, x, x, sequences), mask, options));
+  }
+  void require_trainable(TensorView<T, 2> queries, const Sequences& query_sequences,
+                         TensorView<T, 2> keys, TensorView<T, 2> values,
+                         const Sequences& key_sequences, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    static_cast<void>(trainable(
+        Inputs::packed(queries, query_sequences, keys, values, key_sequences), mask, options));
+  }
 
   // The layer as its steps see it (layer/forward.hpp).
   [[nodiscard]] detail::LayerParts<T> parts() const {
@@ -368,7 +387,11 @@ class MultiHeadAttention {
                                const TrainingOptions<T>& options) const;
   void train(const Call& call, const Mask& mask, Activations& saved,
              const TrainingOptions<T>& options, T* output) const;
+  void require_step(const TrainingOptions<T>& options) const;
+  // Gives a lazy layer its sizes, unless the call would be refused.
   void initialize_for(const Inputs& inputs, const Mask& mask, const ScoreRef<T>& score);
+  void initialize_to_train(const Inputs& inputs, const Mask& mask,
+                           const TrainingOptions<T>& options);
 
   // layer/packed_calls.inl
   [[nodiscard]] const Inputs& ready(const Inputs& inputs, const Mask& mask,
