@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <span>
 #include <utility>
 #include <vector>
@@ -47,6 +48,7 @@ class CachedHeads {
         blocks_(static_cast<std::size_t>(table_.total() * size.heads)),
         spare_blocks_(blocks_.size()),
         heads_(static_cast<std::size_t>(size.sequences * size.heads)),
+        rows_written_(heads_.size(), 0),
         sequences_(static_cast<std::size_t>(size.sequences)),
         spare_sequences_(sequences_.size()) {
     const Index W = kernels_.panel_width, D = size.head_size;
@@ -139,12 +141,18 @@ class CachedHeads {
       PackedBlock<T>& block = block_of(b, i, g);
       block.is_finite = (from == 0 || block.is_finite) && is_finite;
     }
+    rows_written_[static_cast<std::size_t>(b * size_.heads + g)] += left;
   }
 
   void commit(Index b, Index count) {
     Sequence& sequence = of(b);
     sequence.length += count;
     if (is_ring()) sequence.oldest = (std::max)(sequence.oldest, sequence.length - size_.capacity);
+  }
+
+  // Keys that write() packed so far, of all heads: who goes on with a cache packs no old one again.
+  [[nodiscard]] Index rows_written() const {
+    return std::accumulate(rows_written_.begin(), rows_written_.end(), Index{0});
   }
 
   // Of all sequences and heads, [sequences * heads].
@@ -303,6 +311,7 @@ class CachedHeads {
   std::unique_ptr<T, Free> memory_;                    // [pages, heads, head_elements]
   std::vector<PackedBlock<T>> blocks_, spare_blocks_;  // [sequences, pages, heads]
   std::vector<PackedHead<T>> heads_;                   // [sequences, heads]
+  std::vector<Index> rows_written_;                    // [sequences, heads]
   std::vector<Sequence> sequences_, spare_sequences_;
 };
 
