@@ -167,11 +167,16 @@ struct StepRun {
 template <class T>
 void reserve_scratch(AttentionCall<T> call, const CacheSize& cache, Context& context) {
   const AttentionKernels<T> kernels = attention_kernels<T>();
-  const Index heads = call.shape.B * call.shape.G;
-  call.shape.K = (std::max)(call.shape.K, cache.capacity);
+  // Packed sequences that all threads share are attended one by one.
+  const bool is_packed = call.mask->is_packed();
+  const Index heads = (is_packed ? 1 : call.shape.B) * call.shape.G;
+  // A ring's keys have numbers beyond its capacity, and a task has room for up to a block of them.
+  const Index least = cache.window > 0 ? kernels.key_block : Index{0};
+  call.shape.K = (std::max)({call.shape.K, cache.capacity, least});
   const bool may_cut = heads < context.threads();
   const Index blocks = may_cut ? heads * (blocks_of(cache.capacity, kernels.key_block) + 1) : 0;
   const Frame frame(context);
+  if (is_packed) HeadTasks<T>::reserve(call.shape.B, context.threads(), frame);
   static_cast<void>(frame.take<T>(context.threads() * kernels.attend_scratch(call, false)));
   static_cast<void>(frame.take<T>(blocks * kernels.partial_size(call.shape)));
   static_cast<void>(frame.take<PartsLeft>(heads));
