@@ -17,6 +17,7 @@
 #include <eigenheads/detail/float_bits.hpp>
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/page_table.hpp>       // PageTable
+#include <eigenheads/detail/panels.hpp>           // Panels
 #include <eigenheads/detail/ranges.hpp>           // blocks_of
 #include <eigenheads/kernels/attention_call.hpp>  // PackedBlock, PackedHead
 #include <eigenheads/kernels/chosen.hpp>          // attention_kernels
@@ -153,6 +154,34 @@ class CachedHeads {
   // Keys that write() packed so far, of all heads: who goes on with a cache packs no old one again.
   [[nodiscard]] Index rows_written() const {
     return std::accumulate(rows_written_.begin(), rows_written_.end(), Index{0});
+  }
+
+  // The first token of a sequence that is there for certain: of a ring, others are gone.
+  [[nodiscard]] Index oldest(Index b) const { return of(b).oldest; }
+  // What was written of a token, from the oldest on: [head_size] each.
+  void read(Index b, Index g, Index token, T* keys, T* values) const {
+    const Index W = kernels_.panel_width, D = size_.head_size, KB = kernels_.key_block;
+    const T* const memory = head_memory(table_.page(b, token / KB - of(b).first), g);
+    const Panels<const T> all_keys{memory, page_keys_, D, W},
+        all_values{memory + key_elements_, D, page_keys_, W};
+    for (Index d = 0; d < D; ++d) {
+      keys[d] = all_keys.at(token % KB, d);
+      values[d] = all_values.at(d, token % KB);
+    }
+  }
+  // As if a ring had had so many tokens, and let go of all of them: the next are written as they were
+  // in the cache that is read back.
+  void begin_at(Index b, Index token) {
+    table_.keep(b, 0);
+    Sequence& sequence = of(b);
+    const Index KB = kernels_.key_block;
+    sequence = {.length = token, .first = token / KB, .oldest = token};
+    if (token % KB != 0) {
+      std::fill_n(page_memory(table_.append(b)), page_elements(), T(0));
+      point_blocks(b, 0);
+      for (Index g = 0; g < size_.heads; ++g) block_of(b, 0, g).is_finite = true;
+    }
+    update_heads(b);
   }
 
   // Of all sequences and heads, [sequences * heads].
