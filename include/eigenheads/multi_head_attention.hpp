@@ -41,7 +41,7 @@ struct KeyInputs;
 }  // namespace detail
 
 template <Scalar T>
-class KvCache;
+class AnyKvCache;
 template <Scalar T>
 class KeyValues;
 
@@ -303,37 +303,38 @@ class MultiHeadAttention {
 
   // ---- Decoding: include <eigenheads/kv_cache.hpp> -----------------------------------------------
 
-  // x: [B, n, E], the next n tokens of every sequence -> [B, n, num_hiddens]. They attend to the
+  // cache: a KvCache<T>, whatever its storage. x: [B, n, E], the next n tokens of every sequence -> [B, n, num_hiddens]. They attend to the
   // tokens that the cache holds and, causally, to themselves, and are in the cache afterwards: each
   // row has the bits of one causal call over the whole sequence, however it is cut into steps. Of the
   // mask, a step takes window and query_lens (how many of the n tokens a sequence brings). Keys of
   // heads with a gate of 0 are kept too. Throws std::invalid_argument, with the cache as it was, if x,
   // the cache, the mask or the score function does not fit, or the cache has no room;
   // std::logic_error if the layer is lazy.
-  [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, KvCache<T>& cache, const Mask& mask = {},
+  [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, AnyKvCache<T>& cache, const Mask& mask = {},
                                   const CallOptions<T>& options = {}) const;
-  [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, KvCache<T>& cache,
+  [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, AnyKvCache<T>& cache,
                                   const CallOptions<T>& options) const {
     return step(x, cache, {}, options);
   }
   // The same into `y`, which may be x itself. Allocates nothing once the context has seen such a step
   // with as many keys.
-  void step_into(TensorSpan<T, 3> y, TensorView<T, 3> x, KvCache<T>& cache, const Mask& mask = {},
-                 const CallOptions<T>& options = {}) const;
+  void step_into(TensorSpan<T, 3> y, TensorView<T, 3> x, AnyKvCache<T>& cache,
+                 const Mask& mask = {}, const CallOptions<T>& options = {}) const;
   // The same output to the bit, and every head's weights, [B, H, n, K] for the K tokens of the
   // longest sequence, those of the step among them.
-  [[nodiscard]] AttentionOutput<T> step_with_weights(TensorView<T, 3> x, KvCache<T>& cache,
+  [[nodiscard]] AttentionOutput<T> step_with_weights(TensorView<T, 3> x, AnyKvCache<T>& cache,
                                                      const Mask& mask = {},
                                                      const CallOptions<T>& options = {}) const;
 
   // Sequences that bring different numbers of tokens: x: [N, E] -> [N, num_hiddens].
-  [[nodiscard]] Tensor<T, 2> step(TensorView<T, 2> x, const Sequences& sequences, KvCache<T>& cache,
-                                  const Mask& mask = {}, const CallOptions<T>& options = {}) const;
+  [[nodiscard]] Tensor<T, 2> step(TensorView<T, 2> x, const Sequences& sequences,
+                                  AnyKvCache<T>& cache, const Mask& mask = {},
+                                  const CallOptions<T>& options = {}) const;
   void step_into(TensorSpan<T, 2> y, TensorView<T, 2> x, const Sequences& sequences,
-                 KvCache<T>& cache, const Mask& mask = {},
+                 AnyKvCache<T>& cache, const Mask& mask = {},
                  const CallOptions<T>& options = {}) const;
   [[nodiscard]] PackedAttentionOutput<T> step_with_weights(
-      TensorView<T, 2> x, const Sequences& sequences, KvCache<T>& cache, const Mask& mask = {},
+      TensorView<T, 2> x, const Sequences& sequences, AnyKvCache<T>& cache, const Mask& mask = {},
       const CallOptions<T>& options = {}) const;
 
   // ---- Keys and values that stay: include <eigenheads/key_values.hpp> ----------------------------
@@ -432,7 +433,7 @@ class MultiHeadAttention {
                                             const TrainingOptions<T>& options) const;
 
   // layer/step.inl
-  [[nodiscard]] Call step_call(const detail::StepInputs<T>& inputs, const KvCache<T>& cache,
+  [[nodiscard]] Call step_call(const detail::StepInputs<T>& inputs, const AnyKvCache<T>& cache,
                                const Mask& mask, const CallOptions<T>& options,
                                const detail::Frame& frame) const;
 

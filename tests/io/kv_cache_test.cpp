@@ -47,8 +47,8 @@ TYPED_TEST_SUITE(KvCacheFile, Scalars, ScalarNames);
 
 // Steps that both caches take, the first far back if they can: they must give the same bits.
 template <class T>
-void expect_to_go_on_alike(const eh::MultiHeadAttention<T>& layer, KvCache<T>& a, KvCache<T>& b,
-                           Index room) {
+void expect_to_go_on_alike(const eh::MultiHeadAttention<T>& layer, eh::AnyKvCache<T>& a,
+                           eh::AnyKvCache<T>& b, Index room) {
   for (Index s = 0; s < a.batch_size(); ++s) ASSERT_EQ(a.length(s), b.length(s));
   for (std::uint64_t i = 0; i < 4; ++i) {
     Lens counts;
@@ -191,6 +191,37 @@ TYPED_TEST(KvCacheFile, HoldsWhatTheProjectionsMade) {
       }
     }
   }
+}
+
+using HalfKvCacheFile = KvCacheFile<float>;
+
+template <class Storage>
+void expect_storage_is_kept(const eh::MultiHeadAttention<float>& layer,
+                            const std::filesystem::path& path, const std::string& type) {
+  for (const Index window : {0, 150}) {
+    KvCache<float, Storage> saved(options(2, 450, window)), loaded(options(2, 450, window));
+    auto x = random_tensor<float>(1, 2, 290, kSize);
+    std::fill_n(&x(0, 280, 0), kSize, 1e30f);  // infinite as a half
+    std::fill_n(&x(1, 283, 0), kSize, kNan<float>);
+    (void)layer.step(x, saved);
+    eh::save_kv_cache(path, saved);
+    const Safetensors file = eh::read_safetensors(path);
+    EXPECT_EQ(file.type_name("sequence.1.values"), type);
+    EXPECT_EQ(file.metadata().at("storage"), type);
+    const auto keys = file.tensor<Storage, 3>("sequence.0.keys");  // not only as floats
+    EXPECT_EQ(keys(0, 0, 0).value(), (file.tensor<float, 3>("sequence.0.keys")(0, 0, 0)));
+    eh::load_kv_cache(path, loaded);
+    for (eh::AnyKvCache<float>* const cache : {&saved, &loaded}) cache->truncate(1, 283);
+    expect_to_go_on_alike(layer, saved, loaded, 160);
+    KvCache<float> other(options(2, 450, window));
+    EXPECT_EQ(file_refusal(path, [&] { eh::load_kv_cache(path, other); }),
+              "metadata \"storage\" is \"" + type +
+                  "\"; expected \"F32\", as the cache that it is loaded into");
+  }
+}
+TEST_F(HalfKvCacheFile, NumbersAreWrittenAsTheyAreStored) {
+  expect_storage_is_kept<eh::BFloat16>(layer_, path(), "BF16");
+  expect_storage_is_kept<eh::Half>(layer_, path(), "F16");
 }
 
 TYPED_TEST(KvCacheFile, APrefixTellsTheCachesOfOneFileApart) {

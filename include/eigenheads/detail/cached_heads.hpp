@@ -10,14 +10,14 @@
 #include <new>
 #include <numeric>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include <eigenheads/detail/arena.hpp>  // line_bytes
-#include <eigenheads/detail/float_bits.hpp>
+#include <eigenheads/detail/arena.hpp>         // line_bytes
+#include <eigenheads/detail/cached_block.hpp>  // BlockLayout, write_block
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/page_table.hpp>       // PageTable
-#include <eigenheads/detail/panels.hpp>           // Panels
 #include <eigenheads/detail/ranges.hpp>           // blocks_of
 #include <eigenheads/kernels/attention_call.hpp>  // PackedBlock, PackedHead
 #include <eigenheads/kernels/chosen.hpp>          // attention_kernels
@@ -28,6 +28,7 @@ struct CacheSize {
   Index sequences, heads, head_size;
   Index capacity;  // tokens of a sequence that are kept at least
   Index window;    // 0: all are kept
+  StoredAs stored_as = StoredAs::itself;
 };
 
 // What head g makes of the next tokens of sequence b: keys, values: [count, head_size], rows `stride`
@@ -52,12 +53,11 @@ class CachedHeads {
         rows_written_(heads_.size(), 0),
         sequences_(static_cast<std::size_t>(size.sequences)),
         spare_sequences_(sequences_.size()) {
-    const Index W = kernels_.panel_width, D = size.head_size;
-    page_keys_ = is_ring() ? kernels_.key_block
-                           : blocks_of((std::min)(size.capacity, kernels_.key_block), W) * W;
-    key_elements_ = page_keys_ * D;
-    head_elements_ = key_elements_ + page_keys_ * blocks_of(D, W) * W;
-    memory_.reset(allocate(table_.total() * page_elements()));
+    const Index W = kernels_.panel_width, KB = kernels_.key_block;
+    layout_ = {.panel_width = W,
+               .keys = is_ring() ? KB : blocks_of((std::min)(size.capacity, KB), W) * W,
+               .head_size = size.head_size};
+    memory_.reset(allocate(table_.total() * page_bytes()));
     update_heads();
   }
   CachedHeads(CachedHeads&&) noexcept = default;
@@ -71,7 +71,7 @@ class CachedHeads {
     for (Index b = 0; b < size_.sequences; ++b)
       for (Index i = 0; i < table_.count(b); ++i) {
         const Index page = table_.page(b, i);
-        std::copy_n(page_memory(page), page_elements(), copied.page_memory(page));
+        std::copy_n(page_memory(page), page_bytes(), copied.page_memory(page));
         copied.point_blocks(b, i);
       }
     copied.update_heads();
@@ -81,9 +81,7 @@ class CachedHeads {
   [[nodiscard]] const CacheSize& size() const { return size_; }
   [[nodiscard]] bool is_ring() const { return size_.window > 0; }
   [[nodiscard]] Index length(Index b) const { return of(b).length; }
-  [[nodiscard]] Index bytes() const {
-    return table_.total() * page_elements() * static_cast<Index>(sizeof(T));
-  }
+  [[nodiscard]] Index bytes() const { return table_.total() * page_bytes(); }
   // The shortest length that a sequence can go back to: a token that then comes sees all that its
   // window holds.
   [[nodiscard]] Index shortest(Index b) const {
@@ -122,23 +120,21 @@ class CachedHeads {
   }
 
   // Into the pages that were reserved. Heads may be written at the same time.
-  void write(NewTokens<T> tokens) {
-    const auto [b, g, left, all_keys, all_values, stride] = tokens;
+  void write(const NewTokens<T>& tokens) {
+    const auto& [b, g, left, keys, values, stride] = tokens;
     const Sequence& sequence = of(b);
-    const Index W = kernels_.panel_width, KB = kernels_.key_block;
     for (Index done = 0, count = 0; done < left; done += count) {
-      const Index token = sequence.length + done, from = token % KB;
-      const Index i = token / KB - sequence.first;
-      count = (std::min)(left - done, KB - from);
-      T* const memory = head_memory(table_.page(b, i), g);
-      const Index stale = sequence.stale - (token - from);
-      write_keys({all_keys + done * stride, stride}, {from, from + count}, stale, memory);
-      const bool is_finite = kernels_.pack_columns({.matrix = all_values + done * stride,
-                                                    .stride = stride,
-                                                    .rows = count,
-                                                    .columns = size_.head_size,
-                                                    .panels = memory + key_elements_ + from * W,
-                                                    .panel_stride = page_keys_ * W});
+      const Index token = sequence.length + done, from = token % kernels_.key_block;
+      const Index i = token / kernels_.key_block - sequence.first;
+      count = (std::min)(left - done, kernels_.key_block - from);
+      const BlockTokens<T> part{.keys = keys + done * stride,
+                                .values = values + done * stride,
+                                .stride = stride,
+                                .to = {from, from + count},
+                                .stale = sequence.stale - (token - from)};
+      const bool is_finite = with_memory(table_.page(b, i), g, [&](auto* block) {
+        return write_block(layout_, kernels_, part, block);
+      });
       PackedBlock<T>& block = block_of(b, i, g);
       block.is_finite = (from == 0 || block.is_finite) && is_finite;
     }
@@ -158,16 +154,15 @@ class CachedHeads {
 
   // The first token of a sequence that is there for certain: of a ring, others are gone.
   [[nodiscard]] Index oldest(Index b) const { return of(b).oldest; }
-  // What was written of a token, from the oldest on: [head_size] each.
+  // What is stored of a token, from the oldest on: [head_size] each.
   void read(Index b, Index g, Index token, T* keys, T* values) const {
-    const Index W = kernels_.panel_width, D = size_.head_size, KB = kernels_.key_block;
-    const T* const memory = head_memory(table_.page(b, token / KB - of(b).first), g);
-    const Panels<const T> all_keys{memory, page_keys_, D, W},
-        all_values{memory + key_elements_, D, page_keys_, W};
-    for (Index d = 0; d < D; ++d) {
-      keys[d] = all_keys.at(token % KB, d);
-      values[d] = all_values.at(d, token % KB);
-    }
+    const Index KB = kernels_.key_block;
+    with_memory(table_.page(b, token / KB - of(b).first), g, [&](const auto* block) {
+      for (Index d = 0; d < size_.head_size; ++d) {
+        keys[d] = widened<T>(block[layout_.key_at(token % KB, d)]);
+        values[d] = widened<T>(block[layout_.value_at(token % KB, d)]);
+      }
+    });
   }
   // As if a ring had had so many tokens, and let go of all of them: the next are written as they were
   // in the cache that is read back.
@@ -177,7 +172,7 @@ class CachedHeads {
     const Index KB = kernels_.key_block;
     sequence = {.length = token, .first = token / KB, .oldest = token};
     if (token % KB != 0) {
-      std::fill_n(page_memory(table_.append(b)), page_elements(), T(0));
+      std::fill_n(page_memory(table_.append(b)), page_bytes(), std::byte{0});
       point_blocks(b, 0);
       for (Index g = 0; g < size_.heads; ++g) block_of(b, 0, g).is_finite = true;
     }
@@ -234,17 +229,15 @@ class CachedHeads {
     Index oldest = 0;  // token that is kept, by the capacity
     Index stale = 0;   // before it, keys' panels may hold tokens that were cut off
   };
-  struct Rows {
-    const T* data;
-    Index stride;
-  };
   struct Free {
-    void operator()(T* memory) const { ::operator delete(memory, std::align_val_t{line_bytes}); }
+    void operator()(std::byte* memory) const {
+      ::operator delete(memory, std::align_val_t{line_bytes});
+    }
   };
 
-  [[nodiscard]] static T* allocate(Index count) {
-    return static_cast<T*>(
-        ::operator new(static_cast<std::size_t>(count) * sizeof(T), std::align_val_t{line_bytes}));
+  [[nodiscard]] static std::byte* allocate(Index bytes) {
+    return static_cast<std::byte*>(
+        ::operator new(static_cast<std::size_t>(bytes), std::align_val_t{line_bytes}));
   }
 
   // A ring that keeps `capacity` tokens, wherever the first of them lies in its page.
@@ -252,15 +245,28 @@ class CachedHeads {
     const Index KB = kernels_.key_block;
     return is_ring() ? blocks_of(size_.capacity - 1, KB) + 1 : blocks_of(size_.capacity, KB);
   }
-  [[nodiscard]] Index page_elements() const { return size_.heads * head_elements_; }
+  [[nodiscard]] Index head_bytes() const {
+    const std::size_t size = size_.stored_as == StoredAs::itself ? sizeof(T) : sizeof(BFloat16);
+    return layout_.elements() * static_cast<Index>(size);
+  }
+  [[nodiscard]] Index page_bytes() const { return size_.heads * head_bytes(); }
   [[nodiscard]] Index blocks_each() const { return table_.most() * size_.heads; }
   [[nodiscard]] Sequence& of(Index b) { return sequences_[static_cast<std::size_t>(b)]; }
   [[nodiscard]] const Sequence& of(Index b) const {
     return sequences_[static_cast<std::size_t>(b)];
   }
-  [[nodiscard]] T* page_memory(Index page) const { return memory_.get() + page * page_elements(); }
-  [[nodiscard]] T* head_memory(Index page, Index g) const {
-    return page_memory(page) + g * head_elements_;
+  [[nodiscard]] std::byte* page_memory(Index page) const {
+    return memory_.get() + page * page_bytes();
+  }
+  // visit(pointer to the numbers of a head in a page)
+  template <class Visit>
+  decltype(auto) with_memory(Index page, Index g, const Visit& visit) const {
+    std::byte* const memory = page_memory(page) + g * head_bytes();
+    if constexpr (std::is_same_v<T, float>) {
+      if (size_.stored_as == StoredAs::bfloat16) return visit(reinterpret_cast<BFloat16*>(memory));
+      if (size_.stored_as == StoredAs::half) return visit(reinterpret_cast<Half*>(memory));
+    }
+    return visit(reinterpret_cast<T*>(memory));
   }
   [[nodiscard]] PackedBlock<T>& block_of(Index b, Index i, Index g) {
     return blocks_[static_cast<std::size_t>(b * blocks_each() + i * size_.heads + g)];
@@ -268,26 +274,28 @@ class CachedHeads {
 
   // Blocks of page i, which holds what they say of their values.
   void point_blocks(Index b, Index i) {
-    for (Index g = 0; g < size_.heads; ++g) {
-      PackedBlock<T>& block = block_of(b, i, g);
-      block.keys = head_memory(table_.page(b, i), g);
-      block.values = block.keys + key_elements_;
-      block.value_panel_stride = page_keys_ * kernels_.panel_width;
-    }
+    for (Index g = 0; g < size_.heads; ++g)
+      with_memory(table_.page(b, i), g, [&](const auto* memory) {
+        PackedBlock<T>& block = block_of(b, i, g);
+        block.keys = memory;
+        block.values = memory + layout_.key_elements();
+        block.value_panel_stride = layout_.value_panel_stride();
+      });
   }
   void update_heads(Index b) {
     for (Index g = 0; g < size_.heads; ++g)
       heads_[static_cast<std::size_t>(b * size_.heads + g)] = {
           .blocks = blocks_.data() + b * blocks_each() + g,
           .stride = size_.heads,
-          .first = of(b).first};
+          .first = of(b).first,
+          .stored_as = size_.stored_as};
   }
   void update_heads() {
     for (Index b = 0; b < size_.sequences; ++b) update_heads(b);
   }
   void copy_page(Index b, Index i) {
     const Index shared = table_.page(b, i);
-    std::copy_n(page_memory(shared), page_elements(), page_memory(table_.replace(b, i)));
+    std::copy_n(page_memory(shared), page_bytes(), page_memory(table_.replace(b, i)));
     point_blocks(b, i);
   }
   void drop_first(Index b) {
@@ -301,43 +309,22 @@ class CachedHeads {
     sequence.oldest = (std::max)(sequence.oldest, sequence.first * kernels_.key_block);
   }
 
-  // Keys into [to.begin, to.end) of a block. Lanes up to `stale` may hold others, of tokens that were
-  // cut off; they become 0, as in a panel that was never written: what is read must not be infinite
-  // where the caller's numbers are not.
-  void write_keys(Rows from, Range to, Index stale, T* memory) const {
-    auto [keys, stride] = from;
-    const Index W = kernels_.panel_width, D = size_.head_size;
-    const Index fresh = (std::min)(blocks_of(to.begin, W) * W, to.end);
-    if (const Index lane = to.begin % W; lane > 0) {
-      T* const panel = memory + (to.begin - lane) * D;
-      const Index panel_end = to.begin - lane + W;
-      for (Index key = to.begin; key < fresh; ++key, keys += stride)
-        for (Index d = 0; d < D; ++d) panel[d * W + key % W] = keys[d];
-      for (Index key = fresh; key < (std::min)(stale, panel_end); ++key)
-        for (Index d = 0; d < D; ++d) panel[d * W + key % W] = T(0);
-    }
-    if (fresh < to.end)
-      kernels_.pack_panels(keys, stride, {0, to.end - fresh}, D, memory + fresh * D);
-  }
   // Of the values of a page of which only some keys are left.
   void look_for_infinity(Index b, Index i, Index keys) {
-    const Index W = kernels_.panel_width;
     for (Index g = 0; g < size_.heads; ++g) {
       PackedBlock<T>& block = block_of(b, i, g);
-      if (block.is_finite) continue;
-      bool is_finite = true;
-      for (Index v = 0; v < size_.head_size && is_finite; v += W)
-        for (Index j = 0; j < keys * W && is_finite; ++j)
-          is_finite = detail::is_finite(block.values[v / W * block.value_panel_stride + j]);
-      block.is_finite = is_finite;
+      if (!block.is_finite)
+        block.is_finite = with_memory(table_.page(b, i), g, [&](const auto* memory) {
+          return are_finite(layout_, memory, keys);
+        });
     }
   }
 
   CacheSize size_;
   AttentionKernels<T> kernels_;
-  Index page_keys_ = 0, key_elements_ = 0, head_elements_ = 0;
+  BlockLayout layout_;
   PageTable table_;
-  std::unique_ptr<T, Free> memory_;                    // [pages, heads, head_elements]
+  std::unique_ptr<std::byte, Free> memory_;            // [pages, heads] blocks
   std::vector<PackedBlock<T>> blocks_, spare_blocks_;  // [sequences, pages, heads]
   std::vector<PackedHead<T>> heads_;                   // [sequences, heads]
   std::vector<Index> rows_written_;                    // [sequences, heads]

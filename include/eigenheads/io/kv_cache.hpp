@@ -8,50 +8,62 @@
 //   sequence.<b>.keys, sequence.<b>.values   [G, n, D], of the n tokens that the cache has
 //   lengths, oldest                          [B]: tokens oldest to length - 1 are those; of a ring, the
 //                                            ones before are gone
-// and as metadata the sizes. Sequences that share memory are written each for itself. Loading is
-// strict: a cache of other sizes, or of another scalar type, is refused and stays as it was; only the
-// capacity may be another, if it is enough. Needs nlohmann-json 3.
+// and as metadata the sizes. Numbers are written as they are stored: F32, F64, BF16 or F16. Sequences
+// that share memory are written each for itself. Loading is strict: a cache of other sizes, or of
+// other numbers, is refused and stays as it was; only the capacity may be another, if it is enough.
+// Needs nlohmann-json 3.
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <limits>
 #include <set>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/io/file.hpp>         // FileError, refuse_file
 #include <eigenheads/io/safetensors.hpp>  // Safetensors, read_safetensors, write_safetensors
-#include <eigenheads/kv_cache.hpp>        // KvCache
-#include <eigenheads/shape.hpp>           // make_tensor
-#include <eigenheads/tensor.hpp>          // Tensor
+#include <eigenheads/kv_cache.hpp>        // AnyKvCache
+#include <eigenheads/shape.hpp>           // require_size
+#include <eigenheads/storage.hpp>         // BFloat16, Half, StoredAs
+#include <eigenheads/tensor.hpp>          // Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
 namespace detail {
 
+// visit(a number as it is stored), for its type.
+template <class T, class Visit>
+void with_storage(StoredAs stored_as, const Visit& visit) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (stored_as == StoredAs::bfloat16) return visit(BFloat16{});
+    if (stored_as == StoredAs::half) return visit(Half{});
+  }
+  visit(T{});
+}
+
 // What the metadata says of a cache. The capacity is told, and may differ.
 template <class T>
 [[nodiscard]] auto described_cache(const CacheSize& size) {
-  const std::string scalar(facts_of(safetensors_type_of<T>()).name);
-  return std::array<std::pair<std::string, std::string>, 6>{
+  const std::string scalar = name_of(safetensors_type_of<T>());
+  std::string storage;
+  with_storage<T>(size.stored_as, [&]<class Storage>(Storage) {
+    storage = name_of(safetensors_type_of<Storage>());
+  });
+  return std::array<std::pair<std::string, std::string>, 7>{
       {{"batch_size", std::to_string(size.sequences)},
        {"num_kv_heads", std::to_string(size.heads)},
        {"head_size", std::to_string(size.head_size)},
        {"window", std::to_string(size.window)},
        {"scalar", scalar},
+       {"storage", storage},
        {"capacity", std::to_string(size.capacity)}}};
 }
-
-// Tokens of a sequence as a file holds them: keys, values: [G, n, D].
-template <class T>
-struct SavedSequence {
-  Index oldest, length;
-  Tensor<T, 3> keys, values;
-};
 
 // The names of a cache's tensors.
 struct CacheNames {
@@ -62,6 +74,33 @@ struct CacheNames {
   [[nodiscard]] std::string of(Index b, const char* what) const {
     return prefix + "sequence." + std::to_string(b) + '.' + what;
   }
+};
+
+// What a cache holds of sequence b.
+template <class Storage, class T>
+void add_tokens(Safetensors& file, const CachedHeads<T>& heads, const CacheNames& names, Index b) {
+  const CacheSize& size = heads.size();
+  const Index first = heads.oldest(b), n = heads.length(b) - first, D = size.head_size;
+  const std::array<Index, 3> shape{size.heads, n, D};
+  std::vector<Storage> keys(static_cast<std::size_t>(require_size<Storage>("keys", shape))),
+      values(keys.size());
+  std::vector<T> key(static_cast<std::size_t>(D)), value(key.size());
+  for (Index g = 0; g < size.heads; ++g)
+    for (Index i = 0; i < n; ++i) {
+      heads.read(b, g, first + i, key.data(), value.data());
+      const Index at = (g * n + i) * D;
+      std::ranges::transform(key, keys.begin() + at, stored<T, Storage>);
+      std::ranges::transform(value, values.begin() + at, stored<T, Storage>);
+    }
+  file.add(names.of(b, "keys"), TensorView(keys.data(), shape));
+  file.add(names.of(b, "values"), TensorView(values.data(), shape));
+}
+
+// Tokens of a sequence as a file holds them: keys, values: [G, n, D].
+template <class T>
+struct SavedSequence {
+  Index oldest, length;
+  Tensor<T, 3> keys, values;
 };
 
 // A cache in a file, as far as it can be loaded into one of this size.
@@ -133,7 +172,7 @@ class SavedCache {
 // Adds a cache to what else a file holds: with a prefix, those of a model's layers. Throws
 // std::invalid_argument if a name is taken (what was added before it stays).
 template <Scalar T>
-void add_kv_cache(Safetensors& file, const KvCache<T>& cache, std::string_view prefix = "") {
+void add_kv_cache(Safetensors& file, const AnyKvCache<T>& cache, std::string_view prefix = "") {
   const detail::CachedHeads<T>& heads = cache.heads();
   const detail::CacheSize& size = heads.size();
   const detail::CacheNames names{std::string(prefix)};
@@ -144,19 +183,10 @@ void add_kv_cache(Safetensors& file, const KvCache<T>& cache, std::string_view p
   }
   file.add(names.lengths(), lengths);
   file.add(names.oldest(), oldest);
-  for (Index b = 0; b < size.sequences; ++b) {
-    const Index first = heads.oldest(b), n = heads.length(b) - first;
-    const std::array shape{size.heads, n, size.head_size};
-    auto keys = detail::make_tensor<T>("keys", shape);
-    auto values = detail::make_tensor<T>("values", shape);
-    for (Index g = 0; g < size.heads; ++g)
-      for (Index i = 0; i < n; ++i) {
-        const Index at = (g * n + i) * size.head_size;
-        heads.read(b, g, first + i, keys.data() + at, values.data() + at);
-      }
-    file.add(names.of(b, "keys"), keys);
-    file.add(names.of(b, "values"), values);
-  }
+  for (Index b = 0; b < size.sequences; ++b)
+    detail::with_storage<T>(size.stored_as, [&]<class Storage>(Storage) {
+      detail::add_tokens<Storage>(file, heads, names, b);
+    });
   for (const auto& [name, text] : detail::described_cache<T>(size))
     file.set_metadata(names.prefix + name, text);
 }
@@ -165,7 +195,7 @@ void add_kv_cache(Safetensors& file, const KvCache<T>& cache, std::string_view p
 // looked at: all of them must be the cache's. A ring of a smaller capacity keeps as many of the last
 // tokens. Throws FileError as load_kv_cache does.
 template <Scalar T>
-void set_kv_cache(KvCache<T>& cache, const Safetensors& file, std::string_view prefix = "") {
+void set_kv_cache(AnyKvCache<T>& cache, const Safetensors& file, std::string_view prefix = "") {
   detail::CachedHeads<T>& heads = cache.heads();
   const detail::CacheSize& size = heads.size();
   const detail::SavedCache<T> saved(file, prefix, size);
@@ -190,7 +220,7 @@ void set_kv_cache(KvCache<T>& cache, const Safetensors& file, std::string_view p
 // Throws FileError, and then leaves `path` as it was, if the file cannot be written. Needs memory for
 // what it holds.
 template <Scalar T>
-void save_kv_cache(const std::filesystem::path& path, const KvCache<T>& cache) {
+void save_kv_cache(const std::filesystem::path& path, const AnyKvCache<T>& cache) {
   Safetensors file;
   add_kv_cache(file, cache);
   write_safetensors(path, file);
@@ -199,7 +229,7 @@ void save_kv_cache(const std::filesystem::path& path, const KvCache<T>& cache) {
 // Throws FileError, and then leaves the cache as it was, if the file cannot be read or is not one of a
 // cache of these sizes. Needs memory for the file and another copy of the keys and values.
 template <Scalar T>
-void load_kv_cache(const std::filesystem::path& path, KvCache<T>& cache) {
+void load_kv_cache(const std::filesystem::path& path, AnyKvCache<T>& cache) {
   set_kv_cache(cache, read_safetensors(path));
 }
 

@@ -56,20 +56,28 @@ template <class T>
 void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile& tile, T* product) {
   constexpr Index W = panel_width<T>;
   const auto [from, to] = tile.seen;
-  for (Index k = from; k < to; k += keys_at_once)
+  for (Index k = from; k < to; k += keys_at_once) {
+    const Index count = (std::min)(keys_at_once, to - k);
+    const T* values = block.values + k * block.value_stride;
+    Index panel_stride = block.value_panel_stride;
+    if (block.stored_values != nullptr) {
+      panel_stride = keys_at_once * W;
+      widen_values<T>(rows, block, {k, k + count}, {rows.packed_values, panel_stride});
+      values = rows.packed_values;
+    }
     for (Index i = 0; i < tile.count; ++i)
       for (Index column = 0; column < rows.padded_V; column += panels_per_row * W)
-        multiply_row<T>(
-            (std::min)(panels_per_row, (rows.padded_V - column) / W),
-            {.a = rows.score_row(tile.first + i) + k,
-             .a_stride = rows.score_stride,
-             .b = block.values + column / W * block.value_panel_stride + k * block.value_stride,
-             .b_stride = block.value_stride,
-             .depth = (std::min)(keys_at_once, to - k),
-             .c = product + i * rows.padded_V + column,
-             .c_stride = 0,
-             .into = k > from ? Into::chain : Into::set,
-             .panel_stride = block.value_panel_stride});
+        multiply_row<T>((std::min)(panels_per_row, (rows.padded_V - column) / W),
+                        {.a = rows.score_row(tile.first + i) + k,
+                         .a_stride = rows.score_stride,
+                         .b = values + column / W * panel_stride,
+                         .b_stride = block.value_stride,
+                         .depth = count,
+                         .c = product + i * rows.padded_V + column,
+                         .c_stride = 0,
+                         .into = k > from ? Into::chain : Into::set,
+                         .panel_stride = panel_stride});
+  }
 }
 
 // O = O e^(m - m') + P V e^(m_b - m'), for one tile of rows. Hidden weights are exact zeros, so a
@@ -172,7 +180,7 @@ template <class T>
 template <class T>
 void attend_rows(const AttentionCall<T>& call, const RowTask& task, const PackedHead<T>& packed,
                  T* scratch) {
-  const RowNeeds needs{packed.blocks == nullptr, call.weights.is_given()};
+  const RowNeeds needs{packed.needs_packing(), call.weights.is_given()};
   const RowState<T> rows = begin_task(call, task, needs, scratch);
   attend_keys(call, task, rows, packed, {0, call.shape.K});
   end_rows(call, task, rows);
@@ -183,7 +191,7 @@ template <class T>
 void attend_block_alone(const AttentionCall<T>& call, const RowTask& task, Index number, T* partial,
                         T* scratch) {
   const PackedHead<T> packed = call.cached_head(task.b, task.g);
-  const RowState<T> rows = begin_task(call, task, {.packs = packed.blocks == nullptr}, scratch);
+  const RowState<T> rows = begin_task(call, task, {.packs = packed.needs_packing()}, scratch);
   std::fill_n(rows.output, rows.count * rows.padded_V, T(0));
   const Index begin = number * key_block<T>;
   attend_keys(call, task, rows, packed, {begin, (std::min)(begin + key_block<T>, call.shape.K)});
@@ -193,7 +201,7 @@ void attend_block_alone(const AttentionCall<T>& call, const RowTask& task, Index
 template <class T>
 void merge_blocks(const AttentionCall<T>& call, const RowTask& task, const T* partials,
                   T* scratch) {
-  const RowNeeds needs{.packs = call.cached == nullptr};
+  const RowNeeds needs{.packs = call.cached_head(task.b, task.g).needs_packing()};
   const RowState<T> rows = begin_task(call, task, needs, scratch);
   const Range seen = seen_by(rows, 0, rows.count, 0, call.shape.K);
   const Index first = seen.begin / key_block<T>;

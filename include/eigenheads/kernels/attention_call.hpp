@@ -11,6 +11,7 @@
 #include <eigenheads/kernels/layout.hpp>  // StridedMatrix
 #include <eigenheads/mask.hpp>            // BoundMask
 #include <eigenheads/score.hpp>           // ScorePosition
+#include <eigenheads/storage.hpp>         // StoredAs
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -41,8 +42,8 @@ struct ScoreForward {
 // full never moves, whoever owns it.
 template <class T>
 struct PackedBlock {
-  const T* keys;             // panels of keys: [key / W][D][W]
-  const T* values;           // panels of columns: [V / W][key][W]
+  const void* keys;          // panels of keys: [key / W][D][W]
+  const void* values;        // panels of columns: [V / W][key][W]
   Index value_panel_stride;  // from one panel of values to the next
   bool is_finite;            // all values that are seen are
 };
@@ -54,6 +55,12 @@ struct PackedHead {
   const PackedBlock<T>* blocks = nullptr;  // from block `first` of the sequence on
   Index stride = 1;                        // from one block to the next
   Index first = 0;
+  StoredAs stored_as = StoredAs::itself;  // the numbers of all of them
+
+  // Whether a task needs memory to pack keys and values in, or to widen them.
+  [[nodiscard]] bool needs_packing() const {
+    return blocks == nullptr || stored_as != StoredAs::itself;
+  }
 
   [[nodiscard]] const PackedBlock<T>& block(Index number) const {
     return blocks[(number - first) * stride];

@@ -35,7 +35,11 @@ struct KeyBlock {
   bool is_first;
   Range seen;              // by any row, relative to begin
   const T *keys, *values;  // of key `begin`
-  bool are_keys_packed;    // in panels; else they are rows, key_stride apart
+  // In panels of numbers that are stored as others, and widened bit by bit when they are multiplied;
+  // null if they are not, or no longer.
+  const void *stored_keys, *stored_values;
+  StoredAs stored_as;
+  bool are_keys_packed;  // in panels, stored or not; else they are rows, key_stride apart
   Index key_stride;
   Index value_stride, value_panel_stride;  // from one key to the next, from one panel to the next
   bool hides_by_range;  // keys are hidden by ranges alone: neither one by one nor by scores of -inf

@@ -66,7 +66,11 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
   for (Index first = block.seen.begin / W * W; first < block.seen.end; first += step) {
     const Index end = (std::min)(first + step, block.seen.end);
     const T* keys;
-    if (block.are_keys_packed) {
+    if (block.stored_keys != nullptr) {
+      widen<T>(block.stored_as, block.stored_keys, first * D,
+               {rows.packed_keys, static_cast<std::size_t>(blocks_of(end - first, W) * W * D)});
+      keys = rows.packed_keys;
+    } else if (block.are_keys_packed) {
       keys = block.keys + first * D;
     } else {
       const Range seen{(std::max)(block.seen.begin - first, Index{0}), end - first};
@@ -111,6 +115,22 @@ template <class T>
                     to - from, call.shape.V);
 }
 
+// Panels of the values of some keys, `panel_stride` apart, as numbers of type T.
+template <class T>
+struct WideValues {
+  T* panels;
+  Index panel_stride;
+};
+template <class T>
+void widen_values(const RowState<T>& rows, const KeyBlock<T>& block, Range keys, WideValues<T> to) {
+  constexpr Index W = panel_width<T>;
+  const auto count = static_cast<std::size_t>(keys.count() * W);
+  for (Index panel = 0; panel < rows.padded_V / W; ++panel)
+    widen<T>(block.stored_as, block.stored_values,
+             panel * block.value_panel_stride + keys.begin * W,
+             {to.panels + panel * to.panel_stride, count});
+}
+
 // Where the products find the keys and values [range.begin, range.end) of a block. Values that are
 // not packed yet are packed here, or, for few rows, read where they are.
 template <class T>
@@ -128,12 +148,24 @@ template <class T>
   block.hides_by_range = !call.mask->hides_single_keys() && call.score.apply == nullptr;
   if (packed.blocks != nullptr) {
     const PackedBlock<T>& found = packed.block(begin / KB);
-    block.keys = found.keys;
     block.are_keys_packed = true;
-    block.values = found.values;
     block.value_stride = W;
     block.value_panel_stride = found.value_panel_stride;
     block.is_finite = found.is_finite;
+    block.stored_as = packed.stored_as;
+    if (packed.stored_as == StoredAs::itself) {
+      block.keys = static_cast<const T*>(found.keys);
+      block.values = static_cast<const T*>(found.values);
+      return block;
+    }
+    block.stored_keys = found.keys;
+    block.stored_values = found.values;
+    block.values = rows.packed_values;
+    // Few rows widen them part by part, on the way to the first-level cache.
+    if (rows.count <= few_rows && found.is_finite) return block;
+    widen_values<T>(rows, block, {from, to}, {rows.packed_values + from * W, KB * W});
+    block.stored_values = nullptr;
+    block.value_panel_stride = KB * W;
     return block;
   }
   block.keys = call.keys.at(task.b, task.g, begin);

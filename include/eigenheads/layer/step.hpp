@@ -177,7 +177,7 @@ void reserve_scratch(AttentionCall<T> call, const CacheSize& cache, Context& con
   const Index blocks = may_cut ? heads * (blocks_of(cache.capacity, kernels.key_block) + 1) : 0;
   const Frame frame(context);
   if (is_packed) HeadTasks<T>::reserve(call.shape.B, context.threads(), frame);
-  static_cast<void>(frame.take<T>(context.threads() * kernels.attend_scratch(call, false)));
+  static_cast<void>(frame.take<T>(context.threads() * kernels.attend_scratch(call, true)));
   static_cast<void>(frame.take<T>(blocks * kernels.partial_size(call.shape)));
   static_cast<void>(frame.take<PartsLeft>(heads));
 }

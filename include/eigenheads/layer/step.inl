@@ -4,7 +4,7 @@
 
 template <Scalar T>
 typename MultiHeadAttention<T>::Call MultiHeadAttention<T>::step_call(
-    const detail::StepInputs<T>& inputs, const KvCache<T>& cache, const Mask& mask,
+    const detail::StepInputs<T>& inputs, const AnyKvCache<T>& cache, const Mask& mask,
     const CallOptions<T>& options, const detail::Frame& frame) const {
   detail::require_initialized(parts());
   detail::require_projections(parts(), head_size_, num_hiddens_);
@@ -15,7 +15,7 @@ typename MultiHeadAttention<T>::Call MultiHeadAttention<T>::step_call(
 }
 
 template <Scalar T>
-Tensor<T, 3> MultiHeadAttention<T>::step(TensorView<T, 3> x, KvCache<T>& cache, const Mask& mask,
+Tensor<T, 3> MultiHeadAttention<T>::step(TensorView<T, 3> x, AnyKvCache<T>& cache, const Mask& mask,
                                          const CallOptions<T>& options) const {
   const detail::Frame frame(options.context.get());
   const Call call = step_call({x}, cache, mask, options, frame);
@@ -26,7 +26,7 @@ Tensor<T, 3> MultiHeadAttention<T>::step(TensorView<T, 3> x, KvCache<T>& cache, 
 }
 
 template <Scalar T>
-void MultiHeadAttention<T>::step_into(TensorSpan<T, 3> y, TensorView<T, 3> x, KvCache<T>& cache,
+void MultiHeadAttention<T>::step_into(TensorSpan<T, 3> y, TensorView<T, 3> x, AnyKvCache<T>& cache,
                                       const Mask& mask, const CallOptions<T>& options) const {
   const detail::Frame frame(options.context.get());
   const Call call = step_call({x}, cache, mask, options, frame);
@@ -36,8 +36,8 @@ void MultiHeadAttention<T>::step_into(TensorSpan<T, 3> y, TensorView<T, 3> x, Kv
 }
 
 template <Scalar T>
-AttentionOutput<T> MultiHeadAttention<T>::step_with_weights(TensorView<T, 3> x, KvCache<T>& cache,
-                                                            const Mask& mask,
+AttentionOutput<T> MultiHeadAttention<T>::step_with_weights(TensorView<T, 3> x,
+                                                            AnyKvCache<T>& cache, const Mask& mask,
                                                             const CallOptions<T>& options) const {
   const detail::Frame frame(options.context.get());
   const Call call = step_call({x}, cache, mask, options, frame);
@@ -53,7 +53,7 @@ AttentionOutput<T> MultiHeadAttention<T>::step_with_weights(TensorView<T, 3> x, 
 
 template <Scalar T>
 Tensor<T, 2> MultiHeadAttention<T>::step(TensorView<T, 2> x, const Sequences& sequences,
-                                         KvCache<T>& cache, const Mask& mask,
+                                         AnyKvCache<T>& cache, const Mask& mask,
                                          const CallOptions<T>& options) const {
   const detail::Frame frame(options.context.get());
   const Call call = step_call({detail::as_block(x), &sequences}, cache, mask, options, frame);
@@ -65,7 +65,7 @@ Tensor<T, 2> MultiHeadAttention<T>::step(TensorView<T, 2> x, const Sequences& se
 
 template <Scalar T>
 void MultiHeadAttention<T>::step_into(TensorSpan<T, 2> y, TensorView<T, 2> x,
-                                      const Sequences& sequences, KvCache<T>& cache,
+                                      const Sequences& sequences, AnyKvCache<T>& cache,
                                       const Mask& mask, const CallOptions<T>& options) const {
   const detail::Frame frame(options.context.get());
   const Call call = step_call({detail::as_block(x), &sequences}, cache, mask, options, frame);
@@ -76,7 +76,7 @@ void MultiHeadAttention<T>::step_into(TensorSpan<T, 2> y, TensorView<T, 2> x,
 
 template <Scalar T>
 PackedAttentionOutput<T> MultiHeadAttention<T>::step_with_weights(
-    TensorView<T, 2> x, const Sequences& sequences, KvCache<T>& cache, const Mask& mask,
+    TensorView<T, 2> x, const Sequences& sequences, AnyKvCache<T>& cache, const Mask& mask,
     const CallOptions<T>& options) const {
   const detail::Frame frame(options.context.get());
   const Call call = step_call({detail::as_block(x), &sequences}, cache, mask, options, frame);

@@ -124,7 +124,8 @@ template <class T>
   plan.key_blocks = blocks_of(shape.K, kernels.key_block);
   const bool is_one_task = plan.row_blocks <= 1 || shape.K == 0;
   const bool is_cached = call.cached != nullptr;
-  plan.task_elements = kernels.attend_scratch(call, is_one_task && !is_cached);
+  const bool packs = is_cached ? call.cached->needs_packing() : is_one_task;
+  plan.task_elements = kernels.attend_scratch(call, packs);
   if (is_cached) plan.path = AttentionPath::cached;
   if (!is_one_task) {
     if (!is_cached) plan_packing(call, plan);

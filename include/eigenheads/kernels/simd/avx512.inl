@@ -102,6 +102,16 @@ EIGEN_ALWAYS_INLINE Doubles select(const std::uint8_t* keep, Doubles a, Doubles 
   return {_mm512_mask_mov_pd(b.v, _mm512_test_epi64_mask(wide, wide), a.v)};
 }
 
+EIGEN_ALWAYS_INLINE Floats load_bfloat16(const std::uint16_t* p) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  const __m512i wide = _mm512_maskz_cvtepu16_epi32(all16, bits);
+  return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(all16, wide, 16))};
+}
+EIGEN_ALWAYS_INLINE Floats load_half(const std::uint16_t* p) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {_mm512_maskz_cvtph_ps(all16, bits)};
+}
+
 EIGEN_ALWAYS_INLINE bool all_finite(Floats a) {
   const __m512i infinity = _mm512_set1_epi32(0x7F800000);
   const __m512i exponent = _mm512_and_si512(_mm512_castps_si512(a.v), infinity);

@@ -85,6 +85,13 @@ EIGEN_ALWAYS_INLINE Doubles select(const std::uint8_t* keep, Doubles a, Doubles 
   return {vbslq_f64(vtstq_u64(lanes, lanes), a.v, b.v)};
 }
 
+EIGEN_ALWAYS_INLINE Floats load_bfloat16(const std::uint16_t* p) {
+  return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16))};
+}
+EIGEN_ALWAYS_INLINE Floats load_half(const std::uint16_t* p) {
+  return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))};
+}
+
 EIGEN_ALWAYS_INLINE bool all_finite(Floats a) {
   const uint32x4_t infinity = vdupq_n_u32(0x7F800000u);
   return vmaxvq_u32(vandq_u32(vreinterpretq_u32_f32(a.v), infinity)) != 0x7F800000u;

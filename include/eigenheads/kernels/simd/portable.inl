@@ -112,6 +112,17 @@ EIGEN_ALWAYS_INLINE Register<T> select(const std::uint8_t* keep, Register<T> a, 
     if (keep[i] == 0) a.v[i] = b.v[i];
   return a;
 }
+// `width` numbers that are stored in 16 bits, exactly.
+EIGEN_ALWAYS_INLINE Register<float> load_bfloat16(const std::uint16_t* p) {
+  Register<float> a;
+  for (int i = 0; i < Register<float>::width; ++i) a.v[i] = BFloat16{p[i]}.value();
+  return a;
+}
+EIGEN_ALWAYS_INLINE Register<float> load_half(const std::uint16_t* p) {
+  Register<float> a;
+  for (int i = 0; i < Register<float>::width; ++i) a.v[i] = Half{p[i]}.value();
+  return a;
+}
 // Decided from the bits, whatever the compiler may assume of NaN.
 template <class T>
 EIGEN_ALWAYS_INLINE bool all_finite(Register<T> a) {
