@@ -228,7 +228,7 @@ TYPED_TEST(ProjectedOnce, MayBeReadByManyThreadsAtOnce) {
   for (const Tensor<T, 3>& y : seen) EXPECT_TRUE(same_bits(y, expected));
 }
 
-TYPED_TEST(ProjectedOnce, TheOutputMayBeTheQueriesAndOutlivesNothing) {
+TYPED_TEST(ProjectedOnce, TheOutputMayBeTheQueriesAndKeysMayBeReplaced) {
   using T = TypeParam;
   MultiHeadAttention<T> layer({.num_hiddens = kQuery,
                                .num_heads = 1,
@@ -265,7 +265,7 @@ TYPED_TEST(ProjectedOnce, ThereMayBeNoKeysNoQueriesAndNoSequences) {
       layer.attend(no_queries, Sequences{}, layer.project(none, no_values, Sequences{})).size(), 0);
 }
 
-// Nor does it slow down who may not see it: only keys that a row sees are asked whether they are finite.
+// Rows of padding are not projected, and what lies there slows nothing down.
 TYPED_TEST(ProjectedOnce, AProjectionIsCountedOnceAndAttentionProjectsItsQueriesAlone) {
   using T = TypeParam;
   const auto layer = layer_of<T>(4, 2);

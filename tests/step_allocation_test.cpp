@@ -42,18 +42,18 @@ struct Cache {
 
 // A prompt in another context, then one token after the other, of which the first warms up; up to the
 // capacity, or on through a ring.
-template <class T, class Step>
+template <class T, class Storage, class Step>
 void expect_none_from_the_second_step_on(const Cache& cache_of, const Step& step) {
   const auto& [B, H, G, capacity, window, steps] = cache_of;
   const auto layer = layer_of<T>(H, G);
   for (const int threads : {1, 2}) {
     SCOPED_TRACE(testing::Message() << B << " sequences, capacity " << capacity << ", window "
                                     << window << ", " << threads << " threads");
-    KvCache<T> cache({.batch_size = B,
-                      .num_kv_heads = G,
-                      .head_size = kSize / H,
-                      .capacity = capacity,
-                      .window = window});
+    KvCache<T, Storage> cache({.batch_size = B,
+                               .num_kv_heads = G,
+                               .head_size = kSize / H,
+                               .capacity = capacity,
+                               .window = window});
     Context context(threads, kAnyWork);
     start_threads(context);
     (void)layer.step(random_tensor<T>(1, B, 3, kSize), cache);
@@ -72,29 +72,41 @@ const std::vector<Cache> kCaches{{1, 4, 2, 20, 0, 17},   {2, 2, 2, 600, 0, 597},
                                  {1, 2, 1, 600, 0, 597}, {2, 2, 1, 600, 0, 597},
                                  {3, 4, 1, 10, 7, 600},  {1, 2, 1, 270, 260, 900}};
 
-TYPED_TEST(StepAllocation, PaddedStepsDoNone) {
-  using T = TypeParam;
+template <class T, class Storage>
+void expect_padded_steps_to_do_none() {
   for (const Cache& cache_of : kCaches) {
     const auto x = random_tensor<T>(2, cache_of.B, 1, kSize);
     auto y = x;
-    expect_none_from_the_second_step_on<T>(
-        cache_of, [&](const auto& layer, KvCache<T>& cache, Context& context) {
+    expect_none_from_the_second_step_on<T, Storage>(
+        cache_of, [&](const auto& layer, eh::AnyKvCache<T>& cache, Context& context) {
           layer.step_into(y, x, cache, Mask{}, context);
         });
   }
 }
-
-TYPED_TEST(StepAllocation, PackedStepsDoNone) {
-  using T = TypeParam;
+template <class T, class Storage>
+void expect_packed_steps_to_do_none() {
   for (const Cache& cache_of : kCaches) {
     const Sequences sequences(std::vector<Index>(static_cast<std::size_t>(cache_of.B), 1));
     const auto x = random_tensor<T>(2, cache_of.B, kSize);
     auto y = x;
-    expect_none_from_the_second_step_on<T>(
-        cache_of, [&](const auto& layer, KvCache<T>& cache, Context& context) {
+    expect_none_from_the_second_step_on<T, Storage>(
+        cache_of, [&](const auto& layer, eh::AnyKvCache<T>& cache, Context& context) {
           layer.step_into(y, x, sequences, cache, Mask{}, context);
         });
   }
+}
+
+TYPED_TEST(StepAllocation, PaddedStepsDoNone) {
+  expect_padded_steps_to_do_none<TypeParam, TypeParam>();
+}
+TYPED_TEST(StepAllocation, PackedStepsDoNone) {
+  expect_packed_steps_to_do_none<TypeParam, TypeParam>();
+}
+// Their numbers are widened in scratch memory.
+TEST(StoredStepAllocation, StepsDoNoneWhateverTheStorage) {
+  expect_padded_steps_to_do_none<float, eh::BFloat16>();
+  expect_packed_steps_to_do_none<float, eh::BFloat16>();
+  expect_packed_steps_to_do_none<float, eh::Half>();
 }
 
 // Nor what makes room for others: each shares its pages with the one that it was, until it writes.

@@ -3,9 +3,11 @@
 // file holds what the projections made, and any other is refused.
 #include <algorithm>
 #include <array>
+#include <cfenv>
 #include <cstdint>
 #include <filesystem>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -141,6 +143,48 @@ TYPED_TEST(KvCacheFile, ForksAreWrittenEachForItselfAndMayBeLoadedOver) {
   eh::save_kv_cache(this->path(), saved);
   eh::load_kv_cache(this->path(), loaded);
   expect_to_go_on_alike(this->layer_, saved, loaded, 130);
+}
+
+// A function that throws when it meets a certain key.
+template <class T>
+struct Throws {
+  Index from;
+  T operator()(T score, eh::ScorePosition at) const {
+    if (at.k >= from) throw std::runtime_error("no further");
+    return score;
+  }
+};
+
+// What it had reserved is there when the cache is loaded over.
+TYPED_TEST(KvCacheFile, IsLoadedOverAStepThatWasGivenUp) {
+  using T = TypeParam;
+  KvCache<T> saved(options(2, 320, 280)), loaded(options(2, 320, 280));
+  (void)this->layer_.step(random_tensor<T>(1, 2, 333, kSize), saved);
+  EXPECT_EQ(refusal<std::runtime_error>([&] {
+              (void)this->layer_.step(random_tensor<T>(2, 2, 300, kSize), loaded, {},
+                                      {.score = Throws<T>{250}});
+            }),
+            "no further");
+  EXPECT_EQ(loaded.length(0), 0);
+  eh::save_kv_cache(this->path(), saved);
+  eh::load_kv_cache(this->path(), loaded);
+  expect_to_go_on_alike(this->layer_, saved, loaded, Limits<Index>::max());
+}
+
+// A ring's first token may lie within a panel of keys, which is multiplied whole.
+TYPED_TEST(KvCacheFile, WhatLiesBeforeARingsFirstTokenRaisesNoException) {
+  using T = TypeParam;
+  KvCache<T> saved(options(1, 21, 20)), loaded(options(1, 21, 20));
+  (void)this->layer_.step(random_tensor<T>(1, 1, 50, kSize), saved);
+  eh::save_kv_cache(this->path(), saved);
+  auto infinite = random_tensor<T>(2, 1, 50, kSize);
+  for (Index t = 0; t < 50; ++t) infinite(0, t, 0) = kInf<T>;
+  (void)this->layer_.step(infinite, loaded);
+  eh::load_kv_cache(this->path(), loaded);
+  const auto x = random_tensor<T>(3, 1, 1, kSize);
+  std::feclearexcept(FE_ALL_EXCEPT);
+  (void)this->layer_.step(x, loaded);
+  EXPECT_EQ(std::fetestexcept(FE_INVALID), 0);
 }
 
 TYPED_TEST(KvCacheFile, KeepsNanAndInfinity) {

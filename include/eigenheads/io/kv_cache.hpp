@@ -114,7 +114,7 @@ class SavedCache {
     std::set<std::string, std::less<>> names{names_.lengths(), names_.oldest()};
     for (Index b = 0; b < size.sequences; ++b) {
       require_tokens(b, oldest(b), lengths(b));
-      const std::array shape{size.heads, lengths(b) - oldest(b), size.head_size};
+      const std::array<Index, 3> shape{size.heads, lengths(b) - oldest(b), size.head_size};
       const auto tensor = [&](const char* what) {
         return file.tensor<T, 3>(*names.insert(names_.of(b, what)).first, shape);
       };
