@@ -143,10 +143,11 @@ TYPED_TEST(ProjectedOnce, IsTheWholeCallUnderScoresGatesAndPruning) {
   const Lens query_lens{Q, 3, 9}, key_lens{7, K, 260};
   const Inputs<T> inputs(query_lens, key_lens, Q, K);
   const Mask mask{.causal = Causal::bottom_right};
-  for (const eh::ScoreRef<T>& score : std::vector<eh::ScoreRef<T>>{{}, eh::Softcap<T>(T(3))})
-    expect_the_whole_call(layer, inputs, mask, query_lens, key_lens, score);
+  const eh::Softcap<T> softcap(T(3));
   const auto both = eh::chain(eh::Alibi<T>(slopes), eh::ScoreBias<T>(bias));
-  expect_the_whole_call(layer, inputs, mask, query_lens, key_lens, eh::ScoreRef<T>(both));
+  for (const eh::ScoreRef<T>& score :
+       {eh::ScoreRef<T>(), eh::ScoreRef<T>(softcap), eh::ScoreRef<T>(both)})
+    expect_the_whole_call(layer, inputs, mask, query_lens, key_lens, score);
 }
 
 // Without lengths, bottom_right means the call's last key, and a window needs a square call.
