@@ -19,6 +19,7 @@
 #include <eigenheads/nn/transformer_encoder.hpp>
 #include <eigenheads/nn/transformer_layer.hpp>
 
+#include "decoding_digests.hpp"
 #include "digests.hpp"
 
 namespace digest {
@@ -213,6 +214,8 @@ void add_nn(Digests& digests, const std::string& type) {
 
 [[nodiscard]] inline Digests all() {
   Digests digests = of_core();
+  add_decoding<float>(digests, "float");
+  add_decoding<double>(digests, "double");
   add_nn<float>(digests, "float");
   add_nn<double>(digests, "double");
   return digests;

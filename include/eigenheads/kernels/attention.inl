@@ -56,28 +56,34 @@ template <class T>
 void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile& tile, T* product) {
   constexpr Index W = panel_width<T>;
   const auto [from, to] = tile.seen;
-  for (Index k = from; k < to; k += keys_at_once) {
-    const Index count = (std::min)(keys_at_once, to - k);
-    const T* values = block.values + k * block.value_stride;
-    Index panel_stride = block.value_panel_stride;
-    if (block.stored_values != nullptr) {
-      panel_stride = keys_at_once * W;
-      widen_values<T>(rows, block, {k, k + count}, {rows.packed_values, panel_stride});
-      values = rows.packed_values;
-    }
+  for (Index k = from; k < to; k += keys_at_once)
     for (Index i = 0; i < tile.count; ++i)
-      for (Index column = 0; column < rows.padded_V; column += panels_per_row * W)
-        multiply_row<T>((std::min)(panels_per_row, (rows.padded_V - column) / W),
-                        {.a = rows.score_row(tile.first + i) + k,
-                         .a_stride = rows.score_stride,
-                         .b = values + column / W * panel_stride,
-                         .b_stride = block.value_stride,
-                         .depth = count,
-                         .c = product + i * rows.padded_V + column,
-                         .c_stride = 0,
-                         .into = k > from ? Into::chain : Into::set,
-                         .panel_stride = panel_stride});
-  }
+      for (Index column = 0; column < rows.padded_V; column += panels_per_row * W) {
+        const Index panels = (std::min)(panels_per_row, (rows.padded_V - column) / W);
+        const Index at = column / W * block.value_panel_stride + k * block.value_stride;
+        const T* const weights = rows.score_row(tile.first + i) + k;
+        T* const to_columns = product + i * rows.padded_V + column;
+        const Index depth = (std::min)(keys_at_once, to - k);
+        if (block.stored_values != nullptr)
+          multiply_stored_row<T>(block.stored_as, panels,
+                                 {.a = weights,
+                                  .b = static_cast<const std::uint16_t*>(block.stored_values) + at,
+                                  .b_stride = block.value_stride,
+                                  .depth = depth,
+                                  .c = to_columns,
+                                  .goes_on = k > from,
+                                  .panel_stride = block.value_panel_stride});
+        else
+          multiply_row<T>(panels, {.a = weights,
+                                   .a_stride = rows.score_stride,
+                                   .b = block.values + at,
+                                   .b_stride = block.value_stride,
+                                   .depth = depth,
+                                   .c = to_columns,
+                                   .c_stride = 0,
+                                   .into = k > from ? Into::chain : Into::set,
+                                   .panel_stride = block.value_panel_stride});
+      }
 }
 
 // O = O e^(m - m') + P V e^(m_b - m'), for one tile of rows. Hidden weights are exact zeros, so a

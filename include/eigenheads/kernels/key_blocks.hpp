@@ -35,8 +35,7 @@ struct KeyBlock {
   bool is_first;
   Range seen;              // by any row, relative to begin
   const T *keys, *values;  // of key `begin`
-  // In panels of numbers that are stored as others, and widened bit by bit when they are multiplied;
-  // null if they are not, or no longer.
+  // In panels of numbers that are stored in 16 bits; null if they are not, or no longer.
   const void *stored_keys, *stored_values;
   StoredAs stored_as;
   bool are_keys_packed;  // in panels, stored or not; else they are rows, key_stride apart

@@ -66,6 +66,19 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
   for (Index first = block.seen.begin / W * W; first < block.seen.end; first += step) {
     const Index end = (std::min)(first + step, block.seen.end);
     const T* keys;
+    if (block.stored_keys != nullptr && rows.count <= few_rows) {
+      for (Index i = 0; i < rows.count; ++i)
+        multiply_stored_row<T>(
+            block.stored_as, blocks_of(end - first, W),
+            {.a = rows.queries + i * D,
+             .b = static_cast<const std::uint16_t*>(block.stored_keys) + first * D,
+             .b_stride = W,
+             .depth = D,
+             .c = rows.score_row(i) + first,
+             .goes_on = false,
+             .panel_stride = W * D});
+      continue;
+    }
     if (block.stored_keys != nullptr) {
       widen<T>(block.stored_as, block.stored_keys, first * D,
                {rows.packed_keys, static_cast<std::size_t>(blocks_of(end - first, W) * W * D)});
@@ -115,20 +128,15 @@ template <class T>
                     to - from, call.shape.V);
 }
 
-// Panels of the values of some keys, `panel_stride` apart, as numbers of type T.
+// The values of some keys, as numbers of type T, into panels of a block.
 template <class T>
-struct WideValues {
-  T* panels;
-  Index panel_stride;
-};
-template <class T>
-void widen_values(const RowState<T>& rows, const KeyBlock<T>& block, Range keys, WideValues<T> to) {
+void widen_values(const RowState<T>& rows, const KeyBlock<T>& block, Range keys) {
   constexpr Index W = panel_width<T>;
   const auto count = static_cast<std::size_t>(keys.count() * W);
   for (Index panel = 0; panel < rows.padded_V / W; ++panel)
     widen<T>(block.stored_as, block.stored_values,
              panel * block.value_panel_stride + keys.begin * W,
-             {to.panels + panel * to.panel_stride, count});
+             {rows.packed_values + panel * key_block<T> * W + keys.begin * W, count});
 }
 
 // Where the products find the keys and values [range.begin, range.end) of a block. Values that are
@@ -160,10 +168,9 @@ template <class T>
     }
     block.stored_keys = found.keys;
     block.stored_values = found.values;
+    if (rows.count <= few_rows && found.is_finite) return block;  // on the way to the registers
+    widen_values(rows, block, {from, to});
     block.values = rows.packed_values;
-    // Few rows widen them part by part, on the way to the first-level cache.
-    if (rows.count <= few_rows && found.is_finite) return block;
-    widen_values<T>(rows, block, {from, to}, {rows.packed_values + from * W, KB * W});
     block.stored_values = nullptr;
     block.value_panel_stride = KB * W;
     return block;
