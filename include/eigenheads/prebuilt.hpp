@@ -43,6 +43,8 @@
                                                const std::vector<Index>&);                        \
   namespace detail {                                                                              \
   DECLARE class HeadGates<T>;                                                                     \
+  DECLARE class StepCalls<T>;                                                                     \
+  DECLARE class KeyValueCalls<T>;                                                                 \
   DECLARE ProjectionKernels<T> projection_kernels<T>();                                           \
   DECLARE RotaryKernels<T> rotary_kernels<T>();                                                   \
   DECLARE AttentionKernels<T> attention_kernels<T>();                                             \

@@ -58,6 +58,9 @@ struct LayerInputs {
                                           TensorView<T, 2> values, const Sequences& key_sequences) {
     return {as_block(queries), as_block(keys), as_block(values), &query_sequences, &key_sequences};
   }
+  [[nodiscard]] static LayerInputs packed(TensorView<T, 2> x, const Sequences& sequences) {
+    return packed(x, sequences, x, x, sequences);
+  }
 };
 
 // One call, all of whose parts fit each other and the layer.
