@@ -47,6 +47,8 @@ namespace detail {
       return "packed by each task, which is one block of them";
     case AttentionPath::packed_once:
       return "packed once for all rows of a head";
+    case AttentionPath::cached:
+      return "packed before the call";
   }
   return "";
 }

@@ -55,6 +55,20 @@ struct Mask {
 
 using KeyRange = detail::Range;  // [begin, end); begin == end: no key at all
 
+namespace detail {
+
+// Keys that were projected before the call: how many each sequence has is known beside the mask.
+struct KnownKeys {
+  const Index* counts = nullptr;  // [B]; null: the mask says it
+  // A step of decoding: the sequence's queries are its last tokens, and causal.
+  bool is_step = false;
+  Index window = 0;  // of a ring: it holds no more keys than those, whatever the mask says; 0: all
+  // What the call's query 0 is called where score functions are told of it.
+  Index first_query = 0;
+};
+
+}  // namespace detail
+
 // A mask in a call of B sequences, Q queries, K keys and H heads. The mask must outlive it.
 class BoundMask {
  public:
@@ -65,8 +79,8 @@ class BoundMask {
   // lengths, and lengths in the mask are refused; what is said of single pairs, [B, H, Q, K], makes
   // room for the longest.
   BoundMask(const Mask& mask, const detail::SequenceRows& queries, const detail::SequenceRows& keys,
-            Index H = 1)
-      : mask_(mask), queries_(queries), keys_(keys) {
+            Index H = 1, const detail::KnownKeys& known = {})
+      : mask_(mask), queries_(queries), keys_(keys), known_(known) {
     const Index B = queries.count(), Q = queries.longest(), K = keys.longest();
     if (is_packed()) require_no_lengths();
     mask.valid_lens.require_fits(B, Q, K);
@@ -82,20 +96,24 @@ class BoundMask {
           {"first_positions are given with causal bottom_right, which places the queries "
            "at the end of the keys; expected top_left or none"});
     const auto [left, right] = mask.window;
-    hides_none_ = mask.valid_lens.rank() == 0 && mask.causal == Causal::none && left == -1 &&
-                  right == -1 && mask.query_lens.rank() == 0 && mask.key_lens.rank() == 0;
+    left_ = left;
+    if (known.window > 0 && (left < 0 || left > known.window - 1)) left_ = known.window - 1;
+    is_causal_ = mask.causal != Causal::none || known.is_step;
+    hides_none_ = mask.valid_lens.rank() == 0 && !is_causal_ && left_ == -1 && right == -1 &&
+                  mask.query_lens.rank() == 0 && mask.key_lens.rank() == 0 &&
+                  known.counts == nullptr;
     if (left < -1 || right < -1)
       detail::refuse(
           {"window is {", left, ", ", right, "}; expected -1 (unlimited) or more on either side"});
-    if (mask.causal == Causal::none && !has_positions && (left >= 0 || right >= 0) && !is_square())
+    if (!is_causal_ && !has_positions && (left >= 0 || right >= 0) && !is_square())
       detail::refuse(
           {"a window over ", Q, " queries and ", K,
            " keys needs causal top_left or bottom_right, or first_positions, to say which "
            "key stands beside which query"});
   }
   BoundMask(const Mask&&, Index, Index, Index, Index = 1) = delete;
-  BoundMask(const Mask&&, const detail::SequenceRows&, const detail::SequenceRows&,
-            Index = 1) = delete;
+  BoundMask(const Mask&&, const detail::SequenceRows&, const detail::SequenceRows&, Index = 1,
+            const detail::KnownKeys& = {}) = delete;
 
   // Where the rows of each sequence lie, in what holds those of all of them.
   [[nodiscard]] const detail::SequenceRows& query_rows() const { return queries_; }
@@ -109,8 +127,8 @@ class BoundMask {
     const Index aligned = this->aligned(b, q), keys = this->keys(b);
     Index begin = 0, end = keys;
     if (mask_.valid_lens.rank() != 0) end = (std::min)(end, mask_.valid_lens.length(b, q));
-    if (mask_.causal != Causal::none) end = (std::min)(end, aligned + 1);
-    const auto [left, right] = mask_.window;
+    if (is_causal_) end = (std::min)(end, aligned + 1);
+    const Index left = left_, right = mask_.window.right;
     // Written so that no window, however wide, overflows.
     if (left >= 0 && left < aligned) begin = aligned - left;
     if (right >= 0 && right < keys - 1 - aligned) end = (std::min)(end, aligned + right + 1);
@@ -136,15 +154,23 @@ class BoundMask {
   // The key that stands beside query q: it may lie before key 0 or after the last.
   [[nodiscard]] Index aligned(Index b, Index q) const {
     if (mask_.first_positions.rank() != 0) return mask_.first_positions.length(b, 0) + q;
+    if (known_.is_step) return keys(b) - query_count(b) + q;
     if (mask_.causal != Causal::bottom_right) return q;
-    const bool is_of_the_call = mask_.key_lens.rank() == 0 && !is_packed();
+    const bool is_of_the_call =
+        mask_.key_lens.rank() == 0 && known_.counts == nullptr && !is_packed();
     return (is_of_the_call ? keys_.longest() - queries_.longest() : keys(b) - query_count(b)) + q;
   }
 
   // The keys that a sequence has.
   [[nodiscard]] Index keys(Index b) const {
+    if (known_.counts != nullptr) return known_.counts[b];
     return mask_.key_lens.rank() == 0 ? keys_.length(b) : mask_.key_lens.length(b, 0);
   }
+
+  [[nodiscard]] Window window() const { return {left_, mask_.window.right}; }
+
+  // What score functions call query q.
+  [[nodiscard]] Index query_number(Index q) const { return known_.first_query + q; }
 
   // The queries of a sequence that are not padding.
   [[nodiscard]] Index query_count(Index b) const {
@@ -166,9 +192,9 @@ class BoundMask {
 
  private:
   [[nodiscard]] bool is_square() const {  // as many queries as keys, in every sequence
-    if (!is_packed()) return queries_.longest() == keys_.longest();
+    if (!is_packed() && known_.counts == nullptr) return queries_.longest() == keys_.longest();
     for (Index b = 0; b < queries_.count(); ++b)
-      if (queries_.length(b) != keys_.length(b)) return false;
+      if (queries_.length(b) != keys(b)) return false;
     return true;
   }
   void require_no_lengths() const {
@@ -184,6 +210,9 @@ class BoundMask {
 
   const Mask& mask_;
   detail::SequenceRows queries_, keys_;
+  detail::KnownKeys known_;
+  Index left_ = -1;  // of the window
+  bool is_causal_ = false;
   bool hides_none_ = false;  // by lengths, causality or window: asked for every row
 };
 

@@ -2,11 +2,13 @@
 #pragma once
 // Multi-head attention: h heads attend side by side, each to its own projection of the inputs.
 //   head_i = attention(W_q,i queries, W_k,i keys, W_v,i values),   y = W_o [head_1; ...; head_h]
-// A head may have a gate, 1 unless it is set, by which it is multiplied before W_o.
+// A head may have a gate, 1 unless it is set, by which it is multiplied before W_o, and queries and keys
+// may be turned by their positions (rotary.hpp) before they meet.
 // Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2; Dive into Deep Learning,
 // section 11.5.
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <ostream>
 #include <string>
 #include <string_view>
@@ -27,11 +29,20 @@
 #include <eigenheads/layer/options.hpp>                   // MultiHeadAttentionOptions
 #include <eigenheads/linear.hpp>                          // Linear
 #include <eigenheads/mask.hpp>                            // Mask
+#include <eigenheads/rotary.hpp>                          // Rotary
 #include <eigenheads/sequences.hpp>                       // Sequences
 #include <eigenheads/shape.hpp>                           // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                          // TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
+
+namespace detail {
+template <class T>
+struct StepInputs;
+}
+
+template <Scalar T>
+class AnyKvCache;
 
 template <Scalar T>
 class MultiHeadAttention {
@@ -47,6 +58,9 @@ class MultiHeadAttention {
   [[nodiscard]] Index num_kv_heads() const { return heads_.kv_count(); }
   [[nodiscard]] Index head_size() const { return head_size_; }
   [[nodiscard]] const Dropout& dropout() const { return dropout_; }
+
+  // Null: none. Copies of a layer share it.
+  [[nodiscard]] const Rotary<T>* rotary() const { return rotary_.get(); }
 
   // The key/value head that head h reads.
   [[nodiscard]] Index kv_head(Index h) const { return heads_.kv_head(h); }
@@ -289,6 +303,42 @@ class MultiHeadAttention {
     backward_into(gradients, detail::as_block<T>(grad_output), saved, accumulate, context);
   }
 
+  // ---- Decoding: include <eigenheads/kv_cache.hpp> -----------------------------------------------
+
+  // x: [B, n, E], the next n tokens of every sequence -> [B, n, num_hiddens]. They attend to the
+  // tokens that the cache (a KvCache<T>, whatever its storage) holds and, causally, to themselves, and
+  // are in the cache afterwards: each row has the bits of one causal call over the whole sequence,
+  // however it is cut into steps. Of the mask, a step takes window and query_lens (how many of the n
+  // tokens a sequence brings). Keys of heads with a gate of 0 are kept too. Throws
+  // std::invalid_argument, with the cache as it was, if x, the cache, the mask or the score function
+  // does not fit, or the cache has no room; std::logic_error if the layer is lazy.
+  [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, AnyKvCache<T>& cache, const Mask& mask = {},
+                                  const CallOptions<T>& options = {}) const;
+  [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, AnyKvCache<T>& cache,
+                                  const CallOptions<T>& options) const {
+    return step(x, cache, {}, options);
+  }
+  // The same into `y`, which may be x itself. Allocates nothing once the context has seen such a step
+  // with as many keys.
+  void step_into(TensorSpan<T, 3> y, TensorView<T, 3> x, AnyKvCache<T>& cache,
+                 const Mask& mask = {}, const CallOptions<T>& options = {}) const;
+  // The same output to the bit, and every head's weights, [B, H, n, K] for the K tokens of the
+  // longest sequence, those of the step among them.
+  [[nodiscard]] AttentionOutput<T> step_with_weights(TensorView<T, 3> x, AnyKvCache<T>& cache,
+                                                     const Mask& mask = {},
+                                                     const CallOptions<T>& options = {}) const;
+
+  // Sequences that bring different numbers of tokens: x: [N, E] -> [N, num_hiddens].
+  [[nodiscard]] Tensor<T, 2> step(TensorView<T, 2> x, const Sequences& sequences,
+                                  AnyKvCache<T>& cache, const Mask& mask = {},
+                                  const CallOptions<T>& options = {}) const;
+  void step_into(TensorSpan<T, 2> y, TensorView<T, 2> x, const Sequences& sequences,
+                 AnyKvCache<T>& cache, const Mask& mask = {},
+                 const CallOptions<T>& options = {}) const;
+  [[nodiscard]] PackedAttentionOutput<T> step_with_weights(
+      TensorView<T, 2> x, const Sequences& sequences, AnyKvCache<T>& cache, const Mask& mask = {},
+      const CallOptions<T>& options = {}) const;
+
   // ---- For modules that are made of such layers --------------------------------------------------
 
   // Throws what forward would throw for such a call, and computes nothing.
@@ -309,7 +359,9 @@ class MultiHeadAttention {
   }
 
   // The layer as its steps see it (layer/forward.hpp).
-  [[nodiscard]] detail::LayerParts<T> parts() const { return {W_q, W_k, W_v, W_o, heads_, gates_}; }
+  [[nodiscard]] detail::LayerParts<T> parts() const {
+    return {W_q, W_k, W_v, W_o, heads_, gates_, rotary()};
+  }
 
  private:
   struct Completed {
@@ -364,10 +416,16 @@ class MultiHeadAttention {
                                             Activations& saved,
                                             const TrainingOptions<T>& options) const;
 
+  // layer/step.inl
+  [[nodiscard]] Call step_call(const detail::StepInputs<T>& inputs, const AnyKvCache<T>& cache,
+                               const Mask& mask, const CallOptions<T>& options,
+                               const detail::Frame& frame) const;
+
   Index num_hiddens_, head_size_;
   Dropout dropout_;
   detail::HeadSet heads_;
   detail::HeadGates<T> gates_;
+  std::shared_ptr<const Rotary<T>> rotary_;
 };
 
 // The module as the chapter shows it, in PyTorch's manner, and what pruning left of its heads.
@@ -376,6 +434,7 @@ std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) 
   out << "MultiHeadAttention(\n  (attention): DotProductAttention(\n    (dropout): "
       << layer.dropout() << "\n  )\n  (W_q): " << layer.W_q << "\n  (W_k): " << layer.W_k
       << "\n  (W_v): " << layer.W_v << "\n  (W_o): " << layer.W_o;
+  if (layer.rotary() != nullptr) out << "\n  (rotary): " << *layer.rotary();
   if (layer.num_heads() < layer.num_original_heads()) {
     out << "\n  (heads):";
     for (const Index head : layer.original_heads()) out << ' ' << std::to_string(head);

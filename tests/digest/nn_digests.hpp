@@ -20,7 +20,9 @@
 #include <eigenheads/nn/transformer_encoder.hpp>
 #include <eigenheads/nn/transformer_layer.hpp>
 
+#include "decoding_digests.hpp"
 #include "digests.hpp"
+#include "sampling_digests.hpp"
 
 namespace digest {
 
@@ -223,10 +225,13 @@ void add_nn(Digests& digests, const std::string& type) {
   add_modules<T>(digests, type);
   add_additive<T>(digests, type);
   add_transformers<T>(digests, type);
+  add_sampling<T>(digests, type);
 }
 
 [[nodiscard]] inline Digests all() {
   Digests digests = of_core();
+  add_decoding<float>(digests, "float");
+  add_decoding<double>(digests, "double");
   add_nn<float>(digests, "float");
   add_nn<double>(digests, "double");
   return digests;

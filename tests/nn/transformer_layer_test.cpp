@@ -385,6 +385,14 @@ TEST(TransformerText, IsPyTorchs) {
             std::string::npos);
 }
 
+TEST(TransformerRotary, IsThatOfSelfAttentionAlone) {
+  const TransformerDecoderLayer<float> decoder(options_of(true)), without(options_of(false));
+  ASSERT_NE(decoder.self_attention.rotary(), nullptr);
+  EXPECT_EQ(decoder.self_attention.rotary()->head_size(), 8);
+  EXPECT_EQ(decoder.cross_attention.rotary(), nullptr);
+  EXPECT_EQ(without.self_attention.rotary(), nullptr);
+}
+
 TYPED_TEST(Transformers, PartsThatAreAlikeDrawOtherWeightsAndNamesSayWhose) {
   using T = TypeParam;
   const TransformerEncoder<T> encoder(stack_of(false), 4);

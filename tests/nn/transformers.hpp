@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -38,13 +39,15 @@ template <class Module, class Options>
 }
 
 [[nodiscard]] inline TransformerLayerOptions options_of(bool norm_first, double dropout = 0) {
-  return {.num_hiddens = 24,
-          .num_heads = 3,
-          .feed_forward_size = 40,
-          .activation = eh::Activation::gelu,
-          .norm_first = norm_first,
-          .dropout = dropout,
-          .memory_size = 15};
+  return {
+      .num_hiddens = 24,
+      .num_heads = 3,
+      .feed_forward_size = 40,
+      .activation = eh::Activation::gelu,
+      .norm_first = norm_first,
+      .dropout = dropout,
+      .memory_size = 15,
+      .rotary = norm_first ? std::optional(eh::RotaryOptions{.max_positions = 400}) : std::nullopt};
 }
 [[nodiscard]] inline eh::TransformerStackOptions stack_of(bool norm_first, double dropout = 0) {
   return {.layer = options_of(norm_first, dropout), .num_layers = 3, .final_norm = norm_first};

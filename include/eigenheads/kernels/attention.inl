@@ -58,18 +58,32 @@ void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile&
   const auto [from, to] = tile.seen;
   for (Index k = from; k < to; k += keys_at_once)
     for (Index i = 0; i < tile.count; ++i)
-      for (Index column = 0; column < rows.padded_V; column += panels_per_row * W)
-        multiply_row<T>(
-            (std::min)(panels_per_row, (rows.padded_V - column) / W),
-            {.a = rows.score_row(tile.first + i) + k,
-             .a_stride = rows.score_stride,
-             .b = block.values + column / W * block.value_panel_stride + k * block.value_stride,
-             .b_stride = block.value_stride,
-             .depth = (std::min)(keys_at_once, to - k),
-             .c = product + i * rows.padded_V + column,
-             .c_stride = 0,
-             .into = k > from ? Into::chain : Into::set,
-             .panel_stride = block.value_panel_stride});
+      for (Index column = 0; column < rows.padded_V; column += panels_per_row * W) {
+        const Index panels = (std::min)(panels_per_row, (rows.padded_V - column) / W);
+        const Index at = column / W * block.value_panel_stride + k * block.value_stride;
+        const T* const weights = rows.score_row(tile.first + i) + k;
+        T* const to_columns = product + i * rows.padded_V + column;
+        const Index depth = (std::min)(keys_at_once, to - k);
+        if (block.stored_values != nullptr)
+          multiply_stored_row<T>(block.stored_as, panels,
+                                 {.a = weights,
+                                  .b = static_cast<const std::uint16_t*>(block.stored_values) + at,
+                                  .b_stride = block.value_stride,
+                                  .depth = depth,
+                                  .c = to_columns,
+                                  .goes_on = k > from,
+                                  .panel_stride = block.value_panel_stride});
+        else
+          multiply_row<T>(panels, {.a = weights,
+                                   .a_stride = rows.score_stride,
+                                   .b = block.values + at,
+                                   .b_stride = block.value_stride,
+                                   .depth = depth,
+                                   .c = to_columns,
+                                   .c_stride = 0,
+                                   .into = k > from ? Into::chain : Into::set,
+                                   .panel_stride = block.value_panel_stride});
+      }
 }
 
 // O = O e^(m - m') + P V e^(m_b - m'), for one tile of rows. Hidden weights are exact zeros, so a
@@ -172,7 +186,7 @@ template <class T>
 template <class T>
 void attend_rows(const AttentionCall<T>& call, const RowTask& task, const PackedHead<T>& packed,
                  T* scratch) {
-  const RowNeeds needs{packed.blocks == nullptr, call.weights.is_given()};
+  const RowNeeds needs{packed.needs_packing(), call.weights.is_given()};
   const RowState<T> rows = begin_task(call, task, needs, scratch);
   attend_keys(call, task, rows, packed, {0, call.shape.K});
   end_rows(call, task, rows);
@@ -182,22 +196,24 @@ void attend_rows(const AttentionCall<T>& call, const RowTask& task, const Packed
 template <class T>
 void attend_block_alone(const AttentionCall<T>& call, const RowTask& task, Index number, T* partial,
                         T* scratch) {
-  const RowState<T> rows = begin_task(call, task, {}, scratch);
+  const PackedHead<T> packed = call.cached_head(task.b, task.g);
+  const RowState<T> rows = begin_task(call, task, {.packs = packed.needs_packing()}, scratch);
   std::fill_n(rows.output, rows.count * rows.padded_V, T(0));
   const Index begin = number * key_block<T>;
-  attend_keys(call, task, rows, PackedHead<T>{},
-              {begin, (std::min)(begin + key_block<T>, call.shape.K)});
+  attend_keys(call, task, rows, packed, {begin, (std::min)(begin + key_block<T>, call.shape.K)});
   save_rows(rows, partial);
 }
 
 template <class T>
 void merge_blocks(const AttentionCall<T>& call, const RowTask& task, const T* partials,
                   T* scratch) {
-  const RowState<T> rows = begin_task(call, task, {}, scratch);
+  const RowNeeds needs{.packs = call.cached_head(task.b, task.g).needs_packing()};
+  const RowState<T> rows = begin_task(call, task, needs, scratch);
   const Range seen = seen_by(rows, 0, rows.count, 0, call.shape.K);
   const Index first = seen.begin / key_block<T>;
+  const Index all = call.mask->seen_keys(task.b).begin / key_block<T>;  // of any row
   for (Index number = first; number * key_block<T> < seen.end; ++number)
-    merge_rows(rows, partials + number * partial_size<T>(call.shape), number == first);
+    merge_rows(rows, partials + (number - all) * partial_size<T>(call.shape), number == first);
   end_rows(call, task, rows);
 }
 

@@ -11,6 +11,7 @@
 #include <eigenheads/kernels/layout.hpp>  // StridedMatrix
 #include <eigenheads/mask.hpp>            // BoundMask
 #include <eigenheads/score.hpp>           // ScorePosition
+#include <eigenheads/storage.hpp>         // StoredAs
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -37,6 +38,35 @@ struct ScoreForward {
                 const ScorePosition& at) = nullptr;
 };
 
+// One block of keys and values, packed as the tiles read them. It stands by itself: a block that is
+// full never moves, whoever owns it.
+template <class T>
+struct PackedBlock {
+  const void* keys;          // panels of keys: [key / W][D][W]
+  const void* values;        // panels of columns: [V / W][key][W]
+  Index value_panel_stride;  // from one panel of values to the next
+  bool is_finite;            // all values that are seen are
+};
+
+// Keys and values of one key/value head, block after block. Without them (null), every block is
+// packed when it is reached: cheaper when there are few queries.
+template <class T>
+struct PackedHead {
+  const PackedBlock<T>* blocks = nullptr;  // from block `first` of the sequence on
+  Index stride = 1;                        // from one block to the next
+  Index first = 0;
+  StoredAs stored_as = StoredAs::itself;  // the numbers of all of them
+
+  // Whether a task needs memory to pack keys and values in, or to widen them.
+  [[nodiscard]] bool needs_packing() const {
+    return blocks == nullptr || stored_as != StoredAs::itself;
+  }
+
+  [[nodiscard]] const PackedBlock<T>& block(Index number) const {
+    return blocks[(number - first) * stride];
+  }
+};
+
 // One call; lse, weights and scores may be absent: asking for them changes no bit of the output.
 template <class T>
 struct AttentionCall {
@@ -56,6 +86,12 @@ struct AttentionCall {
   // Of a packed call: [B], where the weights of each sequence go, [H, Q, K] of its own lengths.
   T* const* packed_weights = nullptr;
   Index first_sequence = 0;  // of shape.B
+  // [B * G], where keys and values were packed before the call: then they are nowhere else.
+  const PackedHead<T>* cached = nullptr;
+
+  [[nodiscard]] PackedHead<T> cached_head(Index b, Index g) const {
+    return cached == nullptr ? PackedHead<T>{} : cached[b * shape.G + g];
+  }
 };
 
 // A packed call as its sequence b sees it, for which alone the kernels are called. Its number stays b.
@@ -65,7 +101,7 @@ template <class T>
   AttentionCall<T> one = call;
   one.shape.B = 1;
   one.shape.Q = queries.length(b);
-  one.shape.K = keys.length(b);
+  one.shape.K = call.mask->keys(b);
   one.first_sequence = b;
   one.queries = call.queries.of_sequence(queries.begin(b));
   one.keys = call.keys.of_sequence(keys.begin(b));
@@ -78,23 +114,6 @@ template <class T>
             .of_sequence(0);
   return one;
 }
-
-// One block of keys and values, packed as the tiles read them. It stands by itself: a block that is
-// full never moves, whoever owns it.
-template <class T>
-struct PackedBlock {
-  const T* keys;             // panels of keys: [key / W][D][W]
-  const T* values;           // panels of columns: [V / W][key][W]
-  Index value_panel_stride;  // from one panel of values to the next
-  bool is_finite;            // all values that are seen are
-};
-
-// Keys and values of one key/value head, block after block. Without them (null), every block is
-// packed when it is reached: cheaper when there are few queries.
-template <class T>
-struct PackedHead {
-  const PackedBlock<T>* blocks = nullptr;
-};
 
 // A row of attention over some of the keys, to be merged with that over others. One that saw no key
 // has an lse of -inf, and its output is not read.

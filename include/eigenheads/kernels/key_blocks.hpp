@@ -35,7 +35,10 @@ struct KeyBlock {
   bool is_first;
   Range seen;              // by any row, relative to begin
   const T *keys, *values;  // of key `begin`
-  bool are_keys_packed;    // in panels; else they are rows, key_stride apart
+  // In panels of numbers that are stored in 16 bits; null if they are not, or no longer.
+  const void *stored_keys, *stored_values;
+  StoredAs stored_as;
+  bool are_keys_packed;  // in panels, stored or not; else they are rows, key_stride apart
   Index key_stride;
   Index value_stride, value_panel_stride;  // from one key to the next, from one panel to the next
   bool hides_by_range;  // keys are hidden by ranges alone: neither one by one nor by scores of -inf
@@ -96,7 +99,8 @@ template <class T>
                                                 Index i, Range range) {
   const Index head = task.head(call, i), q = task.query(call.shape, i);
   const Index h = call.heads.original(head);
-  const ScorePosition at = score_position(task.b, h, q, block.begin, call.mask->aligned(task.b, q));
+  const ScorePosition at = score_position(task.b, h, call.mask->query_number(q), block.begin,
+                                          call.mask->aligned(task.b, q));
   T* const scores = rows.score_row(i);
   const std::uint8_t* allowed = call.mask->allowed_row(task.b, h, q);
   if (allowed != nullptr) allowed += block.begin;

@@ -66,7 +66,24 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
   for (Index first = block.seen.begin / W * W; first < block.seen.end; first += step) {
     const Index end = (std::min)(first + step, block.seen.end);
     const T* keys;
-    if (block.are_keys_packed) {
+    if (block.stored_keys != nullptr && rows.count <= few_rows) {
+      for (Index i = 0; i < rows.count; ++i)
+        multiply_stored_row<T>(
+            block.stored_as, blocks_of(end - first, W),
+            {.a = rows.queries + i * D,
+             .b = static_cast<const std::uint16_t*>(block.stored_keys) + first * D,
+             .b_stride = W,
+             .depth = D,
+             .c = rows.score_row(i) + first,
+             .goes_on = false,
+             .panel_stride = W * D});
+      continue;
+    }
+    if (block.stored_keys != nullptr) {
+      widen<T>(block.stored_as, block.stored_keys, first * D,
+               {rows.packed_keys, static_cast<std::size_t>(blocks_of(end - first, W) * W * D)});
+      keys = rows.packed_keys;
+    } else if (block.are_keys_packed) {
       keys = block.keys + first * D;
     } else {
       const Range seen{(std::max)(block.seen.begin - first, Index{0}), end - first};
@@ -111,6 +128,17 @@ template <class T>
                     to - from, call.shape.V);
 }
 
+// The values of some keys, as numbers of type T, into panels of a block.
+template <class T>
+void widen_values(const RowState<T>& rows, const KeyBlock<T>& block, Range keys) {
+  constexpr Index W = panel_width<T>;
+  const auto count = static_cast<std::size_t>(keys.count() * W);
+  for (Index panel = 0; panel < rows.padded_V / W; ++panel)
+    widen<T>(block.stored_as, block.stored_values,
+             panel * block.value_panel_stride + keys.begin * W,
+             {rows.packed_values + panel * key_block<T> * W + keys.begin * W, count});
+}
+
 // Where the products find the keys and values [range.begin, range.end) of a block. Values that are
 // not packed yet are packed here, or, for few rows, read where they are.
 template <class T>
@@ -127,13 +155,24 @@ template <class T>
   block.seen = {from, to};
   block.hides_by_range = !call.mask->hides_single_keys() && call.score.apply == nullptr;
   if (packed.blocks != nullptr) {
-    const PackedBlock<T>& found = packed.blocks[begin / KB];
-    block.keys = found.keys;
+    const PackedBlock<T>& found = packed.block(begin / KB);
     block.are_keys_packed = true;
-    block.values = found.values;
     block.value_stride = W;
     block.value_panel_stride = found.value_panel_stride;
     block.is_finite = found.is_finite;
+    block.stored_as = packed.stored_as;
+    if (packed.stored_as == StoredAs::itself) {
+      block.keys = static_cast<const T*>(found.keys);
+      block.values = static_cast<const T*>(found.values);
+      return block;
+    }
+    block.stored_keys = found.keys;
+    block.stored_values = found.values;
+    if (rows.count <= few_rows && found.is_finite) return block;  // on the way to the registers
+    widen_values(rows, block, {from, to});
+    block.values = rows.packed_values;
+    block.stored_values = nullptr;
+    block.value_panel_stride = KB * W;
     return block;
   }
   block.keys = call.keys.at(task.b, task.g, begin);

@@ -29,6 +29,7 @@ class LayerActivations {
  public:
   [[nodiscard]] bool is_saved() const { return shape_.D > 0; }
 
+  // q and k as attention reads them: after a rotary.
   [[nodiscard]] TensorView<T, 4> q() const { return q_; }  // [B, H, Q, D]
   [[nodiscard]] TensorView<T, 4> k() const { return k_; }  // [B, G, K, D]
   [[nodiscard]] TensorView<T, 4> v() const { return v_; }  // [B, G, K, V]

@@ -142,6 +142,18 @@ void run_layer_backward(const LayerParts<T>& layer, const LayerActivations<T>& s
          gradients.W_o);
   }
   attend_heads_backward(saved, mask, grad, gradients, context);
+  // q and k were turned: only where queries and keys take part is there a gradient, and a position
+  if (layer.rotary != nullptr) {
+    const Frame turned(context);
+    rotate_heads<T>(
+        *layer.rotary, mask,
+        participation<T>(
+            {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::inference}, turned),
+        {.q = StridedMatrix<T>::heads_together(grad.q, queries, H, D),
+         .k = StridedMatrix<T>::heads_together(grad.k, keys, G, D),
+         .is_inverse = true},
+        context);
+  }
   // q = W_q queries, k = W_k keys, v = W_v values: a closed head has no gradient in its columns
   const HeadColumns open = head_columns<T>(
       {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::inference}, frame);

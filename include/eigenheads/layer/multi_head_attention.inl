@@ -22,7 +22,8 @@ MultiHeadAttention<T>::MultiHeadAttention(const Completed& c, std::uint64_t seed
       num_hiddens_(c.options.num_hiddens),
       head_size_(c.options.head_size),
       dropout_(c.options.dropout),
-      heads_(c.options.num_heads, c.options.num_kv_heads) {}
+      heads_(c.options.num_heads, c.options.num_kv_heads),
+      rotary_(detail::rotary_of<T>(c.options)) {}
 
 template <Scalar T>
 void MultiHeadAttention<T>::initialize(Index query_size, Index key_size, Index value_size) {

@@ -17,6 +17,9 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
+template <Scalar T, class Storage>
+class TransformerCache;
+
 using TransformerEncoderOptions = TransformerStackOptions;
 
 template <Scalar T>
@@ -63,6 +66,31 @@ class TransformerEncoder : public detail::TransformerStack<T, TransformerEncoder
   void forward_into(Y&& y, const X& x, const Sequences& sequences, const Mask& mask = {},
                     const CallOptions<T>& options = {}) const {
     Stack::run_into(TensorSpan<T, 2>(y), TensorView<T, 2>(x), options, sequences, mask);
+  }
+
+  // ---- Decoding: include <eigenheads/nn/transformer_cache.hpp> -----------------------------------
+
+  // As a layer's steps, with a TransformerCache, which has a cache for each layer.
+  template <TensorOfRank<3> X, class Storage>
+  [[nodiscard]] Tensor<T, 3> step(const X& x, TransformerCache<T, Storage>& cache,
+                                  const Mask& mask = {}, const CallOptions<T>& options = {}) const {
+    return Stack::step(TensorView<T, 3>(x), cache, options, mask);
+  }
+  template <TensorOfRank<2> X, class Storage>
+  [[nodiscard]] Tensor<T, 2> step(const X& x, const Sequences& sequences,
+                                  TransformerCache<T, Storage>& cache, const Mask& mask = {},
+                                  const CallOptions<T>& options = {}) const {
+    return Stack::step(TensorView<T, 2>(x), cache, options, mask, sequences);
+  }
+  template <TensorOfRank<3> Y, TensorOfRank<3> X, class Storage>
+  void step_into(Y&& y, const X& x, TransformerCache<T, Storage>& cache, const Mask& mask = {},
+                 const CallOptions<T>& options = {}) const {
+    Stack::step_into(TensorSpan<T, 3>(y), TensorView<T, 3>(x), cache, options, mask);
+  }
+  template <TensorOfRank<2> Y, TensorOfRank<2> X, class Storage>
+  void step_into(Y&& y, const X& x, const Sequences& sequences, TransformerCache<T, Storage>& cache,
+                 const Mask& mask = {}, const CallOptions<T>& options = {}) const {
+    Stack::step_into(TensorSpan<T, 2>(y), TensorView<T, 2>(x), cache, options, mask, sequences);
   }
 
   // ---- Training: as a layer's --------------------------------------------------------------------

@@ -19,6 +19,7 @@
 #include <eigenheads/multi_head_attention.hpp>           // MultiHeadAttention
 #include <eigenheads/nn/detail/module_text.hpp>          // print_member
 #include <eigenheads/nn/detail/row_forms.hpp>            // PaddedForm, PackedForm
+#include <eigenheads/nn/detail/step_guard.hpp>           // StepGuard
 #include <eigenheads/nn/detail/sublayer.hpp>             // SublayerRun, train_sublayer
 #include <eigenheads/nn/detail/transformer_steps.hpp>    // StepDropout, self_attention_backward
 #include <eigenheads/nn/feed_forward.hpp>                // FeedForward
@@ -85,6 +86,47 @@ class TransformerEncoderLayer {
   void forward_into(Y&& y, const X& x, const Sequences& sequences, const Mask& mask = {},
                     const CallOptions<T>& options = {}) const {
     run_into(packed(x, sequences), TensorSpan<T, 2>(y), TensorView<T, 2>(x), mask, options);
+  }
+
+  // ---- Decoding: include <eigenheads/kv_cache.hpp> -----------------------------------------------
+
+  // As those of the attention: x: [B, n, E], the next tokens of every sequence, or packed, [N, E];
+  // causal, with the bits of one call over the whole sequence. What is refused leaves the cache as it
+  // was.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] Tensor<T, 3> step(const X& x, AnyKvCache<T>& cache, const Mask& mask = {},
+                                  const CallOptions<T>& options = {}) const {
+    auto y = detail::make_tensor<T>("y", TensorView<T, 3>(x).dimensions());
+    step_into(y, x, cache, mask, options);
+    return y;
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] Tensor<T, 2> step(const X& x, const Sequences& sequences, AnyKvCache<T>& cache,
+                                  const Mask& mask = {}, const CallOptions<T>& options = {}) const {
+    auto y = detail::make_tensor<T>("y", TensorView<T, 2>(x).dimensions());
+    step_into(y, x, sequences, cache, mask, options);
+    return y;
+  }
+  // The same into y, which may be x itself, but may not overlap it otherwise.
+  template <TensorOfRank<3> Y, TensorOfRank<3> X>
+  void step_into(Y&& y, const X& x, AnyKvCache<T>& cache, const Mask& mask = {},
+                 const CallOptions<T>& options = {}) const {
+    take_step(
+        padded(x), TensorSpan<T, 3>(y), TensorView<T, 3>(x), options,
+        [&](const auto& in, const auto& out) {
+          self_attention.step_into(out, in, cache, mask, options);
+        },
+        cache);
+  }
+  template <TensorOfRank<2> Y, TensorOfRank<2> X>
+  void step_into(Y&& y, const X& x, const Sequences& sequences, AnyKvCache<T>& cache,
+                 const Mask& mask = {}, const CallOptions<T>& options = {}) const {
+    take_step(
+        packed(x, sequences), TensorSpan<T, 2>(y), TensorView<T, 2>(x), options,
+        [&](const auto& in, const auto& out) {
+          self_attention.step_into(out, in, sequences, cache, mask, options);
+        },
+        cache);
   }
 
   // ---- Training ----------------------------------------------------------------------------------
@@ -186,35 +228,46 @@ class TransformerEncoderLayer {
   [[nodiscard]] Tensor<T, Form::rank> run(const Form& form, TensorView<T, Form::rank> x,
                                           const Mask& mask, const CallOptions<T>& options) const {
     auto y = detail::make_tensor<T>("y", x.dimensions());
-    run_steps(form, x.data(), y.data(), mask, options);
+    run_into(form, TensorSpan<T, Form::rank>(y), x, mask, options);
     return y;
   }
   template <class Form>
   void run_into(const Form& form, TensorSpan<T, Form::rank> y, TensorView<T, Form::rank> x,
                 const Mask& mask, const CallOptions<T>& options) const {
-    const TensorView<T, Form::rank> result(y);
-    require_shape("y", result, "x's shape", x.dimensions());
-    detail::require_same_or_disjoint("y", result, "x", x);
-    run_steps(form, x.data(), y.data(), mask, options);
-  }
-  template <class Form>
-  void run_steps(const Form& form, const T* x, T* y, const Mask& mask,
-                 const CallOptions<T>& options) const {
-    Context& context = options.context.get();
-    const detail::Frame frame(context);
-    detail::SublayerRun<T, Form> run(form, options_.norm_first, x, frame, context);
-    run.step(norm1, [&](const T* in, T* out) {
+    run_sublayers(form, y, x, options.context.get(), [&](const T* in, T* out) {
       form.with_self(in, [&](const auto&... of) {
         self_attention.forward_into(form.span(out), of..., mask, options);
       });
     });
+  }
+  // attend(in, out): a step of the attention, which is in the cache even if what follows fails.
+  template <class Form, class Attend, class Cache>
+  void take_step(const Form& form, TensorSpan<T, Form::rank> y, TensorView<T, Form::rank> x,
+                 const CallOptions<T>& options, const Attend& attend, Cache& cache) const {
+    Context& context = options.context.get();
+    const detail::Frame frame(context);
+    detail::StepGuard<Cache> guard(cache, frame);
+    run_sublayers(form, y, x, context,
+                  [&](const T* in, T* out) { attend(form.view(in), form.span(out)); });
+    guard.is_done = true;
+  }
+  // attend(in, out): self-attention of rows `in`.
+  template <class Form, class Attend>
+  void run_sublayers(const Form& form, TensorSpan<T, Form::rank> y, TensorView<T, Form::rank> x,
+                     Context& context, const Attend& attend) const {
+    const TensorView<T, Form::rank> result(y);
+    require_shape("y", result, "x's shape", x.dimensions());
+    detail::require_same_or_disjoint("y", result, "x", x);
+    const detail::Frame frame(context);
+    detail::SublayerRun<T, Form> run(form, options_.norm_first, x.data(), frame, context);
+    run.step(norm1, attend);
     run.last(
         norm2,
         [&](const T* in, T* out) {
           detail::feed_forward<T>(feed_forward.parts(), {.x = in, .y = out, .rows = form.rows()},
                                   context);
         },
-        y);
+        y.data());
   }
 
   [[nodiscard]] detail::StepDropout step_dropout(const TrainingOptions<T>& options) const {

@@ -2,6 +2,7 @@
 #pragma once
 // What a layer of a transformer is made of, an encoder's and a decoder's alike.
 #include <array>
+#include <optional>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/dropout.hpp>                 // Dropout
@@ -12,6 +13,7 @@
 #include <eigenheads/nn/detail/enumerations.hpp>  // require_known
 #include <eigenheads/nn/feed_forward.hpp>         // FeedForwardOptions
 #include <eigenheads/nn/layer_norm.hpp>           // AnyNorm, NormKind
+#include <eigenheads/rotary_options.hpp>          // RotaryOptions
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -29,6 +31,8 @@ struct TransformerLayerOptions {
   Index num_kv_heads = 0;  // 0: num_heads
   Index head_size = 0;     // 0: num_hiddens / num_heads
   Index memory_size = 0;   // features of what a decoder layer reads; 0: num_hiddens
+  // Of self-attention: what a decoder layer reads has positions of its own.
+  std::optional<RotaryOptions> rotary{};
 };
 
 // Of layers one after the other, an encoder's or a decoder's.
@@ -73,7 +77,9 @@ class TransformerParts {
             .head_size = options_.head_size};
   }
   [[nodiscard]] MultiHeadAttentionOptions self_attention() const {
-    return attention(options_.num_hiddens);
+    MultiHeadAttentionOptions options = attention(options_.num_hiddens);
+    options.rotary = options_.rotary;
+    return options;
   }
   [[nodiscard]] MultiHeadAttentionOptions cross_attention() const {
     return attention(options_.memory_size > 0 ? options_.memory_size : options_.num_hiddens);

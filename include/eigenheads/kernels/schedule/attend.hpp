@@ -37,6 +37,12 @@ struct AttentionRun {
     const RowTask rows = task(head, block);
     if (rows.count > 0) kernels.attend_rows(call, rows, packed, scratch_of(thread));
   }
+  // Where nothing is packed for the call: by the task itself, or long before.
+  void attend_rows(Index head, Index block, int thread) const {
+    const RowTask rows = task(head, block);
+    if (rows.count > 0)
+      kernels.attend_rows(call, rows, call.cached_head(rows.b, rows.g), scratch_of(thread));
+  }
 };
 
 // Parts of a head that are not done yet.
@@ -66,9 +72,10 @@ void attend_cut_along_keys(const AttentionRun<T>& run, T* partials, PartsLeft* l
     const Index head = i / plan.key_blocks, number = i % plan.key_blocks;
     const RowTask rows = run.task(head, 0);
     if (rows.count <= 0) return;
+    const Index seen = SeenBlocks::of(*run.call.mask, rows.b, run.kernels.key_block).first;
     T* const first = partials + head * plan.key_blocks * plan.block_elements;
-    run.kernels.attend_block_alone(run.call, rows, number, first + number * plan.block_elements,
-                                   run.scratch_of(thread));
+    run.kernels.attend_block_alone(run.call, rows, seen + number,
+                                   first + number * plan.block_elements, run.scratch_of(thread));
     if (--left[head] == 0) run.kernels.merge_blocks(run.call, rows, first, run.scratch_of(thread));
   });
 }
@@ -189,8 +196,9 @@ void attend(AttentionCall<T> call, Context& context) {
   const AttentionRun<T> run{call, plan, attention_kernels<T>(), scratch};
   switch (plan.path) {
     case AttentionPath::packed_by_task:
+    case AttentionPath::cached:
       context.parallel_for(plan.heads * plan.row_blocks, plan.threads, [&](Index i, int thread) {
-        run.attend_rows(i / plan.row_blocks, i % plan.row_blocks, {}, thread);
+        run.attend_rows(i / plan.row_blocks, i % plan.row_blocks, thread);
       });
       return;
     case AttentionPath::cut_along_keys:

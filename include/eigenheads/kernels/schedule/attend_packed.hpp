@@ -98,7 +98,7 @@ class HeadTasks {
       attend_whole_head(run, g, memory, 0);
       return;
     }
-    for (Index block = 0; block < of.plan.row_blocks; ++block) run.attend_rows(g, block, {}, 0);
+    for (Index block = 0; block < of.plan.row_blocks; ++block) run.attend_rows(g, block, 0);
   }
 
   const AttentionCall<T>& call_;

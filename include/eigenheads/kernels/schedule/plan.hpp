@@ -10,6 +10,7 @@
 #include <eigenheads/detail/ranges.hpp>   // blocks_of
 #include <eigenheads/detail/work.hpp>     // floats_per, product
 #include <eigenheads/kernels/chosen.hpp>  // attention_kernels
+#include <eigenheads/mask.hpp>            // BoundMask
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -28,14 +29,16 @@ enum class AttentionPath {
   // A head's rows are several blocks: its keys and values are packed first, for all of them. Most
   // heads are one task each; the last ones are shared, so that all threads end together.
   packed_once,
+  // Keys and values were packed before the call (a cache): every block of rows is a task.
+  cached,
 };
 
 struct AttentionPlan {
   AttentionPath path = AttentionPath::packed_by_task;
   Index heads = 0;       // key/value heads of all sequences
   Index row_blocks = 0;  // of a head
-  Index key_blocks = 0;
-  int threads = 1;  // that the work is worth
+  Index key_blocks = 0;  // cut_along_keys: those that a sequence sees, of the one that sees most
+  int threads = 1;       // that the work is worth
   // Elements of scratch memory: of a task's, of a block's partial result or its packed keys and
   // values, and of how many blocks at once.
   Index task_elements = 0, block_elements = 0, blocks_at_once = 0;
@@ -47,8 +50,8 @@ struct AttentionPlan {
   // That can be taken by a thread each.
   [[nodiscard]] Index tasks() const {
     if (path == AttentionPath::cut_along_keys) return heads * key_blocks;
-    return path == AttentionPath::packed_by_task ? heads * row_blocks
-                                                 : whole_heads + shared_heads() * row_blocks;
+    return path == AttentionPath::packed_once ? whole_heads + shared_heads() * row_blocks
+                                              : heads * row_blocks;
   }
   [[nodiscard]] Index scratch_elements() const {
     return threads * task_elements + blocks_at_once * block_elements;
@@ -91,6 +94,18 @@ void plan_packing(const AttentionCall<T>& call, AttentionPlan& plan) {
   plan.blocks_at_once = (packing + plan.shared_at_once) * plan.key_blocks;
 }
 
+// The first block of which a sequence sees a key, and how many it sees.
+struct SeenBlocks {
+  Index first, count;
+
+  [[nodiscard]] static SeenBlocks of(const BoundMask& mask, Index b, Index key_block) {
+    const auto [begin, end] = mask.seen_keys(b);
+    if (begin >= end) return {0, 0};
+    const Index first = begin / key_block;
+    return {first, blocks_of(end, key_block) - first};
+  }
+};
+
 // Rows of the key/value head that most query heads read.
 template <class T>
 [[nodiscard]] Index rows_of_head(const AttentionCall<T>& call) {
@@ -108,13 +123,20 @@ template <class T>
   plan.row_blocks = blocks_of(rows, query_block);
   plan.key_blocks = blocks_of(shape.K, kernels.key_block);
   const bool is_one_task = plan.row_blocks <= 1 || shape.K == 0;
-  plan.task_elements = kernels.attend_scratch(call, is_one_task);
+  const bool is_cached = call.cached != nullptr;
+  const bool packs = is_cached ? call.cached->needs_packing() : is_one_task;
+  plan.task_elements = kernels.attend_scratch(call, packs);
+  if (is_cached) plan.path = AttentionPath::cached;
   if (!is_one_task) {
-    plan_packing(call, plan);
+    if (!is_cached) plan_packing(call, plan);
   } else if (plan.heads < plan.threads && plan.key_blocks > 1 && !call.weights.is_given() &&
              !call.scores.is_given()) {
     plan.path = AttentionPath::cut_along_keys;
     plan.block_elements = kernels.partial_size(shape);
+    plan.key_blocks = 1;  // of a head that sees none too: somebody must say so
+    for (Index b = call.first_sequence; b < call.first_sequence + shape.B; ++b)
+      plan.key_blocks =
+          (std::max)(plan.key_blocks, SeenBlocks::of(*call.mask, b, kernels.key_block).count);
     plan.blocks_at_once = plan.heads * plan.key_blocks;
   }
   return plan;

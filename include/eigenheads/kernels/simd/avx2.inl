@@ -63,6 +63,9 @@ EIGEN_ALWAYS_INLINE Doubles with_sign(Doubles size, Doubles a) {
   return {_mm256_or_pd(size.v, _mm256_and_pd(_mm256_set1_pd(-0.0), a.v))};
 }
 
+EIGEN_ALWAYS_INLINE Floats swap_pairs(Floats a) { return {_mm256_permute_ps(a.v, 0xB1)}; }
+EIGEN_ALWAYS_INLINE Doubles swap_pairs(Doubles a) { return {_mm256_permute_pd(a.v, 0x5)}; }
+
 EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {
   const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n.v), 23);
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(y.v), exponent))};
@@ -96,6 +99,29 @@ EIGEN_ALWAYS_INLINE Doubles select(const std::uint8_t* keep, Doubles a, Doubles 
   const __m256i bytes = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
   const __m256i hidden = _mm256_cmpeq_epi64(bytes, _mm256_setzero_si256());
   return {_mm256_blendv_pd(a.v, b.v, _mm256_castsi256_pd(hidden))};
+}
+
+EIGEN_ALWAYS_INLINE Floats load_bfloat16(const std::uint16_t* p) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
+}
+// By arithmetic on the bits: F16C is an extension of its own. A subnormal half is a multiple of
+// 2^-24: it becomes 2^-14 plus so many, less 2^-14, where no float is subnormal.
+EIGEN_ALWAYS_INLINE Floats load_half(const std::uint16_t* p) {
+  const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m256i size = _mm256_and_si256(bits, _mm256_set1_epi32(0x7FFF));
+  const __m256i sign = _mm256_slli_epi32(_mm256_xor_si256(bits, size), 16);
+  const __m256i moved = _mm256_slli_epi32(size, 13);
+  const __m256i normal = _mm256_add_epi32(moved, _mm256_set1_epi32(112 << 23));
+  const __m256i special = _mm256_add_epi32(moved, _mm256_set1_epi32(224 << 23));
+  const __m256i least = _mm256_set1_epi32(113 << 23);
+  const __m256 subnormal = _mm256_sub_ps(_mm256_castsi256_ps(_mm256_add_epi32(moved, least)),
+                                         _mm256_castsi256_ps(least));
+  const __m256i is_special = _mm256_cmpgt_epi32(size, _mm256_set1_epi32(0x7BFF));
+  const __m256i is_subnormal = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x0400), size);
+  __m256i result = _mm256_blendv_epi8(normal, special, is_special);
+  result = _mm256_blendv_epi8(result, _mm256_castps_si256(subnormal), is_subnormal);
+  return {_mm256_castsi256_ps(_mm256_or_si256(result, sign))};
 }
 
 EIGEN_ALWAYS_INLINE bool all_finite(Floats a) {

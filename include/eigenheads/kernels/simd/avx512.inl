@@ -72,6 +72,13 @@ EIGEN_ALWAYS_INLINE Doubles with_sign(Doubles size, Doubles a) {
   return {_mm512_castsi512_pd(_mm512_or_si512(_mm512_castpd_si512(size.v), of_a))};
 }
 
+EIGEN_ALWAYS_INLINE Floats swap_pairs(Floats a) {
+  return {_mm512_maskz_permute_ps(all16, a.v, 0xB1)};
+}
+EIGEN_ALWAYS_INLINE Doubles swap_pairs(Doubles a) {
+  return {_mm512_maskz_permute_pd(all8, a.v, 0x55)};
+}
+
 EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {
   return {_mm512_maskz_scalef_ps(all16, y.v, n.v)};
 }
@@ -100,6 +107,16 @@ EIGEN_ALWAYS_INLINE Doubles select(const std::uint8_t* keep, Doubles a, Doubles 
   const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(keep));
   const __m512i wide = _mm512_maskz_cvtepu8_epi64(all8, bytes);
   return {_mm512_mask_mov_pd(b.v, _mm512_test_epi64_mask(wide, wide), a.v)};
+}
+
+EIGEN_ALWAYS_INLINE Floats load_bfloat16(const std::uint16_t* p) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  const __m512i wide = _mm512_maskz_cvtepu16_epi32(all16, bits);
+  return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(all16, wide, 16))};
+}
+EIGEN_ALWAYS_INLINE Floats load_half(const std::uint16_t* p) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {_mm512_maskz_cvtph_ps(all16, bits)};
 }
 
 EIGEN_ALWAYS_INLINE bool all_finite(Floats a) {

@@ -53,6 +53,9 @@ EIGEN_ALWAYS_INLINE Doubles with_sign(Doubles size, Doubles a) {
   return {vbslq_f64(vdupq_n_u64(0x8000000000000000u), a.v, size.v)};
 }
 
+EIGEN_ALWAYS_INLINE Floats swap_pairs(Floats a) { return {vrev64q_f32(a.v)}; }
+EIGEN_ALWAYS_INLINE Doubles swap_pairs(Doubles a) { return {vextq_f64(a.v, a.v, 1)}; }
+
 EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {
   const int32x4_t exponent = vshlq_n_s32(vcvtq_s32_f32(n.v), 23);
   return {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(y.v), exponent))};
@@ -83,6 +86,13 @@ EIGEN_ALWAYS_INLINE Doubles select(const std::uint8_t* keep, Doubles a, Doubles 
   const std::uint64_t bytes[2] = {keep[0], keep[1]};
   const uint64x2_t lanes = vld1q_u64(bytes);
   return {vbslq_f64(vtstq_u64(lanes, lanes), a.v, b.v)};
+}
+
+EIGEN_ALWAYS_INLINE Floats load_bfloat16(const std::uint16_t* p) {
+  return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16))};
+}
+EIGEN_ALWAYS_INLINE Floats load_half(const std::uint16_t* p) {
+  return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))};
 }
 
 EIGEN_ALWAYS_INLINE bool all_finite(Floats a) {

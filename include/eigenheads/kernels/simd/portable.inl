@@ -94,6 +94,13 @@ EIGEN_ALWAYS_INLINE Register<T> scale_by_power(Register<T> y, Register<T> n) {
   }
   return result;
 }
+// Lanes 1, 0, 3, 2, ...
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> swap_pairs(Register<T> a) {
+  Register<T> result;
+  for (int i = 0; i < Register<T>::width; ++i) result.v[i] = a.v[i ^ 1];
+  return result;
+}
 // 0 where x < limit, elsewhere (NaN in x included) y.
 template <class T>
 EIGEN_ALWAYS_INLINE Register<T> zero_if_below(Register<T> y, Register<T> x, Register<T> limit) {
@@ -110,6 +117,17 @@ template <class T>
 EIGEN_ALWAYS_INLINE Register<T> select(const std::uint8_t* keep, Register<T> a, Register<T> b) {
   for (int i = 0; i < Register<T>::width; ++i)
     if (keep[i] == 0) a.v[i] = b.v[i];
+  return a;
+}
+// `width` numbers that are stored in 16 bits, exactly.
+EIGEN_ALWAYS_INLINE Register<float> load_bfloat16(const std::uint16_t* p) {
+  Register<float> a;
+  for (int i = 0; i < Register<float>::width; ++i) a.v[i] = BFloat16{p[i]}.value();
+  return a;
+}
+EIGEN_ALWAYS_INLINE Register<float> load_half(const std::uint16_t* p) {
+  Register<float> a;
+  for (int i = 0; i < Register<float>::width; ++i) a.v[i] = Half{p[i]}.value();
   return a;
 }
 // Decided from the bits, whatever the compiler may assume of NaN.

@@ -18,6 +18,7 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/nn/detail/module_text.hpp>        // print_member
 #include <eigenheads/nn/detail/row_forms.hpp>          // with_saved_form
+#include <eigenheads/nn/detail/step_guard.hpp>         // StepGuard
 #include <eigenheads/nn/detail/sublayer.hpp>           // part_seed
 #include <eigenheads/nn/detail/transformer_steps.hpp>  // require_sizes, require_form
 #include <eigenheads/nn/layer_norm.hpp>                // AnyNorm, NormGradients
@@ -142,6 +143,40 @@ class TransformerStack {
                                     const Rest&... rest) const {
     auto y = make_tensor<T>("y", x.dimensions());
     run_into(TensorSpan<T, Rank>(y), x, options, rest...);
+    return y;
+  }
+
+  // sequences: of packed tokens, or nothing.
+  template <int Rank, class Cache, class... Sequences>
+  void step_into(TensorSpan<T, Rank> y, TensorView<T, Rank> x, Cache& cache,
+                 const CallOptions<T>& options, const Mask& mask,
+                 const Sequences&... sequences) const {
+    require_parts();
+    if (cache.num_layers() != static_cast<Index>(layers.size()))
+      refuse({name_, ": the cache is made for ", cache.num_layers(), " layers; expected ",
+              layers.size()});
+    require_shape("y", TensorView<T, Rank>(y), "x's shape", x.dimensions());
+    require_same_or_disjoint("y", TensorView<T, Rank>(y), "x", x);
+    Context& context = options.context.get();
+    const Frame frame(context);
+    StepGuard<Cache> guard(cache, frame);
+    const TensorSpan<T, Rank> between(
+        layers.size() > 1 ? frame.template take<T>(x.size()) : y.data(), x.dimensions());
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      const bool is_last = i + 1 == layers.size();
+      layers[i].step_into(is_last ? y : between, x, sequences...,
+                          cache.layer(static_cast<Index>(i)), mask, options);
+      x = TensorView<T, Rank>(between);
+    }
+    if (norm) norm->forward_into(y, y, context);
+    guard.is_done = true;
+  }
+  template <int Rank, class Cache, class... Sequences>
+  [[nodiscard]] Tensor<T, Rank> step(TensorView<T, Rank> x, Cache& cache,
+                                     const CallOptions<T>& options, const Mask& mask,
+                                     const Sequences&... sequences) const {
+    auto y = make_tensor<T>("y", x.dimensions());
+    step_into(TensorSpan<T, Rank>(y), x, cache, options, mask, sequences...);
     return y;
   }
 
