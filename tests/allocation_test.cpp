@@ -2,11 +2,9 @@
 // Once warm, a call allocates nothing, counted where all memory comes from, on all threads; with
 // one thread it takes no lock; and memory grows with queries plus keys, never with their product.
 #include <array>
-#include <atomic>
 #include <cstdlib>
 #include <mutex>
 #include <new>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -15,6 +13,7 @@
 #include <eigenheads/multi_head_attention.hpp>
 #include <eigenheads/prune_heads.hpp>
 
+#include "context.hpp"
 #include "counting.hpp"
 #include "layers.hpp"
 #include "support.hpp"
@@ -57,15 +56,6 @@ TYPED_TEST_SUITE(Allocation, Scalars, ScalarNames);
 struct Shape {
   Index B, Q, K, E, H, G;
 };
-
-// A thread allocates when it starts: they have, once each waited for the others.
-void start_threads(Context& context) {
-  std::atomic<int> here{0};
-  context.parallel_for(context.threads(), [&](Index) {
-    ++here;
-    while (here < context.threads()) std::this_thread::yield();
-  });
-}
 
 // Of calls of a shape that the context has seen.
 template <class T>

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// Whether a context hands out every index once.
+// Contexts: whether they hand out every index once, and those whose threads have started.
 #include <algorithm>
+#include <atomic>
+#include <thread>
 #include <vector>
 
 #include <eigenheads/context.hpp>
@@ -21,6 +23,15 @@ namespace support {
 [[nodiscard]] inline bool each_once(eh::Context& context, Index count) {
   const auto all = visits(context, count);
   return std::all_of(all.begin(), all.end(), [](int n) { return n == 1; });
+}
+
+// A thread allocates when it starts: they have, once each waited for the others.
+inline void start_threads(eh::Context& context) {
+  std::atomic<int> here{0};
+  context.parallel_for(context.threads(), [&](Index) {
+    ++here;
+    while (here < context.threads()) std::this_thread::yield();
+  });
 }
 
 }  // namespace support

@@ -18,6 +18,7 @@
 
 #include <eigenheads/eigenheads.hpp>
 #include <eigenheads/io/npy.hpp>
+#include <eigenheads/kv_cache.hpp>
 
 #include "counting.hpp"
 #include "layers.hpp"
@@ -210,6 +211,88 @@ TYPED_TEST(RotaryLayer, PackedPaddedAndAloneHaveTheSameBits) {
           EXPECT_TRUE(same_bits(others.W_q.weight, gradients.W_q.weight));
           EXPECT_TRUE(same_bits(others.W_k.weight, gradients.W_k.weight));
         }
+    }
+}
+
+// New tokens of packed sequences stand where the mask places them, each sequence's by itself; and a
+// causal pass over all of a sequence has their bits.
+TYPED_TEST(RotaryLayer, TokensThatGoOnHaveTheBitsOfTheWholeSequence) {
+  using T = TypeParam;
+  const Sequences news{3, 0, 1, 40}, all{20, 4, 1, 300};
+  const auto keys = random_tensor<T>(1, all.rows(), kSize);
+  Tensor<T, 2> queries(news.rows(), kSize);
+  std::vector<Index> first;
+  for (Index b = 0; b < 4; ++b) {
+    first.push_back(all.length(b) - news.length(b));
+    std::copy_n(keys.data() + (all.begin(b) + first.back()) * kSize, news.length(b) * kSize,
+                queries.data() + news.begin(b) * kSize);
+  }
+  for (const RotaryLayout layout : kLayouts) {
+    const auto layer = layer_of<T>(layout, 300);
+    const Tensor<T, 2> whole = layer(keys, all, {.causal = Causal::top_left});
+    for (const Mask& mask : {Mask{.causal = Causal::bottom_right},
+                             Mask{.causal = Causal::top_left, .first_positions = first}})
+      for (const int threads : {1, 3}) {
+        Context context(threads, kAnyWork);
+        const Tensor<T, 2> y = layer(queries, news, keys, keys, all, mask, context);
+        for (Index b = 0; b < 4; ++b) {
+          const std::array shape{news.length(b), kSize};
+          const Index at = all.begin(b) + first[static_cast<std::size_t>(b)];
+          EXPECT_TRUE(same_bits(TensorView<T, 2>(y.data() + news.begin(b) * kSize, shape),
+                                TensorView<T, 2>(whole.data() + at * kSize, shape)))
+              << b;
+        }
+      }
+  }
+}
+
+// Keys are turned before they enter the cache, and stay as they are.
+TYPED_TEST(RotaryLayer, StepsThroughACacheHaveTheBitsOfTheWholeCall) {
+  using T = TypeParam;
+  const Index tokens = 140;
+  const auto x = random_tensor<T>(1, 2, tokens, kSize);
+  for (const RotaryLayout layout : kLayouts)
+    for (const Index window : {0, 9}) {
+      const auto layer = layer_of<T>(layout, tokens);
+      const Tensor<T, 3> whole =
+          layer(x, x, x, {.causal = Causal::top_left, .window = {.left = window - 1}});
+      for (const int threads : {1, 3}) {
+        Context context(threads, kAnyWork);
+        eh::KvCache<T> cache({.batch_size = 2,
+                              .num_kv_heads = 2,
+                              .head_size = 10,
+                              .capacity = window > 0 ? window : 2 * tokens,
+                              .window = window});
+        // Sequence 1 lags behind: packed steps, of different numbers of tokens.
+        std::array<Index, 2> at{};
+        for (Index i = 0; at[1] < tokens; ++i) {
+          std::array<Index, 2> counts{};
+          for (std::size_t b = 0; b < 2; ++b)
+            counts[b] = std::min(
+                tokens - at[b],
+                std::array<Index, 5>{1, 30, 2, 7, 0}[(static_cast<std::size_t>(i) + 2 * b) % 5]);
+          const Sequences news{counts[0], counts[1]};
+          Tensor<T, 2> rows(news.rows(), kSize);
+          for (Index b = 0; b < 2; ++b)
+            std::copy_n(&x.data()[(b * tokens + at[static_cast<std::size_t>(b)]) * kSize],
+                        news.length(b) * kSize, rows.data() + news.begin(b) * kSize);
+          const Tensor<T, 2> y = layer.step(rows, news, cache, {}, context);
+          for (Index b = 0; b < 2; ++b) {
+            const std::array shape{news.length(b), kSize};
+            const Index row = b * tokens + at[static_cast<std::size_t>(b)];
+            ASSERT_TRUE(same_bits(TensorView<T, 2>(y.data() + news.begin(b) * kSize, shape),
+                                  TensorView<T, 2>(whole.data() + row * kSize, shape)))
+                << b << " at " << at[static_cast<std::size_t>(b)];
+            at[static_cast<std::size_t>(b)] += news.length(b);
+          }
+        }
+        // T2.03: one new token, far along.
+        EXPECT_EQ(
+            refusal([&] { return layer.step(random_tensor<T>(2, 2, 1, kSize), cache); }),
+            "eigenheads: Rotary: the tokens of sequence 0 reach position 140; expected positions "
+            "below 140, max_positions");
+        EXPECT_EQ(cache.length(0), tokens);
+      }
     }
 }
 

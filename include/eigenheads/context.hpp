@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <new>
 #include <type_traits>
+#include <utility>
 
 #include <eigenheads/detail/arena.hpp>    // Arena
 #include <eigenheads/detail/helpers.hpp>  // Helpers, CallersPool, Task
@@ -27,11 +28,14 @@ struct Counters {
   // Rows of attention that were multiplied key by key, because a value that one of them may not see
   // is NaN or infinite. 0 so far: every call took the fast path.
   std::atomic<Index> row_by_row{0};
+  // Rows that went through a projection, each as often as it did: W_q, W_k, W_v and W_o are four.
+  std::atomic<Index> projected_rows{0};
 
   Counters() = default;
-  Counters(Counters&& other) noexcept : row_by_row(other.row_by_row.load()) {}
+  Counters(Counters&& other) noexcept { *this = std::move(other); }
   Counters& operator=(Counters&& other) noexcept {
     row_by_row = other.row_by_row.load();
+    projected_rows = other.projected_rows.load();
     return *this;
   }
 };
@@ -88,6 +92,7 @@ class Context {
 
   [[nodiscard]] Counters& counters() { return counters_; }
   [[nodiscard]] Index row_by_row_count() const { return counters_.row_by_row; }
+  [[nodiscard]] Index projected_row_count() const { return counters_.projected_rows; }
 
   // For layers that are made of the library's steps: scratch memory, in frames (detail/arena.hpp).
   [[nodiscard]] detail::Arena& arena() { return arena_; }

@@ -39,10 +39,14 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 namespace detail {
 template <class T>
 struct StepInputs;
-}
+template <class T>
+struct KeyInputs;
+}  // namespace detail
 
 template <Scalar T>
 class AnyKvCache;
+template <Scalar T>
+class KeyValues;
 
 template <Scalar T>
 class MultiHeadAttention {
@@ -339,6 +343,49 @@ class MultiHeadAttention {
       TensorView<T, 2> x, const Sequences& sequences, AnyKvCache<T>& cache, const Mask& mask = {},
       const CallOptions<T>& options = {}) const;
 
+  // ---- Keys and values that stay: include <eigenheads/key_values.hpp> ----------------------------
+
+  // keys: [B, K, key_size], values: [B, K, value_size], of which sequence b has the first lengths[b],
+  // or all. What lies beyond is not read. Keys of heads with a gate of 0 are projected too. Throws
+  // std::invalid_argument if a tensor or the lengths, [B], do not fit, std::logic_error if the layer
+  // is lazy.
+  [[nodiscard]] KeyValues<T> project(TensorView<T, 3> keys, TensorView<T, 3> values,
+                                     const ValidLens& lengths = {},
+                                     Context& context = default_context()) const;
+  // Packed sequences: keys: [N, key_size], values: [N, value_size].
+  template <TensorOfRank<2> Keys, TensorOfRank<2> Values>
+  [[nodiscard]] KeyValues<T> project(const Keys& keys, const Values& values,
+                                     const Sequences& sequences,
+                                     Context& context = default_context()) const;
+
+  // queries: [B, Q, query_size] -> [B, Q, num_hiddens], with the bits of the call with those keys and
+  // values, and lengths as key_lens in its mask. The mask says the rest of what it says there. Queries
+  // and keys may be packed or not, each for itself. Throws std::invalid_argument, before anything is
+  // computed, if the queries, the keys, the mask or the score function do not fit.
+  [[nodiscard]] Tensor<T, 3> attend(TensorView<T, 3> queries, const KeyValues<T>& keys,
+                                    const Mask& mask = {},
+                                    const CallOptions<T>& options = {}) const;
+  // The same into `output`, which may be the queries themselves. Allocates nothing once the context
+  // has seen such a call.
+  void attend_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, const KeyValues<T>& keys,
+                   const Mask& mask = {}, const CallOptions<T>& options = {}) const;
+  // The same output to the bit, and every head's weights, [B, H, Q, K].
+  [[nodiscard]] AttentionOutput<T> attend_with_weights(TensorView<T, 3> queries,
+                                                       const KeyValues<T>& keys,
+                                                       const Mask& mask = {},
+                                                       const CallOptions<T>& options = {}) const;
+
+  // Packed queries: [N, query_size] -> [N, num_hiddens].
+  [[nodiscard]] Tensor<T, 2> attend(TensorView<T, 2> queries, const Sequences& sequences,
+                                    const KeyValues<T>& keys, const Mask& mask = {},
+                                    const CallOptions<T>& options = {}) const;
+  void attend_into(TensorSpan<T, 2> output, TensorView<T, 2> queries, const Sequences& sequences,
+                   const KeyValues<T>& keys, const Mask& mask = {},
+                   const CallOptions<T>& options = {}) const;
+  [[nodiscard]] PackedAttentionOutput<T> attend_with_weights(
+      TensorView<T, 2> queries, const Sequences& sequences, const KeyValues<T>& keys,
+      const Mask& mask = {}, const CallOptions<T>& options = {}) const;
+
   // ---- For modules that are made of such layers --------------------------------------------------
 
   // Throws what forward would throw for such a call, and computes nothing.
@@ -420,6 +467,13 @@ class MultiHeadAttention {
   [[nodiscard]] Call step_call(const detail::StepInputs<T>& inputs, const AnyKvCache<T>& cache,
                                const Mask& mask, const CallOptions<T>& options,
                                const detail::Frame& frame) const;
+
+  // layer/key_values.inl
+  [[nodiscard]] KeyValues<T> project_checked(const detail::KeyInputs<T>& inputs,
+                                             const ValidLens& lengths, Context& context) const;
+  [[nodiscard]] Call attend_call(TensorView<T, 3> queries, const Sequences* sequences,
+                                 const KeyValues<T>& keys, const Mask& mask,
+                                 const ScoreRef<T>& score) const;
 
   Index num_hiddens_, head_size_;
   Dropout dropout_;

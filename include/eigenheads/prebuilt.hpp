@@ -19,6 +19,8 @@
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/eigenheads.hpp>  // all that is declared here
+#include <eigenheads/key_values.hpp>  // members of MultiHeadAttention, which is instantiated whole
+#include <eigenheads/kv_cache.hpp>
 #if defined(EIGENHEADS_PREBUILT_SOURCE) || defined(EIGENHEADS_KERNELS_ARE_ELSEWHERE)
 #include <eigenheads/kernels/nn/chosen.hpp>  // nn_kernels
 #endif

@@ -49,6 +49,14 @@ template <class T, class Storage>
     return Storage::rounded(x);
 }
 
+template <class T, class Storage>
+[[nodiscard]] T widened(const Storage& x) {
+  if constexpr (std::is_same_v<T, Storage>)
+    return x;
+  else
+    return x.value();
+}
+
 // Number by number, up to the end of a panel that holds some already. Lanes of tokens that were cut
 // off become 0, as they are in a panel that was never written: a product with them must not be
 // infinite where the caller's numbers are not.

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -49,6 +50,7 @@ class CachedHeads {
         blocks_(static_cast<std::size_t>(table_.total() * size.heads)),
         spare_blocks_(blocks_.size()),
         heads_(static_cast<std::size_t>(size.sequences * size.heads)),
+        rows_written_(heads_.size(), 0),
         sequences_(static_cast<std::size_t>(size.sequences)),
         spare_sequences_(sequences_.size()) {
     const Index W = kernels_.panel_width, KB = kernels_.key_block;
@@ -136,12 +138,45 @@ class CachedHeads {
       PackedBlock<T>& block = block_of(b, i, g);
       block.is_finite = (from == 0 || block.is_finite) && is_finite;
     }
+    rows_written_[static_cast<std::size_t>(b * size_.heads + g)] += left;
   }
 
   void commit(Index b, Index count) {
     Sequence& sequence = of(b);
     sequence.length += count;
     if (is_ring()) sequence.oldest = (std::max)(sequence.oldest, sequence.length - size_.capacity);
+  }
+
+  // Keys that write() packed so far, of all heads: who goes on with a cache packs no old one again.
+  [[nodiscard]] Index rows_written() const {
+    return std::accumulate(rows_written_.begin(), rows_written_.end(), Index{0});
+  }
+
+  // The first token of a sequence that is there for certain: of a ring, others are gone.
+  [[nodiscard]] Index oldest(Index b) const { return of(b).oldest; }
+  // What is stored of a token, from the oldest on: [head_size] each.
+  void read(Index b, Index g, Index token, T* keys, T* values) const {
+    const Index KB = kernels_.key_block;
+    with_memory(table_.page(b, token / KB - of(b).first), g, [&](const auto* block) {
+      for (Index d = 0; d < size_.head_size; ++d) {
+        keys[d] = widened<T>(block[layout_.key_at(token % KB, d)]);
+        values[d] = widened<T>(block[layout_.value_at(token % KB, d)]);
+      }
+    });
+  }
+  // As if a ring had had so many tokens, and let go of all of them: the next are written as they were
+  // in the cache that is read back.
+  void begin_at(Index b, Index token) {
+    table_.keep(b, 0);
+    Sequence& sequence = of(b);
+    const Index KB = kernels_.key_block;
+    sequence = {.length = token, .first = token / KB, .oldest = token};
+    if (token % KB != 0) {
+      std::fill_n(page_memory(table_.append(b)), page_bytes(), std::byte{0});
+      point_blocks(b, 0);
+      for (Index g = 0; g < size_.heads; ++g) block_of(b, 0, g).is_finite = true;
+    }
+    update_heads(b);
   }
 
   // Of all sequences and heads, [sequences * heads].
@@ -292,6 +327,7 @@ class CachedHeads {
   std::unique_ptr<std::byte, Free> memory_;            // [pages, heads] blocks
   std::vector<PackedBlock<T>> blocks_, spare_blocks_;  // [sequences, pages, heads]
   std::vector<PackedHead<T>> heads_;                   // [sequences, heads]
+  std::vector<Index> rows_written_;                    // [sequences, heads]
   std::vector<Sequence> sequences_, spare_sequences_;
 };
 

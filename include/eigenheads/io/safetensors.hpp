@@ -28,13 +28,15 @@
 #include <eigenheads/io/safetensors_header.hpp>  // SafetensorsType, SafetensorsHeader
 #include <eigenheads/io/safetensors_reader.hpp>  // read_safetensors_header
 #include <eigenheads/shape.hpp>                  // any, make_tensor, require_shape, refuse
+#include <eigenheads/storage.hpp>                // BFloat16, Half
 #include <eigenheads/tensor.hpp>                 // Index, Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
-// float, double, bool, and the integers of 1 to 8 bytes.
+// float, double, bool, the integers of 1 to 8 bytes, and what floats may be stored as.
 template <class T>
-concept SafetensorsElement = Scalar<T> || (std::integral<T> && sizeof(T) <= 8);
+concept SafetensorsElement = Scalar<T> || (std::integral<T> && sizeof(T) <= 8) ||
+                             std::same_as<T, BFloat16> || std::same_as<T, Half>;
 
 namespace detail {
 
@@ -42,6 +44,8 @@ template <SafetensorsElement T>
 [[nodiscard]] consteval SafetensorsType safetensors_type_of() {
   using enum SafetensorsType;
   if (std::same_as<T, bool>) return boolean;
+  if (std::same_as<T, BFloat16>) return bfloat16;
+  if (std::same_as<T, Half>) return float16;
   if (Scalar<T>) return sizeof(T) == 4 ? float32 : float64;
   if (sizeof(T) == 1) return std::is_signed_v<T> ? int8 : uint8;
   if (sizeof(T) == 2) return std::is_signed_v<T> ? int16 : uint16;

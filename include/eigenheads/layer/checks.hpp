@@ -81,20 +81,21 @@ void require_padded_inputs(const LayerParts<T>& layer, const LayerInputs<T>& inp
                 {B, keys.dimension(1), input_size_of(layer.W_v)});
 }
 template <class T>
+void require_packed_input(const char* name, TensorView<T, 3> x, const Sequences& sequences,
+                          const Linear<T>& linear, const char* axes) {
+  const TensorView<T, 2> rows(x.data(), {x.dimension(1), x.dimension(2)});
+  require_rows(name, rows, sequences);
+  require_shape(name, rows, axes, {any_size, input_size_of(linear)});
+}
+template <class T>
 void require_packed_inputs(const LayerParts<T>& layer, const LayerInputs<T>& inputs) {
   const Sequences &of_queries = *inputs.query_sequences, &of_keys = *inputs.key_sequences;
   if (of_queries.count() != of_keys.count())
     refuse({"the queries are of ", of_queries.count(), " sequences, the keys of ", of_keys.count(),
             "; expected as many"});
-  const auto require = [](const char* name, TensorView<T, 3> x, const Sequences& sequences,
-                          const Linear<T>& linear, const char* axes) {
-    const TensorView<T, 2> rows(x.data(), {x.dimension(1), x.dimension(2)});
-    require_rows(name, rows, sequences);
-    require_shape(name, rows, axes, {any_size, input_size_of(linear)});
-  };
-  require("queries", inputs.queries, of_queries, layer.W_q, "[N, query_size]");
-  require("keys", inputs.keys, of_keys, layer.W_k, "[N, key_size]");
-  require("values", inputs.values, of_keys, layer.W_v, "[N, value_size]");
+  require_packed_input("queries", inputs.queries, of_queries, layer.W_q, "[N, query_size]");
+  require_packed_input("keys", inputs.keys, of_keys, layer.W_k, "[N, key_size]");
+  require_packed_input("values", inputs.values, of_keys, layer.W_v, "[N, value_size]");
 }
 
 // Throws unless the rotary's table has the positions of all queries and of all keys that are seen.
@@ -118,10 +119,6 @@ template <class T>
     require_packed_inputs(layer, inputs);
   else
     require_padded_inputs(layer, inputs);
-  const auto rows_of = [&](const Sequences* sequences, TensorView<T, 3> x) {
-    return sequences == nullptr ? SequenceRows(x.dimension(0), x.dimension(1))
-                                : sequences->as_rows();
-  };
   const SequenceRows queries = rows_of(inputs.query_sequences, inputs.queries),
                      keys = rows_of(inputs.key_sequences, inputs.keys);
   require_size<T>("the heads' queries", std::array{queries.total(), H, D});

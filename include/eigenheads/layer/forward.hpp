@@ -39,6 +39,12 @@ template <class T>
   return {x.data(), {1, x.dimension(0), x.dimension(1)}};
 }
 
+// The rows of [B, L, size], or packed, of [1, N, size] beside the sequences.
+template <class T>
+[[nodiscard]] SequenceRows rows_of(const Sequences* sequences, TensorView<T, 3> x) {
+  return sequences == nullptr ? SequenceRows(x.dimension(0), x.dimension(1)) : sequences->as_rows();
+}
+
 // What a layer is called with: [B, Q | K, size], or packed, [1, N, size] beside the sequences, of
 // which there are as many of queries as of keys.
 template <class T>
@@ -225,6 +231,10 @@ struct LayerOutput {
   T* output;                           // [B, Q, num_hiddens], or packed, [N, num_hiddens]
   T* weights = nullptr;                // [B, H, Q, K]
   T* const* packed_weights = nullptr;  // [B], those of each packed sequence
+
+  [[nodiscard]] Mode mode() const {
+    return weights == nullptr && packed_weights == nullptr ? Mode::inference : Mode::weights;
+  }
 };
 
 // All steps at once, for inference.
@@ -232,10 +242,8 @@ template <class T>
 void run_layer(const LayerParts<T>& layer, const LayerCall<T>& call, const LayerOutput<T>& into,
                Context& context) {
   const Frame frame(context);
-  const bool keeps_weights = into.weights != nullptr || into.packed_weights != nullptr;
-  const Mode mode = keeps_weights ? Mode::weights : Mode::inference;
   const Participation part =
-      participation<T>({call.shape, call.mask, layer.heads, layer.gates, mode}, frame);
+      participation<T>({call.shape, call.mask, layer.heads, layer.gates, into.mode()}, frame);
   const auto heads = HeadTensors<T>::in(frame, call);
   project_heads(layer, call, part, heads, context);
   attend_heads(call, part, heads,

@@ -17,7 +17,8 @@
 #include <eigenheads/detail/cached_heads.hpp>  // CachedHeads
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/schedule/attend_packed.hpp>  // attend_packed
-#include <eigenheads/layer/checks.hpp>                    // require_projections
+#include <eigenheads/layer/cached.hpp>                    // require_cache, ProjectedTokens, reading
+#include <eigenheads/layer/checks.hpp>                    // require_rows
 #include <eigenheads/layer/forward.hpp>                   // LayerCall, project_output
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -28,28 +29,8 @@ struct StepInputs {
   TensorView<T, 3> x;
   const Sequences* sequences = nullptr;
 
-  [[nodiscard]] SequenceRows rows() const {
-    return sequences == nullptr ? SequenceRows(x.dimension(0), x.dimension(1))
-                                : sequences->as_rows();
-  }
+  [[nodiscard]] SequenceRows rows() const { return rows_of(sequences, x); }
 };
-
-// Throws unless the cache fits the layer and the batch.
-template <class T>
-void require_cache(const LayerParts<T>& layer, Index sequences, const CacheSize& cache) {
-  struct Size {
-    const char *what, *as;
-    Index got, expected;
-  };
-  for (const Size& size :
-       {Size{"sequences", "as x has", cache.sequences, sequences},
-        Size{"key/value heads", "as the layer has", cache.heads, layer.heads.kv_count()},
-        Size{"numbers in all key/value heads", "as W_k makes", cache.heads * cache.head_size,
-             layer.W_k.out_features()}})
-    if (size.got != size.expected)
-      refuse({"the cache is made for ", size.got, " ", size.what, "; expected ", size.expected,
-              ", ", size.as});
-}
 
 // Of the mask, a step takes what goes on from token to token.
 inline void require_step_mask(const Mask& mask) {
@@ -96,7 +77,7 @@ template <class T>
   const Index H = layer.heads.count(), G = layer.heads.kv_count(), D = cache.size().head_size;
   const SequenceRows rows = inputs.rows();
   const Index B = rows.count();
-  require_cache(layer, B, cache.size());
+  require_cache(layer, B, cache.size(), {"the cache is made for", "as x has"});
   require_step_mask(mask);
   if (!rows.is_packed())
     mask.query_lens.require_fits("query_lens", B, rows.longest(), "the number of new tokens, ");
@@ -132,39 +113,16 @@ template <class T>
 template <class T>
 struct StepRun {
   const LayerCall<T>& call;
-  const HeadTensors<T>& heads;
+  const ProjectedTokens<T>& tokens;
   CachedHeads<T>& cache;
   const AttentionCall<T>& attention;
   Context& context;
 
   [[nodiscard]] Index count(Index b) const { return call.mask.query_count(b); }
 
-  void write(Index b, Index g, Index first, Index count) const {
-    const SequenceRows& rows = call.mask.query_rows();
-    const Index G = call.shape.G, D = call.shape.D;
-    const auto row_of = [&](const T* data) {
-      const auto layout = StridedMatrix<const T>::heads_apart(data, rows, G, D);
-      return rows.is_packed() ? layout.at(0, g, rows.begin(b) + first) : layout.at(b, g, first);
-    };
-    cache.write({.b = b,
-                 .g = g,
-                 .count = count,
-                 .keys = row_of(heads.k),
-                 .values = row_of(heads.v),
-                 .stride = D});
-  }
-
   // All tokens have room beside those that they attend to.
   void attend_at_once() const {
-    const Index B = call.shape.B, G = call.shape.G;
-    Index tokens = 0;
-    for (Index b = 0; b < B; ++b) {
-      cache.reserve(b, count(b));
-      tokens += count(b);
-    }
-    const int threads =
-        context.threads_for(multiply_adds_per_packed * product(tokens, G, 2 * call.shape.D));
-    context.parallel_for(B * G, threads, [&](Index i) { write(i / G, i % G, 0, count(i / G)); });
+    tokens.write_all(cache, [this](Index b) { return count(b); }, context);
     call.attend(attention, context);
   }
   // A ring, and more tokens than it has room for: those that it has room for, then the next.
@@ -173,7 +131,7 @@ struct StepRun {
       for (Index first = 0, piece = 0; first < count(b); first += piece) {
         piece = cache.room(b, count(b) - first);
         cache.reserve(b, piece);
-        for (Index g = 0; g < call.shape.G; ++g) write(b, g, first, piece);
+        for (Index g = 0; g < call.shape.G; ++g) tokens.write(cache, b, g, {first, first + piece});
         lengths[b] = cache.length(b) + piece;
         attend_piece(b, {first, first + piece}, lengths);
         cache.commit(b, piece);
@@ -233,11 +191,16 @@ void rotate_tokens(const Rotary<T>& rotary, const LayerCall<T>& call, const Part
 template <class T>
 void reserve_scratch(AttentionCall<T> call, const CacheSize& cache, Context& context) {
   const AttentionKernels<T> kernels = attention_kernels<T>();
-  const Index heads = call.shape.B * call.shape.G;
-  call.shape.K = (std::max)(call.shape.K, cache.capacity);
+  // Packed sequences that all threads share are attended one by one.
+  const bool is_packed = call.mask->is_packed();
+  const Index heads = (is_packed ? 1 : call.shape.B) * call.shape.G;
+  // A ring's keys have numbers beyond its capacity, and a task has room for up to a block of them.
+  const Index least = cache.window > 0 ? kernels.key_block : Index{0};
+  call.shape.K = (std::max)({call.shape.K, cache.capacity, least});
   const bool may_cut = heads < context.threads();
   const Index blocks = may_cut ? heads * (blocks_of(cache.capacity, kernels.key_block) + 1) : 0;
   const Frame frame(context);
+  if (is_packed) HeadTasks<T>::reserve(call.shape.B, context.threads(), frame);
   static_cast<void>(frame.take<T>(context.threads() * kernels.attend_scratch(call, true)));
   static_cast<void>(frame.take<T>(blocks * kernels.partial_size(call.shape)));
   static_cast<void>(frame.take<PartsLeft>(heads));
@@ -250,10 +213,8 @@ void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<
   const Frame frame(context);
   const auto [B, H, G, Q, K, D, V] = call.shape;
   const SequenceRows& rows = call.mask.query_rows();
-  const bool keeps_weights = into.weights != nullptr || into.packed_weights != nullptr;
-  Participation part = participation<T>({call.shape, call.mask, layer.heads, layer.gates,
-                                         keeps_weights ? Mode::weights : Mode::inference},
-                                        frame);
+  Participation part =
+      participation<T>({call.shape, call.mask, layer.heads, layer.gates, into.mode()}, frame);
   // A gate that is closed now may be open when a later token attends to this one.
   const Range kv_columns{0, G * D};
   part.kv_columns = one(kv_columns);
@@ -275,14 +236,14 @@ void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<
 
   if (layer.rotary != nullptr) rotate_tokens(*layer.rotary, call, part, heads, cache, context);
 
-  AttentionCall<T> attention = attention_call(call, part, heads,
-                                              {.weights = into.weights,
-                                               .packed_weights = into.packed_weights,
-                                               .gates = layer.gates.table()});
-  attention.keys = attention.values = {};
-  attention.cached = cache.heads();
+  const AttentionCall<T> attention =
+      reading(cache, attention_call(call, part, heads,
+                                    {.weights = into.weights,
+                                     .packed_weights = into.packed_weights,
+                                     .gates = layer.gates.table()}));
   reserve_scratch(attention, cache.size(), context);
-  const StepRun<T> run{call, heads, cache, attention, context};
+  const ProjectedTokens<T> tokens{rows, heads.k, heads.v};
+  const StepRun<T> run{call, tokens, cache, attention, context};
   bool has_room = true;
   for (Index b = 0; b < B; ++b) has_room = has_room && cache.room(b, run.count(b)) == run.count(b);
   if (has_room)

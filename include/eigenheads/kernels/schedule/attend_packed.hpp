@@ -50,6 +50,13 @@ class HeadTasks {
   HeadTasks(const AttentionCall<T>& call, const Frame& frame)
       : call_(call), frame_(frame), sequences_(frame.take<Index>(call.shape.B)) {}
 
+  // What it takes in the frame besides the scratch memory of its tasks.
+  static void reserve(Index sequences, int threads, const Frame& frame) {
+    static_cast<void>(frame.take<Index>(sequences));
+    static_cast<void>(frame.take<PackedBlock<T>>(0));
+    static_cast<void>(frame.take<Current>(threads));
+  }
+
   void add(const AttentionCall<T>& one) {
     const AttentionPlan plan = detail::plan(one, 1);
     sequences_[count_++] = one.first_sequence;

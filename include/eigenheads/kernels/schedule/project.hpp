@@ -4,6 +4,7 @@
 // computes does not depend on who computes it, nor on how many tasks there are (contract C3).
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <span>
 
@@ -67,6 +68,7 @@ void project(const ProjectCall<T>& call, const ProjectedPart& part, Context& con
   const Index W = kernels.panel_width, block = matmul_rows;
   const Index row_blocks = blocks_of(rows, block), panel_count = call.weight.count();
   if (row_blocks == 0) return;
+  context.counters().projected_rows.fetch_add(rows, std::memory_order_relaxed);
   const int threads =
       context.threads_for(projection_work<T>(rows, total(part.inputs), total(part.outputs)));
   const Index cuts = cuts_for(row_blocks, panel_count, threads, project_tasks_per_thread);
