@@ -18,11 +18,11 @@
 #include <eigenheads/plot/heatmap.hpp>
 
 #include "../command_line.hpp"
+#include "../loss_curve.hpp"
 #include "../progress.hpp"
 #include "alphabet.hpp"
 #include "checkpoint.hpp"
 #include "evaluation.hpp"
-#include "loss_curve.hpp"
 #include "overlap.hpp"
 #include "reading.hpp"
 #include "shipped_weights.hpp"
@@ -278,7 +278,7 @@ int train(const std::vector<std::string>& words) {
     if (trainer.step_count() % 500 == 0) dates::save_checkpoint(checkpoint, trainer);
   }
   dates::save_model(folder / "weights.safetensors", trainer.model, options.model);
-  eh::write_file(folder / "loss.svg", dates::loss_curve(losses));
+  eh::write_file(folder / "loss.svg", loss_curve(losses, "Loss: cross entropy of a symbol"));
   print_score(trainer.model, 20'000, false, context);
   std::cout << "The weights are in " << (folder / "weights.safetensors").string() << '\n';
   return 0;

@@ -9,9 +9,8 @@
 
 #include <eigenheads/plot/svg.hpp>  // SvgWriter, pixels
 
-namespace dates {
-
-[[nodiscard]] inline std::string loss_curve(const std::vector<double>& losses) {
+[[nodiscard]] inline std::string loss_curve(const std::vector<double>& losses,
+                                            const std::string& title) {
   using eigenheads::plot::pixels, eigenheads::plot::SvgWriter;
   constexpr double width = 720, height = 360, left = 56, right = 16, top = 40, bottom = 40;
   const auto [least, most] = std::ranges::minmax_element(losses);
@@ -29,8 +28,7 @@ namespace dates {
   svg.open(
       "g",
       {{"font-family", "Helvetica, Arial, sans-serif"}, {"font-size", 12.0}, {"fill", "#222222"}});
-  svg.text("text", {{"x", left}, {"y", 24.0}, {"font-size", 15.0}, {"font-weight", "bold"}},
-           "Loss: cross entropy of a symbol");
+  svg.text("text", {{"x", left}, {"y", 24.0}, {"font-size", 15.0}, {"font-weight", "bold"}}, title);
   for (double power = low; power <= high; ++power) {
     const double y = y_of(std::pow(10.0, power));
     svg.leaf("line",
@@ -74,5 +72,3 @@ namespace dates {
   svg.close();
   return std::move(svg).finish();
 }
-
-}  // namespace dates

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT
+// Writes on from a prompt, byte by byte: a small language model made of this library's layers, its
+// training on any text, and what it looked at.
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include <eigenheads/eigenheads.hpp>
+#include <eigenheads/io/file.hpp>
+#include <eigenheads/plot/attention_view.hpp>
+
+#include "../command_line.hpp"
+#include "../loss_curve.hpp"
+#include "../progress.hpp"
+#include "checkpoint.hpp"
+#include "shipped_weights.hpp"
+#include "stories.hpp"
+#include "train.hpp"
+#include "utf8.hpp"
+#include "writing.hpp"
+
+namespace {
+
+namespace eh = eigenheads;
+using byte_model::Model;
+using command_line::CommandLine, command_line::Option, command_line::Takes,
+    command_line::UsageError;
+using eh::Index;
+using std::filesystem::path;
+
+constexpr const char* kUsage =
+    "Usage: generate [MODEL] PROMPT [OPTION...]   (without a MODEL: the one in this program)\n"
+    "       generate train [FILE] [OPTION...]     (without a FILE: stories that it makes itself)\n"
+    "       generate evaluate [MODEL] [OPTION...]\n"
+    "       generate stories [OPTION...]\n\n";
+
+constexpr std::array<Option, 9> kWrite{{
+    {"--tokens", "N", "how many bytes to write (200)"},
+    {"--temperature", "T", "0 writes the likeliest byte, 1 as the model learnt (0.8)"},
+    {"--top-k", "K", "only the K likeliest bytes"},
+    {"--top-p", "P", "only the likeliest bytes that have P of the probability"},
+    {"--min-p", "P", "only bytes that are at least P times as likely as the likeliest"},
+    {"--penalty", "R", "bytes of the text are less likely by this (1: not)"},
+    {"--seed", "N", "of the choices (1)"},
+    {"--beams", "N", "no choices: the likeliest line that a search with N beams finds"},
+    {"--attention", "FILE",
+     "all heads on the last 256 bytes of the text, as a page to click through"},
+}};
+constexpr std::array<Option, 5> kTrain{{
+    {"--out", "FOLDER", "for weights.safetensors, loss.svg and checkpoints (out/generate)"},
+    {"--seed", "N", "of the pieces of the text and the first weights (1)"},
+    {"--steps", "N", "all that are made (the number that the model was shipped after)"},
+    {"--threads", "N", "any number gives the same weights (2)"},
+    {"--resume", "", "go on from the checkpoint in FOLDER", Takes::nothing},
+}};
+constexpr std::array<Option, 3> kEvaluate{{
+    {"--count", "N", "of stories (1000)"},
+    {"--temperature", "T", "of the choices (1)"},
+    {"--errors", "", "show the stories that are wrong", Takes::nothing},
+}};
+constexpr std::array<Option, 2> kStories{{
+    {"--count", "N", "of stories (10)"},
+    {"--seed", "N", "of their dice (1)"},
+}};
+
+constexpr std::uint64_t kTextSeed = 1;
+constexpr std::uint64_t kTextStories = 30'000;  // 4 MB
+
+// The words before the first option.
+[[nodiscard]] std::vector<std::string> take_words(std::vector<std::string>& words) {
+  const auto first_option =
+      std::ranges::find_if(words, [](const std::string& word) { return word.starts_with("--"); });
+  const std::vector<std::string> taken(words.begin(), first_option);
+  words.erase(words.begin(), first_option);
+  return taken;
+}
+
+[[nodiscard]] double number(const CommandLine& line, const std::string& name, double otherwise) {
+  if (!line.has(name)) return otherwise;
+  const std::string& text = line.value(name);
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size())
+    throw UsageError(name + " is '" + text + "'; expected a number");
+  return value;
+}
+[[nodiscard]] Index count(const CommandLine& line, const std::string& name, int most,
+                          Index otherwise) {
+  return line.has(name) ? line.count(name, most) : otherwise;
+}
+
+[[nodiscard]] Model<float> shipped() {
+  const std::string name = "the weights in this program";
+  return byte_model::load_model(eh::parse_safetensors(byte_model::shipped_weights(), name), name);
+}
+
+// ---- write -------------------------------------------------------------------------------------
+
+void require_prompt(const std::string& prompt) {
+  if (prompt.empty()) throw UsageError("the prompt is empty; expected one character or more");
+  const std::size_t broken = byte_model::find_broken(prompt);
+  if (broken != std::string::npos)
+    throw UsageError("the prompt is no UTF-8 from byte " + std::to_string(broken + 1) + " on");
+}
+
+// Writes on, and returns what was written.
+[[nodiscard]] std::string write_drawn(const Model<float>& model, const std::string& prompt,
+                                      const CommandLine& line, Index tokens, eh::Context& context) {
+  byte_model::Utf8Stream stream;
+  eh::GenerateOptions options{
+      .sampling = {.temperature = number(line, "--temperature", 0.8),
+                   .top_k = count(line, "--top-k", 256, 0),
+                   .top_p = number(line, "--top-p", 1),
+                   .min_p = number(line, "--min-p", 0),
+                   .repetition_penalty = number(line, "--penalty", 1),
+                   .seed = static_cast<std::uint64_t>(count(line, "--seed", 1'000'000'000, 1))},
+      .max_new_tokens = tokens};
+  options.on_token = [&](Index, Index id) {
+    std::cout << stream.add(static_cast<char>(id)) << std::flush;
+  };
+  static_cast<void>(eh::Sampler(options.sampling));  // what it refuses comes before the prompt
+  std::cout << prompt << std::flush;
+  const std::string text = byte_model::write_after(model, {prompt}, options, context).front();
+  std::cout << stream.finish() << '\n';
+  return text;
+}
+
+[[nodiscard]] std::string write_likeliest(const Model<float>& model, const std::string& prompt,
+                                          const CommandLine& line, Index tokens,
+                                          eh::Context& context) {
+  for (const char* name : {"--temperature", "--top-k", "--top-p", "--min-p", "--penalty", "--seed"})
+    if (line.has(name))
+      throw UsageError("--beams makes no choices; expected no " + std::string(name));
+  const auto texts =
+      byte_model::search_after(model, prompt, line.count("--beams", 64), tokens, context);
+  byte_model::Utf8Stream stream;
+  std::cout << prompt;
+  for (const char c : texts.front().text)
+    if (c != '\n') std::cout << stream.add(c);
+  std::cout << stream.finish() << '\n';
+  std::fprintf(stderr, "Probability %.3g; the next has %.3g\n",
+               std::exp(texts.front().log_probability),
+               texts.size() > 1 ? std::exp(texts[1].log_probability) : 0.0);
+  return texts.front().text;
+}
+
+int write(std::vector<std::string> words) {
+  const std::vector<std::string> texts = take_words(words);
+  const CommandLine line(kWrite, words);
+  if (texts.empty() || texts.size() > 2)
+    throw UsageError("there are " + std::to_string(texts.size()) +
+                     " words before the options; expected a prompt, or a model and a prompt");
+  const std::string& prompt = texts.back();
+  require_prompt(prompt);
+  const Index tokens = count(line, "--tokens", 10'000, 200);
+  if (std::ssize(prompt) + tokens >= byte_model::kLongest)
+    throw UsageError("the prompt has " + std::to_string(prompt.size()) + " bytes; with " +
+                     std::to_string(tokens) + " more expected " +
+                     std::to_string(byte_model::kLongest - 1) + " at most");
+  const Model<float> model =
+      texts.size() == 2 ? byte_model::load_model(path(texts.front())) : shipped();
+  eh::Context context;
+  const auto start = std::chrono::steady_clock::now();
+  const std::string written = line.has("--beams")
+                                  ? write_likeliest(model, prompt, line, tokens, context)
+                                  : write_drawn(model, prompt, line, tokens, context);
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  std::fprintf(stderr, "%zu bytes, %.0f a second\n", written.size(),
+               static_cast<double>(written.size()) / seconds);
+  if (line.has("--attention")) {
+    const std::string all = '\n' + prompt + written;
+    const std::string last = all.substr(all.size() - (std::min)(all.size(), std::size_t{256}));
+    eh::write_attention_view(path(line.value("--attention")),
+                             byte_model::look(model, last, context),
+                             {.title = "What a language model of bytes looked at"});
+  }
+  return 0;
+}
+
+// ---- train -------------------------------------------------------------------------------------
+
+int train(std::vector<std::string> words) {
+  const std::vector<std::string> files = take_words(words);
+  const CommandLine line(kTrain, words);
+  if (files.size() > 1)
+    throw UsageError("there are " + std::to_string(files.size()) + " files; expected one");
+  byte_model::TrainOptions options;
+  options.seed = static_cast<std::uint64_t>(count(line, "--seed", 1'000'000'000, 1));
+  options.steps = count(line, "--steps", 10'000'000, options.steps);
+  options.warmup = (std::min)(options.warmup, options.steps);
+  byte_model::Trainer<float> trainer(options, files.empty()
+                                                  ? byte_model::stories(kTextSeed, kTextStories)
+                                                  : eh::read_file(path(files.front())));
+  const path folder = line.value("--out", "out/generate");
+  std::filesystem::create_directories(folder);
+  const path checkpoint = folder / "checkpoint.safetensors";
+  eh::Context context(line.has("--threads") ? line.count("--threads", 1024) : 2);
+  if (line.has("--resume")) byte_model::load_checkpoint(checkpoint, trainer);
+  std::vector<double> losses;
+  Progress progress(static_cast<double>(options.steps), static_cast<double>(trainer.step_count()));
+  const std::string of_all = " of " + std::to_string(options.steps) + "  loss ";
+  while (!trainer.is_done()) {
+    losses.push_back(trainer.step(context));
+    progress.add(
+        1, "step " + std::to_string(trainer.step_count()) + of_all + std::to_string(losses.back()));
+    if (trainer.step_count() % 100 == 0) byte_model::save_checkpoint(checkpoint, trainer);
+  }
+  byte_model::save_model(folder / "weights.safetensors", trainer.model);
+  eh::write_file(folder / "loss.svg", loss_curve(losses, "Loss: cross entropy of a byte"));
+  std::cout << "The weights are in " << (folder / "weights.safetensors").string() << '\n';
+  return 0;
+}
+
+// ---- evaluate ----------------------------------------------------------------------------------
+
+int evaluate(std::vector<std::string> words) {
+  const std::vector<std::string> files = take_words(words);
+  const CommandLine line(kEvaluate, words);
+  if (files.size() > 1)
+    throw UsageError("there are " + std::to_string(files.size()) + " models; expected one");
+  const Model<float> model =
+      files.empty() ? shipped() : byte_model::load_model(path(files.front()));
+  eh::Context context(2);
+  const byte_model::Score score = byte_model::score_stories(
+      model, count(line, "--count", 1'000'000, 1000),
+      {.temperature = number(line, "--temperature", 1)},
+      [&](const std::string& story, const byte_model::Verdict& verdict) {
+        if (line.has("--errors") && !verdict.is_right()) std::cout << "  " << story;
+      },
+      context);
+  std::printf("%ld stories that the model ends after openings of new ones:\n",
+              static_cast<long>(score.count));
+  const auto print = [&](const char* what, Index count) {
+    std::printf("  %-36s %6.2f %%\n", what,
+                100 * static_cast<double>(count) / static_cast<double>(score.count));
+  };
+  print("begin, go on and end as stories do", score.formed);
+  print("and the names are the same", score.names);
+  print("and the pronouns are theirs", score.pronouns);
+  print("and the things are the same", score.things);
+  print("and the sums are right", score.sums);
+  print("all of that", score.right);
+  return 0;
+}
+
+int run(const std::vector<std::string>& words) {
+  if (words.empty() || words[0] == "--help") {
+    std::cout << kUsage << "PROMPT:\n";
+    command_line::print_options(std::cout, kWrite);
+    std::cout << "train:\n";
+    command_line::print_options(std::cout, kTrain);
+    std::cout << "evaluate:\n";
+    command_line::print_options(std::cout, kEvaluate);
+    std::cout << "stories:\n";
+    command_line::print_options(std::cout, kStories);
+    return words.empty() ? 2 : 0;
+  }
+  const std::vector<std::string> rest(words.begin() + 1, words.end());
+  if (words[0] == "train") return train(rest);
+  if (words[0] == "evaluate") return evaluate(rest);
+  if (words[0] == "stories") {
+    const CommandLine line(kStories, rest);
+    std::cout << byte_model::stories(
+        static_cast<std::uint64_t>(count(line, "--seed", 1'000'000'000, 1)),
+        static_cast<std::uint64_t>(count(line, "--count", 10'000'000, 10)));
+    return 0;
+  }
+  return write(words);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return command_line::run_program("generate", argc, argv, run); }

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// A language model of bytes: what byte follows?
+//   x = embedding(ids),   y = encoder(x), causal,   logits = W y + b
+// Its layers are norm first, with RmsNorm, gated feed-forward networks, heads that share keys and
+// values, and rotary positions. A byte sees itself and the window - 1 bytes before it, in training and
+// in writing, which so may go on for longer than the window.
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <eigenheads/context.hpp>                 // Context
+#include <eigenheads/elementary.hpp>              // exp, log
+#include <eigenheads/linear.hpp>                  // Linear
+#include <eigenheads/mask.hpp>                    // Mask
+#include <eigenheads/nn/embedding.hpp>            // Embedding
+#include <eigenheads/nn/transformer_cache.hpp>    // TransformerCache
+#include <eigenheads/nn/transformer_encoder.hpp>  // TransformerEncoder
+#include <eigenheads/rotary.hpp>                  // RotaryOptions
+#include <eigenheads/sequences.hpp>               // Sequences
+#include <eigenheads/tensor.hpp>                  // Tensor, TensorView, Scalar
+
+#include "../dates/module.hpp"  // Module
+
+namespace byte_model {
+
+using eigenheads::Context, eigenheads::Index, eigenheads::Scalar, eigenheads::Sequences,
+    eigenheads::Tensor, eigenheads::TensorSpan, eigenheads::TensorView;
+using Ids = std::vector<Index>;
+
+inline constexpr Index kBytes = 256;
+inline constexpr Index kLongest = 16384;  // bytes of a text, which positions are made for
+
+struct ModelOptions {
+  Index num_hiddens = 96, num_heads = 6, num_kv_heads = 2, num_layers = 3;
+  Index inner = 192;   // of the feed-forward networks
+  Index window = 256;  // bytes
+};
+
+[[nodiscard]] inline eigenheads::TransformerEncoderOptions encoder_options(const ModelOptions& o) {
+  return {.layer = {.num_hiddens = o.num_hiddens,
+                    .num_heads = o.num_heads,
+                    .feed_forward_size = o.inner,
+                    .activation = eigenheads::Activation::silu,
+                    .gated = true,
+                    .norm_first = true,
+                    .norm = eigenheads::NormKind::rms_norm,
+                    .bias = false,
+                    .num_kv_heads = o.num_kv_heads,
+                    .rotary = eigenheads::RotaryOptions{.max_positions = kLongest}},
+          .num_layers = o.num_layers,
+          .final_norm = true};
+}
+
+template <Scalar T>
+class Model : public dates::Module<Model<T>> {
+ public:
+  explicit Model(const ModelOptions& options, std::uint64_t seed)
+      : embedding({.num_embeddings = kBytes, .embedding_dim = options.num_hiddens}, seed,
+                  "embedding"),
+        encoder(encoder_options(options), seed),
+        head({options.num_hiddens, kBytes, true}, seed, "head"),
+        options_(options) {}
+
+  eigenheads::Embedding<T> embedding;
+  eigenheads::TransformerEncoder<T> encoder;
+  eigenheads::Linear<T> head;
+
+  [[nodiscard]] const ModelOptions& options() const { return options_; }
+
+  struct Activations {
+    Sequences sequences;
+    typename eigenheads::Embedding<T>::Activations embedding;
+    typename eigenheads::TransformerEncoder<T>::Activations encoder;
+    Tensor<T, 2> y;  // the encoder's output
+  };
+  struct Gradients : dates::Module<Gradients, Model> {
+    typename eigenheads::Embedding<T>::Gradients embedding;
+    typename eigenheads::TransformerEncoder<T>::Gradients encoder;
+    eigenheads::LinearGradients<T> head;
+  };
+  template <class Self, class Visit>
+  static void for_each_part(Self& self, Visit&& visit) {
+    visit("embedding", self.embedding);
+    visit("encoder", self.encoder);
+    visit("head", self.head);
+  }
+
+  [[nodiscard]] eigenheads::Mask mask() const {
+    return {.causal = eigenheads::Causal::top_left, .window = {.left = options_.window - 1}};
+  }
+
+  // ids: [N], the bytes of all sequences -> logits of what follows each of them, [N, kBytes]
+  [[nodiscard]] Tensor<T, 2> operator()(const Ids& ids, const Sequences& sequences,
+                                        Context& context) const {
+    return head(encoder(embedding(ids, context), sequences, mask(), {.context = context}), context);
+  }
+  [[nodiscard]] Tensor<T, 2> forward(const Ids& ids, const Sequences& sequences, Activations& saved,
+                                     Context& context) const {
+    saved.sequences = sequences;
+    const Tensor<T, 2> x = embedding.forward(TensorView<Index, 1>(ids.data(), {std::ssize(ids)}),
+                                             sequences, saved.embedding, context);
+    saved.y = encoder.forward(x, sequences, mask(), saved.encoder, {.context = context});
+    return head(saved.y, context);
+  }
+  // dlogits: [N, kBytes]
+  void backward(const Tensor<T, 2>& dlogits, const Activations& saved, Gradients& gradients,
+                Context& context) const {
+    const Tensor<T, 2> dy =
+        head.backward(saved.y, saved.sequences, dlogits, gradients.head, false, context);
+    encoder.backward_into(gradients.encoder, dy, saved.encoder, false, context);
+    const TensorView<T, 2> dx(gradients.encoder.x.data(), dy.dimensions());
+    embedding.backward_into(gradients.embedding, dx, saved.embedding, false, context);
+  }
+
+ private:
+  ModelOptions options_;
+};
+
+// The model as it writes, with a cache for `count` texts: called with the bytes that are new of each, it
+// says what follows the last of them, [count, kBytes]; zeros for texts without new bytes.
+template <Scalar T>
+class Reader {
+ public:
+  Reader(const Model<T>& model, Index count, Context& context)
+      : cache(model.encoder, {.batch_size = count,
+                              .capacity = model.options().window,
+                              .window = model.options().window}),
+        model_(model),
+        context_(context) {}
+
+  eigenheads::TransformerCache<T> cache;
+
+  Tensor<T, 2> operator()(TensorView<Index, 1> ids, const Sequences& sequences) {
+    const Tensor<T, 2> x = model_.embedding(ids, context_);
+    const Tensor<T, 2> y = model_.encoder.step(x, sequences, cache, {}, {.context = context_});
+    const Index B = sequences.count(), E = y.dimension(1);
+    Tensor<T, 2> last(B, E);
+    last.setZero();
+    for (Index b = 0; b < B; ++b)
+      if (sequences.length(b) > 0)
+        std::copy_n(y.data() + (sequences.begin(b + 1) - 1) * E, E, last.data() + b * E);
+    return model_.head(last, context_);
+  }
+
+ private:
+  const Model<T>& model_;
+  Context& context_;
+};
+
+// The mean over all rows of -log softmax(logits)[target]; dlogits, if it is not null, is its gradient:
+// (softmax(logits) - 1 at the target) / the number of rows. By the library's own exp and log: those of
+// libm differ from machine to machine, and so would the trained weights.
+template <Scalar T>
+[[nodiscard]] double cross_entropy(const Tensor<T, 2>& logits, const Ids& targets,
+                                   Tensor<T, 2>* dlogits, Context& context) {
+  constexpr auto V = static_cast<std::size_t>(kBytes);
+  const Index rows = logits.dimension(0);
+  if (dlogits != nullptr) dlogits->resize(logits.dimensions());
+  std::vector<double> losses(targets.size());
+  context.parallel_for(
+      rows, context.threads_for(static_cast<double>(rows * kBytes * 16)), [&](Index row) {
+        const T* x = logits.data() + row * kBytes;
+        std::array<T, V> p;
+        const T largest = *std::max_element(x, x + V);
+        for (std::size_t i = 0; i < V; ++i) p[i] = x[i] - largest;
+        const auto target = static_cast<std::size_t>(targets[static_cast<std::size_t>(row)]);
+        const T of_target = p[target];
+        T sum = 0, log_sum = 0;
+        eigenheads::exp(p, p);
+        for (const T e : p) sum += e;
+        eigenheads::log({&sum, 1}, {&log_sum, 1});
+        losses[static_cast<std::size_t>(row)] = static_cast<double>(log_sum - of_target);
+        if (dlogits == nullptr) return;
+        T* dx = dlogits->data() + row * kBytes;
+        for (std::size_t i = 0; i < V; ++i)
+          dx[i] = (p[i] / sum - T(i == target)) / static_cast<T>(rows);
+      });
+  double loss = 0;
+  for (const double of_row : losses) loss += of_row;
+  return loss / static_cast<double>(rows);
+}
+
+}  // namespace byte_model

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Training, a step at a time: step i takes pieces of the text that are a function of the seed and of i,
+// so that the weights are the same bits on any number of threads, and also if a run was stopped after
+// step i and went on from its model, its optimizer and i.
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <eigenheads/context.hpp>      // Context
+#include <eigenheads/random.hpp>       // random_bits, random_stream
+#include <eigenheads/tensor.hpp>       // Scalar
+#include <eigenheads/train/optim.hpp>  // Adam, clip_gradient_norm, warmup_then_cosine
+
+#include "model.hpp"  // Model, cross_entropy
+
+namespace byte_model {
+
+struct TrainOptions {
+  std::uint64_t seed = 1;  // of the pieces and the first weights
+  // Many small steps: half as many of eight pieces each came less far in the same time.
+  Index steps = 10'000, batch_size = 4;
+  Index warmup = 100;           // steps
+  double learning_rate = 3e-3;  // at its highest
+  double beta2 = 0.99;
+  double weight_decay = 0.1;
+  double gradient_norm = 1;  // at most
+  ModelOptions model{};      // a piece is as long as its window
+};
+
+[[nodiscard]] inline Index to_id(char c) { return static_cast<unsigned char>(c); }
+
+// Pieces of a text, and of each byte the one that follows it. A piece begins where a line ends, if there
+// is such a place among the window bytes before the one that was drawn: a model that has met lines from
+// their beginning knows what it has read of them.
+struct Batch {
+  Ids ids{}, targets{};
+  Sequences sequences;
+};
+
+[[nodiscard]] inline Batch make_batch(std::string_view text, const TrainOptions& options,
+                                      Index step) {
+  const Index L = options.model.window, B = options.batch_size;
+  Batch batch{.sequences = std::vector<Index>(static_cast<std::size_t>(B), L)};
+  const auto places = static_cast<std::uint64_t>(std::ssize(text) - L);
+  for (Index b = 0; b < B; ++b) {
+    constexpr std::uint64_t stream = eigenheads::random_stream("pieces");
+    std::size_t first = eigenheads::random_bits(options.seed, stream, step * B + b) % places;
+    const std::size_t line = text.rfind('\n', first);
+    if (line != text.npos && first - line < static_cast<std::size_t>(L)) first = line;
+    const std::string_view piece = text.substr(first, static_cast<std::size_t>(L) + 1);
+    for (std::size_t i = 0; i + 1 < piece.size(); ++i) {
+      batch.ids.push_back(to_id(piece[i]));
+      batch.targets.push_back(to_id(piece[i + 1]));
+    }
+  }
+  return batch;
+}
+
+template <Scalar T>
+class Trainer {
+ public:
+  // Throws std::runtime_error for a text that is shorter than a piece and one more byte.
+  Trainer(const TrainOptions& options, std::string text)
+      : model(options.model, options.seed),
+        adam({.learning_rate = options.learning_rate,
+              .beta2 = options.beta2,
+              .weight_decay = options.weight_decay}),
+        options_(options),
+        text_(std::move(text)) {
+    if (std::ssize(text_) <= options.model.window)
+      throw std::runtime_error(
+          "the text has " + std::to_string(text_.size()) + " bytes; expected more than " +
+          std::to_string(options.model.window) + ", which a step reads at once");
+  }
+
+  Model<T> model;
+  eigenheads::Adam<T> adam;
+
+  [[nodiscard]] const TrainOptions& options() const { return options_; }
+  [[nodiscard]] std::string_view text() const { return text_; }
+  [[nodiscard]] Index step_count() const { return static_cast<Index>(adam.step_count()); }
+  [[nodiscard]] bool is_done() const { return step_count() >= options_.steps; }
+
+  // Returns the loss before the step.
+  double step(Context& context) {
+    const Index i = step_count();
+    const Batch batch = make_batch(text_, options_, i);
+    const Tensor<T, 2> logits = model.forward(batch.ids, batch.sequences, saved_, context);
+    const double loss = cross_entropy(logits, batch.targets, &dlogits_, context);
+    model.backward(dlogits_, saved_, gradients_, context);
+    eigenheads::clip_gradient_norm(options_.gradient_norm, gradients_);
+    adam.set_learning_rate(
+        eigenheads::warmup_then_cosine(i, options_.warmup, options_.steps, options_.learning_rate));
+    adam.step(model, gradients_);
+    return loss;
+  }
+
+ private:
+  TrainOptions options_;
+  std::string text_;
+  Tensor<T, 2> dlogits_{0, 0};
+  typename Model<T>::Activations saved_;
+  typename Model<T>::Gradients gradients_;
+};
+
+}  // namespace byte_model
