@@ -9,7 +9,11 @@ expect 'written again' "$text" "$("$program" 'Mira has 7 apples.' --tokens 80 --
 other=$("$program" 'Mira has 7 apples.' --tokens 80 --temperature 1 --seed 2 2>/dev/null)
 [ "$text" != "$other" ] || { echo 'two seeds write the same' && exit 1; }
 [[ "$text" == 'Mira has 7 apples.'* ]] || { echo "no prompt in $text" && exit 1; }
-grep -qE '^80 bytes, [0-9]+ a second$' "$work/err" || { cat "$work/err" && exit 1; }
+grep -qE '^80 tokens, [0-9]+ a second$' "$work/err" || { cat "$work/err" && exit 1; }
+
+# As README shows it.
+expect 'README' 'Mira has 7 apples. She loses 5 in the garden and has 2 left. She loses 1 in the garden and has 1 left. She buys 2 at the market and has 3 apples. "I have 3 apples," says Mira.' \
+  "$("$program" 'Mira has 7 apples.' --temperature 0 --tokens 157 2>/dev/null)"
 
 # All that can be asked for, and what was looked at.
 "$program" 'Tom' --tokens 20 --temperature 0.7 --top-k 20 --top-p 0.9 --min-p 0.01 --penalty 1.1 \
@@ -47,6 +51,7 @@ refused 'the prompt is no UTF-8 from byte 3 on' $'ab\xff'
 refused 'there are 0 words' --tokens 3
 refused 'No such file or directory' "$work/none" 'Tom'
 refused "$work/text: " "$work/text" 'Tom'
+refused 'not a model of this program' "$(dirname "${BASH_SOURCE[0]}")/../examples/dates/weights.safetensors" 'Tom'
 refused 'temperature is -1; expected 0 or more' 'Tom' --temperature -1
 refused "--top-p is 'much'; expected a number" 'Tom' --top-p much
 refused 'expected no --top-k' 'Tom' --beams 2 --top-k 3

@@ -46,7 +46,7 @@ constexpr const char* kUsage =
     "       generate stories [OPTION...]\n\n";
 
 constexpr std::array<Option, 9> kWrite{{
-    {"--tokens", "N", "how many bytes to write (200)"},
+    {"--tokens", "N", "how many to write, which are bytes (200)"},
     {"--temperature", "T", "0 writes the likeliest byte, 1 as the model learnt (0.8)"},
     {"--top-k", "K", "only the K likeliest bytes"},
     {"--top-p", "P", "only the likeliest bytes that have P of the probability"},
@@ -177,7 +177,7 @@ int write(std::vector<std::string> words) {
                                   : write_drawn(model, prompt, line, tokens, context);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  std::fprintf(stderr, "%zu bytes, %.0f a second\n", written.size(),
+  std::fprintf(stderr, "%zu tokens, %.0f a second\n", written.size(),
                static_cast<double>(written.size()) / seconds);
   if (line.has("--attention")) {
     const std::string all = '\n' + prompt + written;
