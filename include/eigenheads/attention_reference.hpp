@@ -62,8 +62,10 @@ struct ReferenceProducts {
   }
   [[nodiscard]] bool sees(Index b, Index h, Index q, Index k) const {
     const Range range = bound.key_range(b, h, q);
+    const Range gap = bound.gap(b, q);
     const std::uint8_t* allowed = bound.allowed_row(b, h, q);
-    return k >= range.begin && k < range.end && (allowed == nullptr || allowed[k] != 0);
+    return k >= range.begin && k < range.end && (k < gap.begin || k >= gap.end) &&
+           (allowed == nullptr || allowed[k] != 0);
   }
   [[nodiscard]] ScorePosition position(Index b, Index h, Index q, Index k) const {
     return score_position(b, h, q, k, bound.aligned(b, q));

@@ -29,6 +29,18 @@ void gate_row(T* row, Index count, T gate) {
     scale_row(row, count, gate, row);
 }
 
+// The gaps of the rows' ranges.
+template <class T>
+void find_gaps(const AttentionCall<T>& call, const RowTask& task, RowState<T>& rows) {
+  for_each_row(call, task, [&](Index i, Index, Index q) {
+    const bool sees_none = rows.ranges[i].begin == rows.ranges[i].end;
+    const Range gap = sees_none ? Range{} : call.mask->gap(task.b, q);
+    rows.gaps[i] = gap;
+    rows.has_gaps = rows.has_gaps || gap.begin < gap.end;
+    if (gap.begin != rows.gaps[0].begin || gap.end != rows.gaps[0].end) rows.have_one_range = false;
+  });
+}
+
 // Scales the queries, finds what they may see, and starts with m = lowest, l = 0; O is written by
 // the first block.
 template <class T>
@@ -51,23 +63,35 @@ void begin_rows(const AttentionCall<T>& call, const RowTask& task, RowState<T>& 
     if (call.scores.is_given())
       std::fill_n(call.scores.at(task.b, h, q), shape.K, -std::numeric_limits<T>::infinity());
   });
+  rows.has_gaps = false;
+  if (call.mask->has_gaps()) find_gaps(call, task, rows);
   std::fill_n(rows.maximum, query_block, std::numeric_limits<T>::lowest());
   std::fill_n(rows.sum, query_block, T(0));
 }
 
-// P = e^(s - m_b) e^(m_b - m) / l
+// P = e^(s - m_b) e^(m_b - m) / l, of some of a row's keys
 template <class T>
-void finish_weights(T* weights, const std::uint8_t* allowed, const RowState<T>& rows, Index i,
-                    T reciprocal) {
-  const Range row = rows.ranges[i];
-  for (Index begin = row.begin; begin < row.end;) {
+void scale_weights(T* weights, const std::uint8_t* allowed, const RowState<T>& rows, Index i,
+                   Range keys, T reciprocal) {
+  for (Index begin = keys.begin; begin < keys.end;) {
     const Index number = begin / key_block<T>;
-    const Index end = (std::min)((number + 1) * key_block<T>, row.end);
+    const Index end = (std::min)((number + 1) * key_block<T>, keys.end);
     const T factor = reciprocal * exp_far_difference(rows.block_maxima[number * query_block + i],
                                                      rows.maximum[i]);
     for (; begin < end; ++begin)
       weights[begin] = allowed == nullptr || allowed[begin] != 0 ? weights[begin] * factor : T(0);
   }
+}
+template <class T>
+void finish_weights(T* weights, const std::uint8_t* allowed, const RowState<T>& rows, Index i,
+                    T reciprocal) {
+  Range keys = rows.ranges[i];
+  if (const Range gap = rows.has_gaps ? rows.gaps[i] : Range{}; gap.begin < gap.end) {
+    scale_weights(weights, allowed, rows, i, {keys.begin, gap.begin}, reciprocal);
+    std::fill(weights + gap.begin, weights + gap.end, T(0));
+    keys.begin = gap.end;
+  }
+  scale_weights(weights, allowed, rows, i, keys, reciprocal);
 }
 
 // m' and l' of rows that go from (m, l) to the next block, (m_b, l_b), and e^(m - m'), e^(m_b - m').

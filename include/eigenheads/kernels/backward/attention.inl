@@ -114,19 +114,26 @@ void backward_block(const AttentionBackwardCall<T>& call, const BackwardScratch<
   add_to_keys<T>({scores.ds_t, s.query_columns, call.grad_keys, D}, block, seen, s.edge);
 }
 
-// What the queries of a block see of some keys.
+// What the queries of a block see of some keys. Keys at the ends that are in the gaps of all of them
+// are left out, and not read.
 template <class T>
 [[nodiscard]] SeenBlock find_seen(const AttentionBackwardCall<T>& call, const QueryBlock<T>& block,
                                   const BlockScores<T>& s, Range keys) {
   SeenBlock seen{keys, {}, !call.mask->hides_single_keys() && call.score.apply == nullptr};
+  Range by_any{keys.end, keys.begin};
   for (Index q = 0; q < block.count; ++q) {
     const auto [begin, end] = s.ranges[q];
-    if ((std::max)(begin, keys.begin) < (std::min)(end, keys.end)) {
+    Range of_query{(std::max)(begin, keys.begin), (std::min)(end, keys.end)};
+    if (s.has_gaps && of_query.begin < of_query.end) of_query = without_ends(of_query, s.gaps[q]);
+    if (of_query.begin < of_query.end) {
       if (seen.queries.end == 0) seen.queries.begin = q / panel_width<T> * panel_width<T>;
       seen.queries.end = q + 1;
+      by_any = {(std::min)(by_any.begin, of_query.begin), (std::max)(by_any.end, of_query.end)};
     }
-    seen.is_all_seen = seen.is_all_seen && begin <= keys.begin && end >= keys.end;
+    const bool has_gap = s.has_gaps && s.gaps[q].begin < keys.end && s.gaps[q].end > keys.begin;
+    seen.is_all_seen = seen.is_all_seen && begin <= keys.begin && end >= keys.end && !has_gap;
   }
+  if (s.has_gaps) seen.keys = by_any;
   return seen;
 }
 

@@ -39,7 +39,9 @@ Index lay_out(BackwardScratch<T>& s, const AttentionShape& shape, bool drops, T*
               .lse = cutter.take(queries),
               .delta = cutter.take(queries),
               .ranges = cutter.template take_as<Range>(queries),
+              .gaps = cutter.template take_as<Range>(queries),
               .seen = cutter.template take_as<std::uint8_t>(queries),
+              .has_gaps = false,
               .keeps_nan = false};
   return cutter.used();
 }
@@ -87,7 +89,8 @@ template <class T>
 // sum of these.
 template <class T>
 void find_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& block,
-                  const BlockScores<T>& s) {
+                  BlockScores<T>& s) {
+  s.has_gaps = call.mask->has_gaps();
   std::fill_n(s.lse, backward_queries, T(0));
   std::fill_n(s.delta, backward_queries, T(0));
   for (Index i = 0; i < block.count; ++i) {
@@ -96,6 +99,7 @@ void find_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& blo
     s.ranges[i] = detail::is_negative_infinity(lse)
                       ? Range{}
                       : call.mask->key_range(block.b, block.number, q);
+    if (s.has_gaps) s.gaps[i] = call.mask->gap(block.b, q);
     if (sees_none(s, i)) continue;
     s.lse[i] = lse;
     s.delta[i] = dot(call.grad_output.at(block.b, block.h, q), call.output.at(block.b, block.h, q),

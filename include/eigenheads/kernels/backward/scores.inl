@@ -36,10 +36,17 @@ struct BlockScores {
   T *p_t, *ds_t;   // S^T, then P^T after dropout; dP^T, then dS^T
   T* factors;      // of dropout; null without it
   T *lse, *delta;  // by query; both are 0 for one that sees no key and for one that is not there
-  Range* ranges;   // of keys that a query sees
+  Range* ranges;   // of keys that a query sees,
+  Range* gaps;     // and the keys of these that it does not; not there to be read without has_gaps
   std::uint8_t* seen;  // of one key, by each query
-  bool keeps_nan;      // dO is not finite: then its columns are, and P has the NaN for them
+  bool has_gaps;
+  bool keeps_nan;  // dO is not finite: then its columns are, and P has the NaN for them
 };
+
+template <class T>
+[[nodiscard]] bool is_in_gap(const BlockScores<T>& s, Index q, Index k) {
+  return s.has_gaps && k >= s.gaps[q].begin && k < s.gaps[q].end;
+}
 
 // One key and the queries of a block.
 template <class T>
@@ -125,7 +132,7 @@ void differentiate_block(const AttentionBackwardCall<T>& call, const BlockScores
     if (!seen.is_all_seen) {
       std::fill_n(s.seen, backward_queries, std::uint8_t{0});
       for (Index q = from; q < to; ++q)
-        s.seen[q] = k >= s.ranges[q].begin && k < s.ranges[q].end &&
+        s.seen[q] = k >= s.ranges[q].begin && k < s.ranges[q].end && !is_in_gap(s, q, k) &&
                     (allowed[q] == nullptr || allowed[q][k] != 0) &&
                     !detail::is_negative_infinity(row.p[q]);
     }

@@ -143,13 +143,9 @@ void measure_rows(const AttentionStatisticsCall<T>& call, const RowTask& task, T
     if (const T lse = at_row(call.lse, i); detail::is_negative_infinity(lse) || detail::is_nan(lse))
       hide_keys(rows, i);
   RowSums<T> sums[query_block];
-  const Range seen = seen_by(rows, 0, rows.count, 0, attention.shape.K);
-  for (Index begin = seen.begin / key_block<T> * key_block<T>; begin < seen.end;
-       begin += key_block<T>)
-    add_block(call, task, rows,
-              find_keys(attention, task, rows, PackedHead<T>{},
-                        {begin, (std::min)(begin + key_block<T>, seen.end)}),
-              sums);
+  for_each_block(rows, {0, attention.shape.K}, [&](Range block) {
+    add_block(call, task, rows, find_keys(attention, task, rows, PackedHead<T>{}, block), sums);
+  });
   for (Index i = 0; i < rows.count; ++i) {
     const T lse = at_row(call.lse, i);
     at_row(call.rows, i) = detail::is_negative_infinity(lse) ? RowStatistics{}
