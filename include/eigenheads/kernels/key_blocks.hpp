@@ -113,13 +113,13 @@ template <class T>
   const std::uint8_t* allowed = call.mask->allowed_row(task.b, h, q);
   if (allowed != nullptr) allowed += block.begin;
   const Range gap = gap_within(rows, i, block.begin, range);
-  if (call.scores.is_given()) {
-    T* const to = call.scores.at(task.b, head, q) + block.begin;
-    keep_scores(call, to, scores, range, allowed, at);
-    std::fill(to + gap.begin, to + gap.end, -std::numeric_limits<T>::infinity());
+  for (const Range& side : sides_of(range, gap)) {
+    if (side.begin == side.end) continue;
+    if (call.scores.is_given())
+      keep_scores(call, call.scores.at(task.b, head, q) + block.begin, scores, side, allowed, at);
+    if (call.score.apply != nullptr)
+      call.score.apply(call.score.score, scores, side.begin, side.end, at);
   }
-  if (call.score.apply != nullptr)
-    call.score.apply(call.score.score, scores, range.begin, range.end, at);
   if (allowed == nullptr && gap.count() == 0) return nullptr;
   std::uint8_t* const seen = rows.seen + i * key_block<T>;
   const auto [first, last] = lanes_of({range.begin, range.end, nullptr});

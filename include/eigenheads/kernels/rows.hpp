@@ -3,6 +3,7 @@
 // The rows of queries that a task of attention works on, and what they see. Here and in
 // key_blocks.hpp is what takes no registers: compiled once, not for every instruction set.
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -148,6 +149,12 @@ template <class T>
   const auto [first, last] = rows.gaps[i];
   const Range gap{(std::max)(first - begin, keys.begin), (std::min)(last - begin, keys.end)};
   return gap.begin < gap.end ? gap : Range{};
+}
+
+// What is left of a range beside a gap in its midst; without one, the range and nothing.
+[[nodiscard]] inline std::array<Range, 2> sides_of(Range range, Range gap) {
+  if (gap.begin == gap.end) return {range, Range{range.end, range.end}};
+  return {Range{range.begin, gap.begin}, Range{gap.end, range.end}};
 }
 
 // visit({begin, end}) for every block of keys of which any row sees one, as far as the last that is

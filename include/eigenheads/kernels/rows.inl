@@ -85,13 +85,10 @@ void scale_weights(T* weights, const std::uint8_t* allowed, const RowState<T>& r
 template <class T>
 void finish_weights(T* weights, const std::uint8_t* allowed, const RowState<T>& rows, Index i,
                     T reciprocal) {
-  Range keys = rows.ranges[i];
-  if (const Range gap = rows.has_gaps ? rows.gaps[i] : Range{}; gap.begin < gap.end) {
-    scale_weights(weights, allowed, rows, i, {keys.begin, gap.begin}, reciprocal);
-    std::fill(weights + gap.begin, weights + gap.end, T(0));
-    keys.begin = gap.end;
-  }
-  scale_weights(weights, allowed, rows, i, keys, reciprocal);
+  const Range gap = gap_within(rows, i, 0, rows.ranges[i]);
+  for (const Range& side : sides_of(rows.ranges[i], gap))
+    scale_weights(weights, allowed, rows, i, side, reciprocal);
+  std::fill(weights + gap.begin, weights + gap.end, T(0));
 }
 
 // m' and l' of rows that go from (m, l) to the next block, (m_b, l_b), and e^(m - m'), e^(m_b - m').
@@ -142,13 +139,35 @@ template <class T>
   return T(1) / (l + T(detail::is_zero(l)));
 }
 
-// O / l, times the gate, into the caller's memory, and what else was asked for. l is 0 only where a
+// e^m / (l e^m + e^sink): what O is multiplied with in a head that has a sink. The larger of the two
+// powers is taken for 1. A row that sees no key has none of the other either.
+template <class T>
+[[nodiscard]] T reciprocal_with_sink(T m, T l, T sink) {
+  if (detail::is_zero(l) || detail::is_negative_infinity(sink)) return reciprocal_of_sum(l);
+  if (!(sink > m)) return T(1) / (l + exp_far_difference(sink, m));
+  const T keep = exp_far_difference(m, sink);
+  return keep / std::fma(l, keep, T(1));
+}
+
+// log(e^lse + e^sink): what the weights of such a row are e^(s - ...) of.
+template <class T>
+[[nodiscard]] T lse_with_sink(T lse, T sink) {
+  if (detail::is_negative_infinity(lse) || detail::is_negative_infinity(sink)) return lse;
+  const bool is_above = sink > lse;
+  const T top = is_above ? sink : lse, other = is_above ? lse : sink;
+  return top + natural_log(T(1) + exp_far_difference(other, top));
+}
+
+// O / l, times the gate, into the caller's memory, and what else was asked for. A sink enters here,
+// and not into the log-sum-exp: rows over some of the keys can still be merged. l is 0 only where a
 // row sees no key at all, or none above -inf.
 template <class T>
 void end_rows(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows) {
   const AttentionShape& shape = call.shape;
   for_each_row(call, task, [&](Index i, Index h, Index q) {
-    const T l = rows.sum[i], w = reciprocal_of_sum(l);
+    const T l = rows.sum[i];
+    const T w = call.sinks == nullptr ? reciprocal_of_sum(l)
+                                      : reciprocal_with_sink(rows.maximum[i], l, call.sinks[h]);
     const bool sees_nothing = detail::is_zero(l);
     const T* from = rows.output + i * rows.padded_V;
     T* to = call.output.at(task.b, h, q);

@@ -10,6 +10,7 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/schedule/backward.hpp>         // attend_backward
 #include <eigenheads/kernels/schedule/backward_packed.hpp>  // attend_backward_packed
+#include <eigenheads/kernels/sink_gradients.hpp>            // SinkGradients
 #include <eigenheads/layer/activations.hpp>                 // LayerActivations, LayerGradients
 #include <eigenheads/layer/forward.hpp>                     // LayerParts, gate_heads
 #include <eigenheads/shape.hpp>                             // require_shape, make_tensor
@@ -66,6 +67,7 @@ void fit_gradients(const LayerParts<T>& layer, const LayerActivations<T>& saved,
   layer.W_k.fit(gradients.W_k, accumulate);
   layer.W_v.fit(gradients.W_v, accumulate);
   layer.W_o.fit(gradients.W_o, accumulate);
+  fit("gradients.sinks", gradients.sinks, "[H] or none", std::array{layer.sinks.size()});
 }
 
 // The gradients of what lies between the steps.
@@ -76,9 +78,9 @@ struct HeadGradients {
 
 // heads = attention(q, k, v)
 template <class T>
-void attend_heads_backward(const LayerActivations<T>& saved, const BoundMask& mask,
+void attend_heads_backward(const LayerActivations<T>& saved, const BoundMask& mask, const T* sinks,
                            const HeadGradients<T>& grad, LayerGradients<T>& gradients,
-                           Context& context) {
+                           bool accumulate, Context& context) {
   using Layout = StridedMatrix<T>;
   using ConstLayout = StridedMatrix<const T>;
   const auto [B, H, G, Q, K, D, V] = saved.shape();
@@ -90,6 +92,7 @@ void attend_heads_backward(const LayerActivations<T>& saved, const BoundMask& ma
     if (gradients.score_bias.size() > 0) score.grad_bias = gradients.score_bias.data();
   }
   const Frame frame(context);
+  const SinkGradients of_sinks(sinks != nullptr, saved.shape(), frame);
   const AttentionBackwardCall<T> call{
       .shape = saved.shape(),
       .scale = default_scale<T>(D),
@@ -109,11 +112,14 @@ void attend_heads_backward(const LayerActivations<T>& saved, const BoundMask& ma
       .heads = head_table<T>(
           {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::training}, frame),
       .gates = saved.head_gates().table(),
-      .grad_gates = gradients.gates.data()};
+      .sinks = sinks,
+      .grad_gates = gradients.gates.data(),
+      .grad_sinks = of_sinks.of_each()};
   if (mask.is_packed())
     attend_backward_packed(call, context);
   else
     attend_backward(call, context);
+  of_sinks.sum_into(gradients.sinks.data(), accumulate);
 }
 
 template <class T>
@@ -144,7 +150,7 @@ void run_layer_backward(const LayerParts<T>& layer, const LayerActivations<T>& s
           .accumulate = false},
          gradients.W_o);
   }
-  attend_heads_backward(saved, mask, grad, gradients, context);
+  attend_heads_backward(saved, mask, layer.sink_logits(), grad, gradients, accumulate, context);
   // q = W_q queries, k = W_k keys, v = W_v values: a closed head has no gradient in its columns
   const HeadColumns open = head_columns<T>(
       {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::inference}, frame);

@@ -101,7 +101,7 @@ void find_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& blo
                       : call.mask->key_range(block.b, block.number, q);
     if (s.has_gaps) s.gaps[i] = call.mask->gap(block.b, q);
     if (sees_none(s, i)) continue;
-    s.lse[i] = lse;
+    s.lse[i] = call.sinks == nullptr ? lse : lse_with_sink(lse, call.sinks[block.h]);
     s.delta[i] = dot(call.grad_output.at(block.b, block.h, q), call.output.at(block.b, block.h, q),
                      call.shape.V);
   }

@@ -70,6 +70,9 @@ void fit_attention(const MultiHeadAttention<T>& attention, const LayerActivation
   attention.W_v.fit(gradients.W_v, accumulate);
   attention.W_o.fit(gradients.W_o, accumulate);
   if (accumulate)
+    require_shape("gradients.sinks", TensorView<T, 1>(gradients.sinks), "[H] or none",
+                  {attention.sinks.size()});
+  if (accumulate)
     require_shape("gradients.score_bias", TensorView<T, 4>(gradients.score_bias), "the bias'",
                   bias_shape_of(saved.score().last_bias()));
 }
