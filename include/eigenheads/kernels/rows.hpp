@@ -138,7 +138,8 @@ template <class T>
 [[nodiscard]] EIGEN_ALWAYS_INLINE Range keys_within(const RowState<T>& rows, Index i, Index begin,
                                                     Index from, Index to) {
   const Range keys = within(rows.ranges[i], begin, from, to);
-  if (!rows.has_gaps) return keys;
+  if (!rows.has_gaps) [[likely]]
+    return keys;
   return without_ends(keys, {rows.gaps[i].begin - begin, rows.gaps[i].end - begin});
 }
 
@@ -160,7 +161,7 @@ template <class T>
 // visit({begin, end}) for every block of keys of which any row sees one, as far as the last that is
 // seen.
 template <class T, class Visit>
-void for_each_block(const RowState<T>& rows, Range keys, const Visit& visit) {
+EIGEN_ALWAYS_INLINE void for_each_block(const RowState<T>& rows, Range keys, const Visit& visit) {
   const Range seen = seen_by(rows, 0, rows.count, keys.begin, keys.end);
   for (Index begin = seen.begin / key_block<T> * key_block<T>; begin < seen.end;
        begin += key_block<T>) {

@@ -31,7 +31,8 @@ void gate_row(T* row, Index count, T gate) {
 
 // The gaps of the rows' ranges.
 template <class T>
-void find_gaps(const AttentionCall<T>& call, const RowTask& task, RowState<T>& rows) {
+[[gnu::noinline]] void find_gaps(const AttentionCall<T>& call, const RowTask& task,
+                                 RowState<T>& rows) {
   for_each_row(call, task, [&](Index i, Index, Index q) {
     const bool sees_none = rows.ranges[i].begin == rows.ranges[i].end;
     const Range gap = sees_none ? Range{} : call.mask->gap(task.b, q);
@@ -149,6 +150,16 @@ template <class T>
   return keep / std::fma(l, keep, T(1));
 }
 
+// The same of all rows, in the place of e^(m_b - m'), which nobody needs any more. Apart from the loop
+// that reads it, which a call in its midst would slow down.
+template <class T>
+[[gnu::noinline]] void add_sinks(const AttentionCall<T>& call, const RowTask& task,
+                                 const RowState<T>& rows) {
+  for_each_row(call, task, [&](Index i, Index h, Index) {
+    rows.take[i] = reciprocal_with_sink(rows.maximum[i], rows.sum[i], call.sinks[h]);
+  });
+}
+
 // log(e^lse + e^sink): what the weights of such a row are e^(s - ...) of.
 template <class T>
 [[nodiscard]] T lse_with_sink(T lse, T sink) {
@@ -164,10 +175,10 @@ template <class T>
 template <class T>
 void end_rows(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows) {
   const AttentionShape& shape = call.shape;
+  if (call.sinks != nullptr) add_sinks(call, task, rows);
   for_each_row(call, task, [&](Index i, Index h, Index q) {
     const T l = rows.sum[i];
-    const T w = call.sinks == nullptr ? reciprocal_of_sum(l)
-                                      : reciprocal_with_sink(rows.maximum[i], l, call.sinks[h]);
+    const T w = call.sinks == nullptr ? reciprocal_of_sum(l) : rows.take[i];
     const bool sees_nothing = detail::is_zero(l);
     const T* from = rows.output + i * rows.padded_V;
     T* to = call.output.at(task.b, h, q);

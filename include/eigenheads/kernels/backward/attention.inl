@@ -114,27 +114,43 @@ void backward_block(const AttentionBackwardCall<T>& call, const BackwardScratch<
   add_to_keys<T>({scores.ds_t, s.query_columns, call.grad_keys, D}, block, seen, s.edge);
 }
 
-// What the queries of a block see of some keys. Keys at the ends that are in the gaps of all of them
-// are left out, and not read.
+// What find_seen() finds, where ranges have gaps. Keys at the ends that all queries have in their gaps are left out,
+// and not read.
+template <class T>
+[[nodiscard, gnu::noinline]] SeenBlock without_gaps(const QueryBlock<T>& block,
+                                                    const BlockScores<T>& s, SeenBlock seen) {
+  const Range keys = seen.keys;
+  seen.keys = {keys.end, keys.begin};
+  seen.queries = {};
+  for (Index q = 0; q < block.count; ++q) {
+    const Range of_query{(std::max)(s.ranges[q].begin, keys.begin),
+                         (std::min)(s.ranges[q].end, keys.end)};
+    if (of_query.begin >= of_query.end) continue;
+    const auto [begin, end] = detail::without_ends(of_query, s.gaps[q]);
+    const bool has_gap = s.gaps[q].begin < keys.end && s.gaps[q].end > keys.begin;
+    seen.is_all_seen = seen.is_all_seen && !has_gap;
+    if (begin == end) continue;
+    if (seen.queries.end == 0) seen.queries.begin = q / panel_width<T> * panel_width<T>;
+    seen.queries.end = q + 1;
+    seen.keys = {(std::min)(seen.keys.begin, begin), (std::max)(seen.keys.end, end)};
+  }
+  return seen;
+}
+
+// What the queries of a block see of some keys.
 template <class T>
 [[nodiscard]] SeenBlock find_seen(const AttentionBackwardCall<T>& call, const QueryBlock<T>& block,
                                   const BlockScores<T>& s, Range keys) {
   SeenBlock seen{keys, {}, !call.mask->hides_single_keys() && call.score.apply == nullptr};
-  Range by_any{keys.end, keys.begin};
   for (Index q = 0; q < block.count; ++q) {
     const auto [begin, end] = s.ranges[q];
-    Range of_query{(std::max)(begin, keys.begin), (std::min)(end, keys.end)};
-    if (s.has_gaps && of_query.begin < of_query.end) of_query = without_ends(of_query, s.gaps[q]);
-    if (of_query.begin < of_query.end) {
+    if ((std::max)(begin, keys.begin) < (std::min)(end, keys.end)) {
       if (seen.queries.end == 0) seen.queries.begin = q / panel_width<T> * panel_width<T>;
       seen.queries.end = q + 1;
-      by_any = {(std::min)(by_any.begin, of_query.begin), (std::max)(by_any.end, of_query.end)};
     }
-    const bool has_gap = s.has_gaps && s.gaps[q].begin < keys.end && s.gaps[q].end > keys.begin;
-    seen.is_all_seen = seen.is_all_seen && begin <= keys.begin && end >= keys.end && !has_gap;
+    seen.is_all_seen = seen.is_all_seen && begin <= keys.begin && end >= keys.end;
   }
-  if (s.has_gaps) seen.keys = by_any;
-  return seen;
+  return s.has_gaps ? without_gaps(block, s, seen) : seen;
 }
 
 // Over all keys of the task that any of the queries sees.
@@ -198,8 +214,9 @@ template <class T>
 
 // -sum p gate delta, where p is what the sink takes of each row; nothing goes back through a gate of 0.
 template <class T>
-[[nodiscard]] double sink_gradient(const AttentionBackwardCall<T>& call, const QueryBlock<T>& block,
-                                   const BlockScores<T>& s) {
+[[nodiscard, gnu::noinline]] double sink_gradient(const AttentionBackwardCall<T>& call,
+                                                  const QueryBlock<T>& block,
+                                                  const BlockScores<T>& s) {
   const T sink = call.sinks[block.h];
   double sum = 0;
   if (block.gate == 0 || detail::is_negative_infinity(sink)) return sum;

@@ -43,9 +43,11 @@ struct BlockScores {
   bool keeps_nan;  // dO is not finite: then its columns are, and P has the NaN for them
 };
 
+// Key k is in the gaps of some queries.
 template <class T>
-[[nodiscard]] bool is_in_gap(const BlockScores<T>& s, Index q, Index k) {
-  return s.has_gaps && k >= s.gaps[q].begin && k < s.gaps[q].end;
+[[gnu::noinline]] void hide_gaps(const BlockScores<T>& s, Range queries, Index k) {
+  for (Index q = queries.begin; q < queries.end; ++q)
+    if (k >= s.gaps[q].begin && k < s.gaps[q].end) s.seen[q] = 0;
 }
 
 // One key and the queries of a block.
@@ -132,9 +134,10 @@ void differentiate_block(const AttentionBackwardCall<T>& call, const BlockScores
     if (!seen.is_all_seen) {
       std::fill_n(s.seen, backward_queries, std::uint8_t{0});
       for (Index q = from; q < to; ++q)
-        s.seen[q] = k >= s.ranges[q].begin && k < s.ranges[q].end && !is_in_gap(s, q, k) &&
+        s.seen[q] = k >= s.ranges[q].begin && k < s.ranges[q].end &&
                     (allowed[q] == nullptr || allowed[q][k] != 0) &&
                     !detail::is_negative_infinity(row.p[q]);
+      if (s.has_gaps) hide_gaps(s, {from, to}, k);
     }
     differentiate_row(s, row, seen.queries);
     if (call.score.apply != nullptr) differentiate_score(call, block, row, slopes, k, seen.queries);

@@ -153,7 +153,7 @@ template <class T>
 void additive_row(const AdditiveCall<T>& call, Index b, Index q,
                   const AdditiveScratch<T>& scratch) {
   constexpr Index KB = key_block<T>;
-  const auto& [B, Q, K, H, V] = call.shape;
+  const Index Q = call.shape.Q, K = call.shape.K, V = call.shape.V;
   const Range range = call.mask->key_range(b, 0, q);
   const HiddenKeys hidden{call.mask->allowed_row(b, 0, q), call.mask->gap(b, q)};
   T* const weights = call.weights == nullptr ? nullptr : call.weights + (b * Q + q) * K;
