@@ -6,7 +6,7 @@
 //   S[q, k] = score(Z[q, k])                       the score function: Z itself, most often
 //   P[q, k] = exp(S[q, k] - lse[q]),               lse[q] = log sum_k exp(S[q, k])
 //   O[q, v] = sum_k P[q, k] F[q, k] V[k, v]        F: dropout's factors, 1 without it
-// With a learnt sink in its head, a row's weights are P[q, k] = exp(S[q, k]) / (exp(lse[q]) + exp(sink)).
+// With a learnt sink in its head, P[q, k] = exp(S[q, k]) / (exp(lse[q]) + exp(sink)), lse as it was.
 // Vaswani et al., "Attention Is All You Need", 2017, equation 1; query head h reads key/value head
 // h / (H / G), as in Ainslie et al., "GQA", 2023. A query without any key has P = 0, O = 0, lse =
 // -inf, and all its gradients are 0.

@@ -135,7 +135,7 @@ class BoundMask {
   // Whether any range may have one.
   [[nodiscard]] bool has_gaps() const { return mask_.sinks > 0 && mask_.window.left >= 0; }
 
-  // And those that `allowed` leaves: the keys of this range whose byte in allowed_row is not 0.
+  // Those that `allowed` leaves too: the keys of the range whose byte in allowed_row is not 0.
   [[nodiscard]] KeyRange key_range(Index b, Index h, Index q) const {
     const bool hides_all = mask_.allowed.is_given() && mask_.allowed.shape()[3] == 1 &&
                            *mask_.allowed.row(b, h, q) == 0;

@@ -19,6 +19,7 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail {
 // queries, from zero in each key/value head if heads share it; those of a gate and of a sink in
 // double, by queries.
 inline constexpr Index backward_keys = 96, backward_queries = 128;
+static_assert(backward_keys <= largest_key_block);
 
 // Backward form of ScoreForward: for one key and queries at.q + i, i in [begin, end), scores[i]
 // becomes the function's value and slopes[i] its derivative.

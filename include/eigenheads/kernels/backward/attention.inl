@@ -114,8 +114,8 @@ void backward_block(const AttentionBackwardCall<T>& call, const BackwardScratch<
   add_to_keys<T>({scores.ds_t, s.query_columns, call.grad_keys, D}, block, seen, s.edge);
 }
 
-// What find_seen() finds, where ranges have gaps. Keys at the ends that all queries have in their gaps are left out,
-// and not read.
+// What find_seen() finds, where ranges have gaps. Keys at the ends that all queries have in their gaps
+// are left out, and not read.
 template <class T>
 [[nodiscard, gnu::noinline]] SeenBlock without_gaps(const QueryBlock<T>& block,
                                                     const BlockScores<T>& s, SeenBlock seen) {
