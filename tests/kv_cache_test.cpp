@@ -314,6 +314,41 @@ TYPED_TEST(Decoding, AWindowOfTheMaskIsOneOfTheWholeCall) {
         same_bits(layer.step(part(x, t, 10), cache, {.window = {.left = 8}}), part(whole, t, 10)));
 }
 
+// The cache's part of T5.05, too: a chunk that ends inside the prefix has not its bits.
+TYPED_TEST(Decoding, SinksAndAPrefixAreThoseOfTheWholeCall) {
+  using T = TypeParam;
+  const Index B = 2, length = 600;
+  const auto layer = make_layer<T>(
+      kSize,
+      {.num_hiddens = kSize, .num_heads = 4, .num_kv_heads = 2, .head_size = 6, .sinks = true});
+  const auto x = random_tensor<T>(1, B, length, kSize);
+  for (const Mask& mask :
+       {Mask{.window = {.left = 20}, .sinks = 3}, Mask{.window = {.left = 20}, .sinks = 300},
+        Mask{.prefix_lens = {70, 9}}, Mask{}}) {
+    Mask of_whole = mask;
+    of_whole.causal = Causal::top_left;
+    const Tensor<T, 3> whole = layer(x, x, x, of_whole);
+    for (const int threads : {1, 5}) {
+      Context context(threads, kAnyWork);
+      KvCache<T> cache = cache_for(layer, B, length);
+      if (mask.prefix_lens.rank() != 0) {
+        EXPECT_NE(refusal([&] {
+                    (void)layer.step(part(x, 0, 69), cache, mask);
+                  }).find("prefix_lens[0] is 70"),
+                  std::string::npos);
+      }
+      for (Index t = 0, n = 0; t < length; t += n) {
+        n = t == 0 ? 70 : std::min(1 + t % 37, length - t);
+        ASSERT_TRUE(same_bits(layer.step(part(x, t, n), cache, mask, context), part(whole, t, n)))
+            << "from token " << t;
+      }
+    }
+  }
+  KvCache<T> ring = cache_for(layer, B, 9, 9);
+  EXPECT_NE(refusal([&] { (void)layer.step(part(x, 0, 1), ring, {.sinks = 2}); }).find("ring"),
+            std::string::npos);
+}
+
 TYPED_TEST(Decoding, WhatWasCutOffMayHaveBeenAnything) {
   using T = TypeParam;
   const auto layer = layer_of<T>(2, 2);
@@ -531,7 +566,8 @@ TYPED_TEST(Decoding, WhatDoesNotFitIsRefusedInASentenceAndNothingWritten) {
                                             {.key_lens = {1, 1}},
                                             {.first_positions = {1, 1}},
                                             {.allowed = allowed}})
-    EXPECT_NE(step(mask).find("expected no more than window and query_lens"), std::string::npos);
+    EXPECT_NE(step(mask).find("expected no more than window, sinks, prefix_lens and query_lens"),
+              std::string::npos);
   EXPECT_NE(step({.query_lens = {4, 1}}).find("query_lens[0] is 4"), std::string::npos);
   EXPECT_NE(step({.query_lens = {{1, 1, 1}, {1, 1, 1}}}).find("one length a query"),
             std::string::npos);

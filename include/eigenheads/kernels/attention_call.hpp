@@ -83,6 +83,7 @@ struct AttentionCall {
   std::atomic<Index>* row_by_row = nullptr;  // counts rows that take the slow edge
   HeadTable heads{};                         // of others, nothing is read or written
   GateTable<T> gates{};
+  const T* sinks = nullptr;  // [H]: a learnt score of no key, in its head's sum; null: none
   // Of a packed call: [B], where the weights of each sequence go, [H, Q, K] of its own lengths.
   T* const* packed_weights = nullptr;
   Index first_sequence = 0;  // of shape.B

@@ -36,14 +36,22 @@ struct StepInputs {
 inline void require_step_mask(const Mask& mask) {
   const auto refuse_part = [](bool is_given, const char* name) {
     if (is_given)
-      refuse({"step: the mask has ", name,
-              "; expected no more than window and query_lens: a step is causal, and the cache "
-              "knows the lengths"});
+      refuse(
+          {"step: the mask has ", name,
+           "; expected no more than window, sinks, prefix_lens and query_lens: a step is causal, "
+           "and the cache knows the lengths"});
   };
   refuse_part(mask.valid_lens.rank() != 0, "valid_lens");
   refuse_part(mask.key_lens.rank() != 0, "key_lens");
   refuse_part(mask.first_positions.rank() != 0, "first_positions");
   refuse_part(mask.allowed.is_given(), "allowed");
+}
+inline void require_no_exceptions(const Mask& mask) {
+  if (mask.sinks != 0 || mask.prefix_lens.rank() != 0)
+    refuse(
+        {"step: the mask has ", (mask.sinks != 0 ? "sinks" : "prefix_lens"),
+         ", and the cache is a ring, which keeps its window alone; expected a cache without one, "
+         "and the window in the mask"});
 }
 
 // What a call reads of its inputs: `sequence`'s number of new tokens.
@@ -79,6 +87,7 @@ template <class T>
   const Index B = rows.count();
   require_cache(layer, B, cache.size(), {"the cache is made for", "as x has"});
   require_step_mask(mask);
+  if (cache.is_ring()) require_no_exceptions(mask);
   if (!rows.is_packed())
     mask.query_lens.require_fits("query_lens", B, rows.longest(), "the number of new tokens, ");
   auto* const lengths = frame.take<Index>(B);
@@ -240,7 +249,8 @@ void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<
       reading(cache, attention_call(call, part, heads,
                                     {.weights = into.weights,
                                      .packed_weights = into.packed_weights,
-                                     .gates = layer.gates.table()}));
+                                     .gates = layer.gates.table(),
+                                     .sinks = layer.sink_logits()}));
   reserve_scratch(attention, cache.size(), context);
   const ProjectedTokens<T> tokens{rows, heads.k, heads.v};
   const StepRun<T> run{call, tokens, cache, attention, context};
