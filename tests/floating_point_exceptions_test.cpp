@@ -3,17 +3,16 @@
 // and underflow: a program may unmask the others. Each call is looked at twice: by the flags that it
 // leaves, which say what was raised, and unmasked, which also holds for the threads that it starts.
 #include <cfenv>
-#include <cstdlib>
 #include <malloc.h>
 #include <string>
 #include <tuple>
-#include <unistd.h>
 #include <utility>
 #include <vector>
 
 #include <eigenheads/eigenheads.hpp>
 
 #include "layers.hpp"
+#include "lesser_isas.hpp"
 #include "support.hpp"
 
 namespace {
@@ -344,19 +343,7 @@ TYPED_TEST(FloatingPointExceptions, NoneFromTheBackwardPass) {
 // All of the above once more, on each instruction set that this CPU has beside the best: a process
 // runs on one of them.
 TEST(FloatingPointExceptionsElsewhere, NoneOnLesserInstructionSets) {
-  if (std::getenv("EIGENHEADS_ISA") != nullptr) GTEST_SKIP() << "this is one of them";
-  char program[4096];
-  const auto length = readlink("/proc/self/exe", program, sizeof program - 1);
-  if (length < 0) GTEST_SKIP() << "the program does not know where it is";
-  program[length] = '\0';
-  using enum eh::InstructionSet;
-  for (const eh::InstructionSet set : {portable, neon, avx2, avx512}) {
-    if (set == eh::instruction_set() || !eh::detail::runs_here(set)) continue;
-    const std::string command =
-        std::string("EIGENHEADS_ISA=") + eh::name_of(set) + " '" + program +
-        "' --gtest_brief=1 --gtest_filter=-FloatingPointExceptionsElsewhere*";
-    EXPECT_EQ(std::system(command.c_str()), 0) << eh::name_of(set);
-  }
+  run_on_lesser_instruction_sets("FloatingPointExceptionsElsewhere*");
 }
 
 }  // namespace

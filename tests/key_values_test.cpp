@@ -11,6 +11,7 @@
 
 #include <eigenheads/key_values.hpp>
 #include <eigenheads/prune_heads.hpp>
+#include <eigenheads/rotary.hpp>
 #include <eigenheads/score.hpp>
 
 #include "layers.hpp"
@@ -199,6 +200,34 @@ TYPED_TEST(ProjectedOnce, WeightsOfPackedQueriesAreEachSequencesOwn) {
     ASSERT_EQ(seen.weights.size(), 3u);
     for (std::size_t b = 0; b < 3; ++b) EXPECT_TRUE(same_bits(seen.weights[b], whole.weights[b]));
   }
+}
+
+TYPED_TEST(ProjectedOnce, ARotaryTurnsKeysOnceAndQueriesByTheirPlaces) {
+  using T = TypeParam;
+  const Index K = 270;
+  const MultiHeadAttention<T> layer({.num_hiddens = 12,
+                                     .num_heads = 4,
+                                     .query_size = kQuery,
+                                     .key_size = kKey,
+                                     .value_size = kValue,
+                                     .num_kv_heads = 2,
+                                     .head_size = 6,
+                                     .rotary = eh::RotaryOptions{.max_positions = 270}},
+                                    1);
+  const auto queries = random_tensor<T>(1, 2, 5, kQuery);
+  const auto keys = random_tensor<T>(2, 2, K, kKey), values = random_tensor<T>(3, 2, K, kValue);
+  const KeyValues<T> kept = layer.project(keys, values, {K, 9});
+  for (const Mask& mask : {Mask{}, Mask{.causal = Causal::bottom_right},
+                           Mask{.causal = Causal::top_left, .first_positions = {200, 4}}}) {
+    Mask whole = mask;
+    whole.key_lens = {K, 9};
+    EXPECT_TRUE(same_bits(layer.attend(queries, kept, mask), layer(queries, keys, values, whole)));
+  }
+  EXPECT_NE(refusal([&] {
+              (void)layer.project(random_tensor<T>(2, 1, K + 1, kKey),
+                                  random_tensor<T>(3, 1, K + 1, kValue));
+            }).find("keys"),
+            std::string::npos);
 }
 
 TYPED_TEST(ProjectedOnce, AGateThatOpensLaterFindsTheKeysOfItsHead) {

@@ -12,6 +12,7 @@
 #include <eigenheads/attention.hpp>
 #include <eigenheads/kv_cache.hpp>
 #include <eigenheads/prune_heads.hpp>
+#include <eigenheads/rotary.hpp>
 #include <eigenheads/score.hpp>
 #include <eigenheads/transpose.hpp>
 
@@ -230,6 +231,36 @@ TYPED_TEST(Decoding, ScoreFunctionsGatesAndPrunedHeadsAreThoseOfTheWholeCall) {
           same_bits(layer.step(part(x, t, n), cache, {}, {.score = score, .context = context}),
                     part(whole, t, n)));
     }
+  }
+}
+
+TYPED_TEST(Decoding, ARotaryTurnsTokensByTheirPlaceInTheWholeSequence) {
+  using T = TypeParam;
+  const Index B = 2, length = 290;
+  const auto layer = make_layer<T>(kSize, {.num_hiddens = kSize,
+                                           .num_heads = 4,
+                                           .num_kv_heads = 2,
+                                           .head_size = 6,
+                                           .rotary = eh::RotaryOptions{.max_positions = 290}});
+  const auto x = random_tensor<T>(1, B, length, kSize);
+  for (const Index window : {0, 33}) {
+    const Tensor<T, 3> whole = layer(x, x, x, causal(window));
+    KvCache<T> cache = cache_for(layer, B, window > 0 ? window : length + 1, window);
+    // Sequence 1 is behind by 5 tokens, and catches up in steps of its own.
+    (void)layer.step(eh::pack(x, Lens{15, 10}), Lens{15, 10}, cache);
+    for (Index t = 15; t < length; t += 5) {
+      Tensor<T, 2> tokens(10, kSize);
+      std::copy_n(&x(0, t, 0), 5 * kSize, tokens.data());
+      std::copy_n(&x(1, t - 5, 0), 5 * kSize, tokens.data() + 5 * kSize);
+      const Tensor<T, 2> y = layer.step(tokens, Lens{5, 5}, cache);
+      for (Index i = 0; i < 5; ++i) {
+        ASSERT_TRUE(same_bits(row(y, i), row(whole, Index{0}, t + i)));
+        ASSERT_TRUE(same_bits(row(y, 5 + i), row(whole, Index{1}, t - 5 + i)));
+      }
+    }
+    EXPECT_NE(refusal([&] { (void)layer.step(part(x, 0, 1), cache); }).find("tokens"),
+              std::string::npos);
+    EXPECT_EQ(cache.length(0), length);
   }
 }
 

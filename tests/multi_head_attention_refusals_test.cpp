@@ -190,6 +190,26 @@ TYPED_TEST(MultiHeadAttentionRefusals, AnOutputProjectionOfAnotherInputSizeIsRef
             "eigenheads: MultiHeadAttention: W_o.in_features is 11; expected 12");
 }
 
+// A step of training that has no seed, or a score function without a derivative, padded or packed.
+TYPED_TEST(MultiHeadAttentionRefusals, ARefusedFirstStepLeavesALazyLayerLazy) {
+  using T = TypeParam;
+  auto dropping = this->lazy_options;
+  dropping.dropout = 0.5;
+  MultiHeadAttention<T> lazy(dropping, 5);
+  typename MultiHeadAttention<T>::Activations saved;
+  EXPECT_EQ(
+      refusal([&] { return lazy.forward(this->q_, this->k_, this->v_, {}, saved); }),
+      "eigenheads: MultiHeadAttention: dropout is 0.5; expected a DropoutSeed, {.seed = ...}, "
+      "after the activations");
+  const TensorView<T, 2> q(this->q_.data(), {8, 7}), k(this->k_.data(), {12, 3});
+  const eh::Sequences queries{5, 3}, keys{6, 6};
+  EXPECT_NE(refusal([&] { return lazy.forward(q, queries, {}, saved); }), "not refused");
+  EXPECT_NE(refusal([&] { return lazy.forward(q, queries, k, k, keys, {}, saved); }),
+            "not refused");
+  EXPECT_TRUE(this->is_lazy(lazy));
+  EXPECT_FALSE(saved.is_saved());
+}
+
 // What is refused was never there: the next call may have other sizes.
 TYPED_TEST(MultiHeadAttentionRefusals, ARefusedFirstCallLeavesALazyLayerLazy) {
   using T = TypeParam;

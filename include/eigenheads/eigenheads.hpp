@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // The core of Eigenheads. Opt in to the rest by including it: io/..., plot/..., train/...
+#include <eigenheads/apply_rotary.hpp>
 #include <eigenheads/attention.hpp>
 #include <eigenheads/attention_backward.hpp>
 #include <eigenheads/attention_reference.hpp>
@@ -20,6 +21,8 @@
 #include <eigenheads/parameter.hpp>
 #include <eigenheads/prune_heads.hpp>
 #include <eigenheads/random.hpp>
+#include <eigenheads/rotary.hpp>
+#include <eigenheads/rotary_options.hpp>
 #include <eigenheads/score.hpp>
 #include <eigenheads/sequences.hpp>
 #include <eigenheads/shape.hpp>

@@ -75,6 +75,12 @@ class AnyKvCache {
     return heads_.length(b);
   }
 
+  // The shortest length that sequence b can be cut to: 0, unless a ring has dropped tokens.
+  [[nodiscard]] Index shortest(Index b) const {
+    require_sequence("shortest", b);
+    return heads_.shortest(b);
+  }
+
   // Cuts sequence b down to its first `length` tokens; what follows is as if the others had never
   // been. A ring goes back by capacity - window + 1 tokens at most, since a token then still sees all
   // of its window. Throws std::invalid_argument for more tokens than there are, or fewer than that.

@@ -255,18 +255,10 @@ class Linear {
 
   // Gives `gradients` the shapes of the parameters, or, if they are added to, refuses others.
   void fit(LinearGradients<T>& gradients, bool accumulate) const {
-    const std::array weight{out_features_, in_features()};
-    const std::array bias{has_bias_ ? out_features_ : Index{0}};
-    if (accumulate) {
-      require_shape("gradients: weight", TensorView<T, 2>(gradients.weight),
-                    "[out_features, in_features]", weight);
-      require_shape("gradients: bias", TensorView<T, 1>(gradients.bias), "[out_features]", bias);
-      return;
-    }
-    if (TensorView<T, 2>(gradients.weight).dimensions() != weight)
-      gradients.weight = detail::make_tensor<T>("gradients: weight", weight);
-    if (TensorView<T, 1>(gradients.bias).dimensions() != bias)
-      gradients.bias = detail::make_tensor<T>("gradients: bias", bias);
+    detail::fit_gradient("gradients: weight", gradients.weight, "[out_features, in_features]",
+                         {out_features_, in_features()}, accumulate);
+    detail::fit_gradient("gradients: bias", gradients.bias, "[out_features]",
+                         {has_bias_ ? out_features_ : Index{0}}, accumulate);
   }
 
  private:

@@ -2,11 +2,13 @@
 #pragma once
 // Multi-head attention: h heads attend side by side, each to its own projection of the inputs.
 //   head_i = attention(W_q,i queries, W_k,i keys, W_v,i values),   y = W_o [head_1; ...; head_h]
-// A head may have a gate, 1 unless it is set, by which it is multiplied before W_o.
+// A head may have a gate, 1 unless it is set, by which it is multiplied before W_o, and queries and keys
+// may be turned by their positions (rotary.hpp) before they meet.
 // Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2; Dive into Deep Learning,
 // section 11.5.
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <ostream>
 #include <string>
 #include <string_view>
@@ -24,29 +26,22 @@
 #include <eigenheads/layer/backward.hpp>                  // run_layer_backward
 #include <eigenheads/layer/checks.hpp>                    // checked_call
 #include <eigenheads/layer/forward.hpp>                   // run_layer
+#include <eigenheads/layer/key_value_calls.hpp>           // KeyValueCalls
 #include <eigenheads/layer/options.hpp>                   // MultiHeadAttentionOptions
+#include <eigenheads/layer/step_calls.hpp>                // StepCalls
 #include <eigenheads/linear.hpp>                          // Linear
 #include <eigenheads/mask.hpp>                            // Mask
+#include <eigenheads/rotary.hpp>                          // Rotary
 #include <eigenheads/sequences.hpp>                       // Sequences
 #include <eigenheads/shape.hpp>                           // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                          // TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
-namespace detail {
-template <class T>
-struct StepInputs;
-template <class T>
-struct KeyInputs;
-}  // namespace detail
-
+// Its calls with a cache, and with keys and values that stay, have headers of their own:
+// layer/step_calls.hpp, layer/key_value_calls.hpp.
 template <Scalar T>
-class AnyKvCache;
-template <Scalar T>
-class KeyValues;
-
-template <Scalar T>
-class MultiHeadAttention {
+class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueCalls<T> {
  public:
   // Weights depend on (seed, parameter name, shape) alone: a lazy layer ends with an eager one's
   // bits. Throws std::invalid_argument for invalid options.
@@ -59,6 +54,9 @@ class MultiHeadAttention {
   [[nodiscard]] Index num_kv_heads() const { return heads_.kv_count(); }
   [[nodiscard]] Index head_size() const { return head_size_; }
   [[nodiscard]] const Dropout& dropout() const { return dropout_; }
+
+  // Null: none. Copies of a layer share it.
+  [[nodiscard]] const Rotary<T>* rotary() const { return rotary_.get(); }
 
   // The key/value head that head h reads.
   [[nodiscard]] Index kv_head(Index h) const { return heads_.kv_head(h); }
@@ -152,12 +150,11 @@ class MultiHeadAttention {
   [[nodiscard]] Tensor<T, 2> operator()(TensorView<T, 2> x, const Sequences& sequences,
                                         const Mask& mask = {},
                                         const CallOptions<T>& options = {}) const {
-    return call_packed(Inputs::packed(x, sequences, x, x, sequences), mask, options);
+    return call_packed(Inputs::packed(x, sequences), mask, options);
   }
   [[nodiscard]] Tensor<T, 2> operator()(TensorView<T, 2> x, const Sequences& sequences,
                                         const Mask& mask = {}, const CallOptions<T>& options = {}) {
-    return call_packed(ready(Inputs::packed(x, sequences, x, x, sequences), mask, options.score),
-                       mask, options);
+    return call_packed(ready(Inputs::packed(x, sequences), mask, options.score), mask, options);
   }
   [[nodiscard]] Tensor<T, 2> operator()(TensorView<T, 2> queries, const Sequences& query_sequences,
                                         TensorView<T, 2> keys, TensorView<T, 2> values,
@@ -178,11 +175,11 @@ class MultiHeadAttention {
   // The same into `output`, [N, num_hiddens], which may be the queries themselves.
   void forward_into(TensorSpan<T, 2> output, TensorView<T, 2> x, const Sequences& sequences,
                     const Mask& mask = {}, const CallOptions<T>& options = {}) const {
-    packed_forward_into(output, Inputs::packed(x, sequences, x, x, sequences), mask, options);
+    packed_forward_into(output, Inputs::packed(x, sequences), mask, options);
   }
   void forward_into(TensorSpan<T, 2> output, TensorView<T, 2> x, const Sequences& sequences,
                     const Mask& mask = {}, const CallOptions<T>& options = {}) {
-    const auto inputs = Inputs::packed(x, sequences, x, x, sequences);
+    const auto inputs = Inputs::packed(x, sequences);
     if (is_lazy()) require_packed_output(fitting(inputs, mask, options.score), output);
     initialize_for(inputs, mask, options.score);
     packed_forward_into(output, inputs, mask, options);
@@ -210,14 +207,14 @@ class MultiHeadAttention {
                                                       const Sequences& sequences,
                                                       const Mask& mask = {},
                                                       const CallOptions<T>& options = {}) const {
-    return packed_with_weights(Inputs::packed(x, sequences, x, x, sequences), mask, options);
+    return packed_with_weights(Inputs::packed(x, sequences), mask, options);
   }
   [[nodiscard]] PackedAttentionOutput<T> with_weights(TensorView<T, 2> x,
                                                       const Sequences& sequences,
                                                       const Mask& mask = {},
                                                       const CallOptions<T>& options = {}) {
-    return packed_with_weights(
-        ready(Inputs::packed(x, sequences, x, x, sequences), mask, options.score), mask, options);
+    return packed_with_weights(ready(Inputs::packed(x, sequences), mask, options.score), mask,
+                               options);
   }
   [[nodiscard]] PackedAttentionOutput<T> with_weights(
       TensorView<T, 2> queries, const Sequences& query_sequences, TensorView<T, 2> keys,
@@ -267,12 +264,13 @@ class MultiHeadAttention {
   // The same for packed sequences; the gradients of the inputs are then [1, N, size].
   Tensor<T, 2> forward(TensorView<T, 2> x, const Sequences& sequences, const Mask& mask,
                        Activations& saved, const TrainingOptions<T>& options = {}) const {
-    return packed_forward(Inputs::packed(x, sequences, x, x, sequences), mask, saved, options);
+    return packed_forward(Inputs::packed(x, sequences), mask, saved, options);
   }
   Tensor<T, 2> forward(TensorView<T, 2> x, const Sequences& sequences, const Mask& mask,
                        Activations& saved, const TrainingOptions<T>& options = {}) {
-    return packed_forward(ready(Inputs::packed(x, sequences, x, x, sequences), mask, options.score),
-                          mask, saved, options);
+    const auto inputs = Inputs::packed(x, sequences);
+    initialize_to_train(inputs, mask, options);
+    return packed_forward(inputs, mask, saved, options);
   }
   Tensor<T, 2> forward(TensorView<T, 2> queries, const Sequences& query_sequences,
                        TensorView<T, 2> keys, TensorView<T, 2> values,
@@ -285,10 +283,9 @@ class MultiHeadAttention {
                        TensorView<T, 2> keys, TensorView<T, 2> values,
                        const Sequences& key_sequences, const Mask& mask, Activations& saved,
                        const TrainingOptions<T>& options = {}) {
-    return packed_forward(
-        ready(Inputs::packed(queries, query_sequences, keys, values, key_sequences), mask,
-              options.score),
-        mask, saved, options);
+    const auto inputs = Inputs::packed(queries, query_sequences, keys, values, key_sequences);
+    initialize_to_train(inputs, mask, options);
+    return packed_forward(inputs, mask, saved, options);
   }
   template <TensorOfRank<2> Gradient>  // grad_output: [N, num_hiddens]
   [[nodiscard]] Gradients backward(const Gradient& grad_output, const Activations& saved,
@@ -301,87 +298,29 @@ class MultiHeadAttention {
     backward_into(gradients, detail::as_block<T>(grad_output), saved, accumulate, context);
   }
 
-  // ---- Decoding: include <eigenheads/kv_cache.hpp> -----------------------------------------------
+  // ---- For modules that are made of such layers --------------------------------------------------
 
-  // cache: a KvCache<T>, whatever its storage. x: [B, n, E], the next n tokens of every sequence -> [B, n, num_hiddens]. They attend to the
-  // tokens that the cache holds and, causally, to themselves, and are in the cache afterwards: each
-  // row has the bits of one causal call over the whole sequence, however it is cut into steps. Of the
-  // mask, a step takes window and query_lens (how many of the n tokens a sequence brings). Keys of
-  // heads with a gate of 0 are kept too. Throws std::invalid_argument, with the cache as it was, if x,
-  // the cache, the mask or the score function does not fit, or the cache has no room;
-  // std::logic_error if the layer is lazy.
-  [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, AnyKvCache<T>& cache, const Mask& mask = {},
-                                  const CallOptions<T>& options = {}) const;
-  [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, AnyKvCache<T>& cache,
-                                  const CallOptions<T>& options) const {
-    return step(x, cache, {}, options);
+  // Throws what forward would throw for such a call, and computes nothing.
+  void require_trainable(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
+                         const Mask& mask, const TrainingOptions<T>& options) const {
+    static_cast<void>(trainable({queries, keys, values}, mask, options));
   }
-  // The same into `y`, which may be x itself. Allocates nothing once the context has seen such a step
-  // with as many keys.
-  void step_into(TensorSpan<T, 3> y, TensorView<T, 3> x, AnyKvCache<T>& cache,
-                 const Mask& mask = {}, const CallOptions<T>& options = {}) const;
-  // The same output to the bit, and every head's weights, [B, H, n, K] for the K tokens of the
-  // longest sequence, those of the step among them.
-  [[nodiscard]] AttentionOutput<T> step_with_weights(TensorView<T, 3> x, AnyKvCache<T>& cache,
-                                                     const Mask& mask = {},
-                                                     const CallOptions<T>& options = {}) const;
-
-  // Sequences that bring different numbers of tokens: x: [N, E] -> [N, num_hiddens].
-  [[nodiscard]] Tensor<T, 2> step(TensorView<T, 2> x, const Sequences& sequences,
-                                  AnyKvCache<T>& cache, const Mask& mask = {},
-                                  const CallOptions<T>& options = {}) const;
-  void step_into(TensorSpan<T, 2> y, TensorView<T, 2> x, const Sequences& sequences,
-                 AnyKvCache<T>& cache, const Mask& mask = {},
-                 const CallOptions<T>& options = {}) const;
-  [[nodiscard]] PackedAttentionOutput<T> step_with_weights(
-      TensorView<T, 2> x, const Sequences& sequences, AnyKvCache<T>& cache, const Mask& mask = {},
-      const CallOptions<T>& options = {}) const;
-
-  // ---- Keys and values that stay: include <eigenheads/key_values.hpp> ----------------------------
-
-  // keys: [B, K, key_size], values: [B, K, value_size], of which sequence b has the first lengths[b],
-  // or all. What lies beyond is not read. Keys of heads with a gate of 0 are projected too. Throws
-  // std::invalid_argument if a tensor or the lengths, [B], do not fit, std::logic_error if the layer
-  // is lazy.
-  [[nodiscard]] KeyValues<T> project(TensorView<T, 3> keys, TensorView<T, 3> values,
-                                     const ValidLens& lengths = {},
-                                     Context& context = default_context()) const;
-  // Packed sequences: keys: [N, key_size], values: [N, value_size].
-  template <TensorOfRank<2> Keys, TensorOfRank<2> Values>
-  [[nodiscard]] KeyValues<T> project(const Keys& keys, const Values& values,
-                                     const Sequences& sequences,
-                                     Context& context = default_context()) const;
-
-  // queries: [B, Q, query_size] -> [B, Q, num_hiddens], with the bits of the call with those keys and
-  // values, and lengths as key_lens in its mask. The mask says the rest of what it says there. Queries
-  // and keys may be packed or not, each for itself. Throws std::invalid_argument, before anything is
-  // computed, if the queries, the keys, the mask or the score function do not fit.
-  [[nodiscard]] Tensor<T, 3> attend(TensorView<T, 3> queries, const KeyValues<T>& keys,
-                                    const Mask& mask = {},
-                                    const CallOptions<T>& options = {}) const;
-  // The same into `output`, which may be the queries themselves. Allocates nothing once the context
-  // has seen such a call.
-  void attend_into(TensorSpan<T, 3> output, TensorView<T, 3> queries, const KeyValues<T>& keys,
-                   const Mask& mask = {}, const CallOptions<T>& options = {}) const;
-  // The same output to the bit, and every head's weights, [B, H, Q, K].
-  [[nodiscard]] AttentionOutput<T> attend_with_weights(TensorView<T, 3> queries,
-                                                       const KeyValues<T>& keys,
-                                                       const Mask& mask = {},
-                                                       const CallOptions<T>& options = {}) const;
-
-  // Packed queries: [N, query_size] -> [N, num_hiddens].
-  [[nodiscard]] Tensor<T, 2> attend(TensorView<T, 2> queries, const Sequences& sequences,
-                                    const KeyValues<T>& keys, const Mask& mask = {},
-                                    const CallOptions<T>& options = {}) const;
-  void attend_into(TensorSpan<T, 2> output, TensorView<T, 2> queries, const Sequences& sequences,
-                   const KeyValues<T>& keys, const Mask& mask = {},
-                   const CallOptions<T>& options = {}) const;
-  [[nodiscard]] PackedAttentionOutput<T> attend_with_weights(
-      TensorView<T, 2> queries, const Sequences& sequences, const KeyValues<T>& keys,
-      const Mask& mask = {}, const CallOptions<T>& options = {}) const;
+  void require_trainable(TensorView<T, 2> x, const Sequences& sequences, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    static_cast<void>(trainable(Inputs::packed(x, sequences), mask, options));
+  }
+  void require_trainable(TensorView<T, 2> queries, const Sequences& query_sequences,
+                         TensorView<T, 2> keys, TensorView<T, 2> values,
+                         const Sequences& key_sequences, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    static_cast<void>(trainable(
+        Inputs::packed(queries, query_sequences, keys, values, key_sequences), mask, options));
+  }
 
   // The layer as its steps see it (layer/forward.hpp).
-  [[nodiscard]] detail::LayerParts<T> parts() const { return {W_q, W_k, W_v, W_o, heads_, gates_}; }
+  [[nodiscard]] detail::LayerParts<T> parts() const {
+    return {W_q, W_k, W_v, W_o, heads_, gates_, rotary()};
+  }
 
  private:
   struct Completed {
@@ -407,7 +346,11 @@ class MultiHeadAttention {
                                const TrainingOptions<T>& options) const;
   void train(const Call& call, const Mask& mask, Activations& saved,
              const TrainingOptions<T>& options, T* output) const;
+  void require_step(const TrainingOptions<T>& options) const;
+  // Gives a lazy layer its sizes, unless the call would be refused.
   void initialize_for(const Inputs& inputs, const Mask& mask, const ScoreRef<T>& score);
+  void initialize_to_train(const Inputs& inputs, const Mask& mask,
+                           const TrainingOptions<T>& options);
 
   // layer/packed_calls.inl
   [[nodiscard]] const Inputs& ready(const Inputs& inputs, const Mask& mask,
@@ -432,22 +375,11 @@ class MultiHeadAttention {
                                             Activations& saved,
                                             const TrainingOptions<T>& options) const;
 
-  // layer/step.inl
-  [[nodiscard]] Call step_call(const detail::StepInputs<T>& inputs, const AnyKvCache<T>& cache,
-                               const Mask& mask, const CallOptions<T>& options,
-                               const detail::Frame& frame) const;
-
-  // layer/key_values.inl
-  [[nodiscard]] KeyValues<T> project_checked(const detail::KeyInputs<T>& inputs,
-                                             const ValidLens& lengths, Context& context) const;
-  [[nodiscard]] Call attend_call(TensorView<T, 3> queries, const Sequences* sequences,
-                                 const KeyValues<T>& keys, const Mask& mask,
-                                 const ScoreRef<T>& score) const;
-
   Index num_hiddens_, head_size_;
   Dropout dropout_;
   detail::HeadSet heads_;
   detail::HeadGates<T> gates_;
+  std::shared_ptr<const Rotary<T>> rotary_;
 };
 
 // The module as the chapter shows it, in PyTorch's manner, and what pruning left of its heads.
@@ -456,6 +388,7 @@ std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) 
   out << "MultiHeadAttention(\n  (attention): DotProductAttention(\n    (dropout): "
       << layer.dropout() << "\n  )\n  (W_q): " << layer.W_q << "\n  (W_k): " << layer.W_k
       << "\n  (W_v): " << layer.W_v << "\n  (W_o): " << layer.W_o;
+  if (layer.rotary() != nullptr) out << "\n  (rotary): " << *layer.rotary();
   if (layer.num_heads() < layer.num_original_heads()) {
     out << "\n  (heads):";
     for (const Index head : layer.original_heads()) out << ' ' << std::to_string(head);

@@ -33,6 +33,7 @@
 #define EIGENHEADS_PREBUILT_ALL(DECLARE, T)                                                       \
   namespace eigenheads::inline EIGENHEADS_ABI {                                                   \
   DECLARE class Linear<T>;                                                                        \
+  DECLARE class Rotary<T>;                                                                        \
   DECLARE class MultiHeadAttention<T>;                                                            \
   DECLARE class DotProductAttention<T>;                                                           \
   DECLARE class HeadImportance<T>;                                                                \
@@ -42,7 +43,10 @@
                                                const std::vector<Index>&);                        \
   namespace detail {                                                                              \
   DECLARE class HeadGates<T>;                                                                     \
+  DECLARE class StepCalls<T>;                                                                     \
+  DECLARE class KeyValueCalls<T>;                                                                 \
   DECLARE ProjectionKernels<T> projection_kernels<T>();                                           \
+  DECLARE RotaryKernels<T> rotary_kernels<T>();                                                   \
   DECLARE AttentionKernels<T> attention_kernels<T>();                                             \
   DECLARE BackwardKernels<T> backward_kernels<T>();                                               \
   DECLARE StatisticsKernels<T> statistics_kernels<T>();                                           \
@@ -54,6 +58,7 @@
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, ScoreBias<T>)                                            \
   EIGENHEADS_PREBUILT_SCORES(DECLARE, T, Alibi<T>)                                                \
   DECLARE void project<T>(const ProjectCall<T>&, const ProjectedPart&, Context&);                 \
+  DECLARE void rotate<T>(const RotateCall<T>&, Context&);                                         \
   DECLARE void attend<T>(AttentionCall<T>, Context&);                                             \
   DECLARE void attend_packed<T>(AttentionCall<T>, Context&);                                      \
   DECLARE void attend_backward<T>(const AttentionBackwardCall<T>&, Context&);                     \

@@ -71,6 +71,17 @@ void require_shape(std::string_view name, TensorView<T, Rank> tensor, std::strin
 
 namespace detail {
 
+// Gives a gradient its shape, or, if it is added to, refuses another. Memory that fits is used again.
+template <class T, int Rank>
+void fit_gradient(std::string_view name, Tensor<T, Rank>& gradient, std::string_view axes,
+                  const std::array<Index, static_cast<std::size_t>(Rank)>& expected, bool adds) {
+  const TensorView<T, Rank> view(gradient);
+  if (adds)
+    require_shape(name, view, axes, expected);
+  else if (view.dimensions() != expected)
+    gradient = make_tensor<T>(name, expected);
+}
+
 // Refuses a result that would be written over one of its inputs.
 template <class T, class U, int Rank, int OtherRank>
 void require_disjoint(std::string_view name, TensorView<T, Rank> result,

@@ -51,6 +51,51 @@ void attend_in_every_way(const eh::Tensor<T, 3>& x, const eh::Mask& mask) {
   out << layer << one_head << eh::explain<T>(layer, x, x, mask);
 }
 
+// What stands between two attentions, padded, packed and in training.
+template <class T>
+void use_every_module(const eh::Tensor<T, 3>& x, const eh::Sequences& sequences) {
+  const eh::TensorView<T, 2> rows(x.data(), {x.dimension(0) * x.dimension(1), x.dimension(2)});
+  eh::TransformerLayerOptions layer{.num_hiddens = 4, .num_heads = 2, .feed_forward_size = 8};
+  layer.activation = eh::activation_named("gelu");
+  eh::TransformerEncoder<T> encoder({.layer = layer, .num_layers = 2, .final_norm = true});
+  layer.norm = eh::NormKind::rms_norm;
+  layer.gated = true;
+  eh::TransformerDecoder<T> decoder({.layer = layer, .num_layers = 2, .final_norm = true});
+  (void)decoder(x, encoder(x));
+  (void)decoder(rows, sequences, encoder(rows, sequences), sequences);
+  typename eh::TransformerEncoder<T>::Activations saved;
+  typename eh::TransformerDecoder<T>::Activations decoder_saved;
+  (void)encoder.forward(x, {}, saved);
+  (void)encoder.forward(rows, sequences, {}, saved);
+  (void)decoder.forward(x, x, {}, decoder_saved);
+  (void)decoder.forward(rows, sequences, rows, sequences, {}, decoder_saved);
+  auto gradients = encoder.backward(x, saved);
+  encoder.backward_into(gradients, x, saved, true);
+  eh::Adam<T>().step(decoder, decoder.backward(rows, decoder_saved));
+  eh::load_torch_parameters(encoder, eh::Safetensors());
+  eh::TransformerEncoder<float> other({.layer = layer, .num_layers = 2});
+  eh::copy_parameters(encoder, other);
+  (void)eh::count_parameters(encoder);
+
+  eh::AdditiveAttention<T> additive({.num_hiddens = 3, .dropout = 0.5});
+  typename eh::AdditiveAttention<T>::Activations additive_saved;
+  (void)additive.with_weights(x, x, x);
+  (void)additive.forward(x, x, x, {}, additive_saved, {.seed = eh::DropoutSeed{}});
+  (void)additive.backward(x, additive_saved);
+
+  eh::NormGradients<T> of_norm;
+  const eh::LayerNorm<T> norm({.size = 4});
+  (void)norm.backward(norm.add_norm(x, x), x, of_norm);
+  (void)eh::activate_backward(eh::Activation::silu, eh::gelu(x), x);
+  (void)eh::pool_backward(eh::pool(x, eh::Pooling::mean), x, eh::Pooling::mean);
+  (void)eh::normalize_backward(eh::normalize(rows), rows);
+  const eh::Embedding<T> embedding({.num_embeddings = 3, .embedding_dim = 4});
+  const eh::PositionalEncoding<T> positions({.num_hiddens = 4});
+  (void)positions(embedding(std::vector<int>{2, 1}), eh::Sequences{2});
+  std::ostringstream out;
+  out << encoder << decoder << additive << embedding << norm << eh::RmsNorm<T>({});
+}
+
 template <class T>
 void show_in_every_way(const eh::Tensor<T, 3>& x) {
   const eh::TensorView<T, 4> heads(x.data(), {1, x.dimension(0), x.dimension(1), x.dimension(2)});
@@ -78,6 +123,8 @@ void use_templates(const std::string& name);
 void use_templates(const std::string& name) {
   attend_in_every_way<float>({}, {});
   attend_in_every_way<double>({}, {});
+  use_every_module<float>({}, {});
+  use_every_module<double>({}, {});
   show_in_every_way<float>({});
   show_in_every_way<double>({});
   keep_in_every_file<float>(name);

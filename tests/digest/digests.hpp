@@ -204,6 +204,43 @@ void add_softmax(Digests& digests, const std::string& type) {
     }
 }
 
+// Tables, far along too, and a layer that turns queries and keys by them, with its gradients.
+template <class T>
+void add_rotary(Digests& digests, const std::string& type) {
+  const std::pair<const char*, eh::RotaryScaling> scalings[] = {
+      {"none", {}},
+      {"linear", eh::LinearScaling{.factor = 3}},
+      {"ntk", eh::NtkScaling{.factor = 8}},
+      {"yarn", eh::YarnScaling{.factor = 4, .original_positions = 4096}},
+      {"llama3", eh::Llama3Scaling{.factor = 8, .original_positions = 8192}}};
+  for (const auto layout : {eh::RotaryLayout::half_split, eh::RotaryLayout::interleaved})
+    for (const auto& [name, scaling] : scalings) {
+      const eh::RotaryOptions options{
+          .max_positions = 3000, .rotated = 34, .layout = layout, .scaling = scaling};
+      eh::MultiHeadAttention<T> layer({.num_hiddens = 40,
+                                       .num_heads = 4,
+                                       .bias = true,
+                                       .num_kv_heads = 2,
+                                       .head_size = 37,
+                                       .rotary = options},
+                                      7);
+      const auto x = numbers<T>(14, T(2), 2, 90, 40), m = numbers<T>(15, T(2), 2, 61, 40);
+      const eh::Mask mask{.first_positions = {3, 2900}};
+      typename eh::MultiHeadAttention<T>::Activations saved;
+      const auto output = layer.forward(x, m, m, mask, saved);
+      const auto gradients = layer.backward(numbers<T>(16, T(1), 2, 90, 40), saved);
+      const auto [table, sines, stride, positions, rotated, of] = layer.rotary()->table();
+      const std::string start =
+          type + "/rotary/" +
+          (of == eh::RotaryLayout::half_split ? "half_split/" : "interleaved/") + name + '/';
+      digests.emplace_back(start + "table",
+                           digest_of(TensorView<T, 2>(table, {positions, stride})));
+      digests.emplace_back(start + "output", digest_of(output));
+      digests.emplace_back(start + "queries", digest_of(gradients.queries));
+      digests.emplace_back(start + "keys", digest_of(gradients.keys));
+    }
+}
+
 template <class T>
 void add_all(Digests& digests, const std::string& type) {
   add_functions<T>(digests, type);
@@ -273,6 +310,7 @@ void add_all(Digests& digests, const std::string& type) {
     add_attention<T>(digests, name + "chain_to_bias", sizes, T(8), {}, eh::chain(softcap, added));
   }
   add_softmax<T>(digests, type);
+  add_rotary<T>(digests, type);
 }
 
 [[nodiscard]] inline Digests of_core() {

@@ -16,11 +16,13 @@
 #include <eigenheads/nn/normalize.hpp>
 #include <eigenheads/nn/pooling.hpp>
 #include <eigenheads/nn/positional_encoding.hpp>
+#include <eigenheads/nn/transformer_decoder.hpp>
 #include <eigenheads/nn/transformer_encoder.hpp>
 #include <eigenheads/nn/transformer_layer.hpp>
 
 #include "decoding_digests.hpp"
 #include "digests.hpp"
+#include "sampling_digests.hpp"
 
 namespace digest {
 
@@ -139,6 +141,19 @@ void add_transformers(Digests& digests, const std::string& type) {
     add("decoder" + end + "/grad_x", of_decoder.x);
     add("decoder" + end + "/grad_memory", of_decoder.memory);
     add("decoder" + end + "/grad_parameters", parameters_of<T>(of_decoder));
+
+    auto rms_options = options;
+    rms_options.norm = eh::NormKind::rms_norm;
+    const eh::TransformerDecoder<T> stack(
+        {.layer = rms_options, .num_layers = 2, .final_norm = norm_first}, 10);
+    const std::string name = "decoder_stack_rms" + end;
+    add(name + "/inferred", stack(x, sequences, memory, memories));
+    typename eh::TransformerDecoder<T>::Activations of_stack;
+    add(name, stack.forward(x, sequences, memory, memories, {}, of_stack, step));
+    const auto stack_gradients = stack.backward(grad_y, of_stack);
+    add(name + "/grad_x", stack_gradients.x);
+    add(name + "/grad_memory", stack_gradients.memory);
+    add(name + "/grad_parameters", parameters_of<T>(stack_gradients));
   }
 }
 
@@ -210,6 +225,7 @@ void add_nn(Digests& digests, const std::string& type) {
   add_modules<T>(digests, type);
   add_additive<T>(digests, type);
   add_transformers<T>(digests, type);
+  add_sampling<T>(digests, type);
 }
 
 [[nodiscard]] inline Digests all() {

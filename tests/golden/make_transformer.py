@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Reference tensors for transformer layers, computed by PyTorch in float64.
+"""Reference tensors for transformer layers and stacks of them, computed by PyTorch in float64.
 
   make_transformer.py OUT_DIR      writes every case into OUT_DIR/<case>.safetensors
   make_transformer.py --check DIR  makes them again and compares with DIR: inputs to the byte,
                                    results to 1e-12; prints what differs
 
-Needs NumPy and PyTorch, 2.0 or later. Inputs and parameters are float32, results are float64,
+Needs NumPy and PyTorch, 2.4 or later. Inputs and parameters are float32, results are float64,
 computed in float64 from those float32 values by torch.nn.TransformerEncoderLayer and
-TransformerDecoderLayer.
+TransformerDecoderLayer, or by the TransformerEncoder or TransformerDecoder of some such layers and
+a norm at the end. Where the norms are torch.nn.RMSNorm, they take the places of the layers' own.
 
 A case is a file of
   x, memory               float32 [B, L, E], [B, K, E]; memory in a decoder's alone
@@ -17,7 +18,8 @@ A case is a file of
   grad_output             float32 [B, L, E], the upstream gradient: 0 in rows of padding
   grad_x, grad_memory     float64, the gradients of sum(output * grad_output)
   and of every parameter, by PyTorch's name for it, "<name>" float32 and "grad_<name>" float64;
-and of texts: norm_first, activation, causal, layer_norm_eps, nhead.
+and of texts: norm_first, activation, causal, layer_norm_eps, nhead; of a stack num_layers too, and
+of one with torch.nn.RMSNorm norm.
 """
 import json
 import math
@@ -45,12 +47,33 @@ CASES = [
     dict(name="decoder_norm_first_relu", seed=2006, norm_first=True, causal=True),
     dict(name="decoder_norm_first_gelu", seed=2007, norm_first=True, activation="gelu",
          causal=True, layer_norm_eps=1e-3),
+    dict(name="encoder_stack_rms_norm", seed=2008, norm_first=True, activation="gelu",
+         layer_norm_eps=1e-3, num_layers=2, norm="rms_norm"),
+    dict(name="decoder_stack", seed=2009, norm_first=True, causal=True, num_layers=2),
+    dict(name="decoder_stack_rms_norm", seed=2010, causal=True, num_layers=2, norm="rms_norm"),
 ]
 
 
 def padding(lens, rows):
     """bool [B, rows]: true where a row is padding."""
     return torch.arange(rows)[None] >= torch.tensor(lens)[:, None]
+
+
+def make_module(case, is_decoder, settings):
+    """A layer, or, if the case says how many, a stack of such layers with a norm at the end."""
+    kind = torch.nn.TransformerDecoderLayer if is_decoder else torch.nn.TransformerEncoderLayer
+    layer = kind(E, H, HIDDEN, dropout=0.0, batch_first=True,
+                 **{key: settings[key] for key in ("norm_first", "activation", "layer_norm_eps")})
+    if "num_layers" not in case:
+        return layer
+    norm = torch.nn.RMSNorm if case.get("norm") == "rms_norm" else torch.nn.LayerNorm
+    eps = settings["layer_norm_eps"]
+    for name in [name for name, _ in layer.named_children() if name.startswith("norm")]:
+        setattr(layer, name, norm(E, eps=eps))
+    if is_decoder:
+        return torch.nn.TransformerDecoder(layer, case["num_layers"], norm=norm(E, eps=eps))
+    return torch.nn.TransformerEncoder(layer, case["num_layers"], norm=norm(E, eps=eps),
+                                       enable_nested_tensor=False)
 
 
 def make(case):
@@ -63,17 +86,15 @@ def make(case):
     settings = dict(norm_first=False, activation="relu", causal=False, layer_norm_eps=1e-5)
     settings.update({key: case[key] for key in settings if key in case})
     is_decoder = case["name"].startswith("decoder")
-    kind = torch.nn.TransformerDecoderLayer if is_decoder else torch.nn.TransformerEncoderLayer
-    layer = kind(E, H, HIDDEN, dropout=0.0, batch_first=True,
-                 **{key: settings[key] for key in ("norm_first", "activation", "layer_norm_eps")})
+    module = make_module(case, is_decoder, settings)
     a = {"x": normal(B, L, E)}
     if is_decoder:
         a["memory"] = normal(B, K, E)
         a["memory_lens"] = np.array(MEMORY_LENS, np.int64)
     a["lens"] = np.array(LENS, np.int64)
     a["grad_output"] = normal(B, L, E) * ~padding(LENS, L).numpy()[..., None]
-    for name, parameter in layer.named_parameters():
-        is_norm = name.startswith("norm") and name.endswith("weight")
+    for name, parameter in module.named_parameters():
+        is_norm = "norm" in name and name.endswith("weight")
         scale = 1 / math.sqrt(parameter.shape[1]) if parameter.ndim == 2 else 0.3
         a[name] = normal(*parameter.shape, scale=scale, mean=float(is_norm))
         with torch.no_grad():
@@ -84,19 +105,21 @@ def make(case):
     # Booleans throughout: true hides a key.
     later = torch.ones(L, L, dtype=torch.bool).triu(1) if settings["causal"] else None
     if is_decoder:
-        output = layer(inputs["x"], inputs["memory"], tgt_mask=later,
+        output = module(inputs["x"], inputs["memory"], tgt_mask=later,
                        tgt_key_padding_mask=padding(LENS, L),
                        memory_key_padding_mask=padding(MEMORY_LENS, K))
     else:
-        output = layer(inputs["x"], src_mask=later, src_key_padding_mask=padding(LENS, L))
+        # A layer calls the mask src_mask, a stack mask.
+        output = module(inputs["x"], later, src_key_padding_mask=padding(LENS, L))
     (output * torch.tensor(a["grad_output"], dtype=torch.float64)).sum().backward()
     a["output"] = output.detach().numpy()
-    for name, tensor in [*inputs.items(), *layer.named_parameters()]:
+    for name, tensor in [*inputs.items(), *module.named_parameters()]:
         a["grad_" + name] = tensor.grad.numpy()
     for name, values in a.items():
         assert np.isfinite(values).all(), (case["name"], name)
     texts = {key: str(int(value)) if isinstance(value, bool) else str(value)
-             for key, value in settings.items()}
+             for key, value in {**settings, **{key: case[key] for key in ("num_layers", "norm")
+                                               if key in case}}.items()}
     return a, {**texts, "nhead": str(H)}
 
 

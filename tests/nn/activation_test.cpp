@@ -323,6 +323,22 @@ TYPED_TEST(ActivationTest, EveryPlaceAndCountGivesTheSameBits) {
   });
 }
 
+TYPED_TEST(ActivationTest, OneThatThereIsNotIsRefused) {
+  using T = TypeParam;
+  const auto none = static_cast<Activation>(99);
+  const auto x = random_tensor<T>(1, 2, 3);
+  auto y = constant_tensor(T(7), 2, 3);
+  const std::string sentence = "eigenheads: activation is number 99; expected one of 0 to 5";
+  EXPECT_EQ(refusal([&] { return eh::activate(none, x); }), sentence);
+  EXPECT_EQ(refusal([&] { eh::activate_into(y, none, x); }), sentence);
+  EXPECT_EQ(refusal([&] { return eh::activate_backward(none, x, x); }), sentence);
+  EXPECT_EQ(refusal([&] { eh::activate_backward_into(y, none, x, x); }), sentence);
+  EXPECT_EQ(refusal([&] { return eh::module_name(none); }), sentence);
+  EXPECT_EQ(refusal([&] { return eh::module_name(static_cast<Activation>(-1)); }),
+            "eigenheads: activation is number -1; expected one of 0 to 5");
+  EXPECT_TRUE(all_are(y, T(7)));
+}
+
 TYPED_TEST(ActivationTest, AnotherShapeIsRefused) {
   using T = TypeParam;
   Tensor<T, 2> x(2, 3), y(3, 2);

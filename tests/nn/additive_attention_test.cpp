@@ -391,6 +391,12 @@ TYPED_TEST(Additive, ALazyModuleTakesItsSizesFromTheFirstCall) {
   EXPECT_NE(refusal([&] { other.forward_into(wrong, x.queries, x.keys, x.values); }),
             "not refused");
   EXPECT_TRUE(other.W_q.is_lazy());
+  AdditiveAttention<T> dropping({.num_hiddens = 5, .dropout = 0.5}, 7);
+  typename AdditiveAttention<T>::Activations saved;
+  EXPECT_EQ(refusal([&] { return dropping.forward(x.queries, x.keys, x.values, {}, saved); }),
+            "eigenheads: AdditiveAttention: dropout is 0.5; expected a DropoutSeed, {.seed = ...}, "
+            "after the activations");
+  EXPECT_TRUE(dropping.W_q.is_lazy() && dropping.W_k.is_lazy());
   other.forward_into(y, x.queries, x.keys, x.values);
   EXPECT_TRUE(same_bits(y, eager(x.queries, x.keys, x.values)));
 }

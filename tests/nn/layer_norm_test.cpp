@@ -220,6 +220,56 @@ TYPED_TEST(LayerNormTest, NanAndInfinityReachTheirRowAlone) {
       EXPECT_EQ(bits(z(r, k)), bits(r == 3 || r == 17 || r == 20 ? kNan<T> : y(r, k))) << r;
 }
 
+// Whose squares, or the sum of these, are too large for a T: the bits of rows that are smaller by a power
+// of two, and no row beside them has others.
+TYPED_TEST(LayerNormTest, LargeRowsHaveTheBitsOfSmallOnes) {
+  using T = TypeParam;
+  constexpr int most = Limits<T>::max_exponent;
+  for (const Index E : kSizes) {
+    const auto x = random_tensor<T>(30, 19, E), grad_y = random_tensor<T>(31, 19, E);
+    for (const int power : {most / 2 - 4, most / 2, most / 2 + 9, most - 14}) {
+      SCOPED_TRACE(power);
+      Tensor<T, 2> large = x;
+      for (Index r = 0; r < 19; r += 1 + r % 3)
+        for (Index k = 0; k < E; ++k) large(r, k) = std::ldexp(x(r, k), power);
+      const auto expect_same = [&](auto norm, auto without_eps) {
+        set_random(norm, 32, T());
+        set_random(without_eps, 32, T());
+        eh::NormGradients<T> gradients, expected_gradients;
+        const Tensor<T, 2> y = norm(large), expected = without_eps(x);
+        const auto grad_x = norm.backward(large, grad_y, gradients);
+        const auto expected_grad_x = without_eps.backward(x, grad_y, expected_gradients);
+        for (Index r = 0; r < 19; ++r) {
+          if (bits(large(r, 0)) == bits(x(r, 0)) || E == 1) continue;
+          EXPECT_TRUE(same_bits(row(y, r), row(expected, r))) << r;
+          const bool is_normal = power < most - 14;  // the gradient, which is as much smaller
+          for (Index k = 0; is_normal && k < E; ++k)
+            EXPECT_EQ(bits(std::ldexp(grad_x(r, k), power)), bits(expected_grad_x(r, k))) << r;
+        }
+        const Tensor<T, 2> of_small = norm(x);
+        for (Index r = 0; r < 19; ++r) {
+          if (bits(large(r, 0)) != bits(x(r, 0))) continue;
+          EXPECT_TRUE(same_bits(row(y, r), row(of_small, r))) << r;
+        }
+      };
+      expect_same(LayerNorm<T>({.size = E, .eps = 1e-5}), LayerNorm<T>({.size = E, .eps = 0}));
+      expect_same(RmsNorm<T>({.size = E, .eps = 1e-5}), RmsNorm<T>({.size = E, .eps = 0}));
+    }
+  }
+}
+
+// As PyTorch's: there is nothing to divide 0 by.
+TYPED_TEST(LayerNormTest, WithoutEpsARowWithoutSpreadIsNan) {
+  using T = TypeParam;
+  Tensor<T, 2> x = constant_tensor(T(3), 3, 20);
+  x(1, 7) = 4;
+  const auto y = LayerNorm<T>({.size = 20, .eps = 0})(x);
+  const auto z = RmsNorm<T>({.size = 20, .eps = 0})(x);
+  for (Index r = 0; r < 3; ++r) EXPECT_EQ(all_are(row(y, r), kNan<T>), r != 1) << r;
+  for (Index r = 0; r < 3; ++r) EXPECT_EQ(bits(z(r, 0)) == bits(T(1)), r != 1) << r;
+  EXPECT_TRUE(all_are(RmsNorm<T>({.size = 20, .eps = 0})(constant_tensor(T(0), 1, 20)), kNan<T>));
+}
+
 // Neither numbers beside a row that do not belong to it, nor rows that are missing in a group, raise
 // anything.
 TYPED_TEST(LayerNormTest, FiniteRowsRaiseNoFloatingPointException) {

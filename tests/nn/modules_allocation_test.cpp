@@ -9,9 +9,11 @@
 
 #include <eigenheads/nn/additive_attention.hpp>
 #include <eigenheads/nn/embedding.hpp>
+#include <eigenheads/nn/log_softmax.hpp>
 #include <eigenheads/nn/normalize.hpp>
 #include <eigenheads/nn/pooling.hpp>
 #include <eigenheads/nn/positional_encoding.hpp>
+#include <eigenheads/nn/sampling.hpp>
 
 #include "counting.hpp"
 #include "support.hpp"
@@ -69,6 +71,29 @@ TYPED_TEST(ModulesAllocation, AWarmCallDoesNone) {
   Tensor<std::int32_t, 2> ids(4, 40);
   for (Index i = 0; i < ids.size(); ++i) ids.data()[i] = static_cast<std::int32_t>(i % 50);
   expect_none([&](Context& context) { embedding.forward_into(y3, ids, context); });
+}
+
+TYPED_TEST(ModulesAllocation, AWarmSamplerDoesNoneWhateverItKeeps) {
+  using T = TypeParam;
+  const Tensor<T, 2> logits = random_tensor<T>(1, 6, 3000);
+  const std::vector<Index> seen{1, 2, 2999};
+  std::vector<eh::SamplingDraw> draws;
+  for (Index b = 0; b < 6; ++b) draws.push_back({.row = b, .position = b, .seen = seen});
+  std::vector<Index> ids(6);
+  Tensor<double, 1> p(3000);
+  Tensor<T, 2> y(6, 3000);
+  for (const eh::SamplingOptions& options :
+       {eh::SamplingOptions{.temperature = 0}, eh::SamplingOptions{.repetition_penalty = 1.2},
+        eh::SamplingOptions{.top_k = 100, .top_p = 0.9}, eh::SamplingOptions{.top_p = 0.99},
+        eh::SamplingOptions{.min_p = 0.1}}) {
+    const eh::Sampler sampler(options);
+    expect_none([&](Context& context) {
+      sampler.sample_into(ids, logits, draws, context);
+      ids[0] = sampler(TensorView<T, 1>(logits.data(), {3000}), draws[0], context);
+      sampler.probabilities_into(p, TensorView<T, 1>(logits.data(), {3000}), seen, context);
+    });
+  }
+  expect_none([&](Context& context) { eh::log_softmax_into(y, logits, context); });
 }
 
 TYPED_TEST(ModulesAllocation, AWarmStepOfTrainingAnEmbeddingDoesNone) {

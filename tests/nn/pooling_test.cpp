@@ -169,6 +169,10 @@ TYPED_TEST(Pool, RefusesWhatDoesNotFit) {
             "eigenheads: y has shape [2, 4]; expected [B, E] = [2, 3]");
   EXPECT_EQ(refusal([&] { return eh::pool_backward(y, x, Pooling::mean); }),
             "eigenheads: grad_y has shape [2, 4]; expected [B, E] = [2, 3]");
+  EXPECT_EQ(refusal([&] { return eh::pool(x, static_cast<Pooling>(3)); }),
+            "eigenheads: pooling is number 3; expected one of 0 to 2");
+  EXPECT_EQ(refusal([&] { return eh::pool(rows, Sequences{8}, static_cast<Pooling>(3)); }),
+            "eigenheads: pooling is number 3; expected one of 0 to 2");
   const eh::TensorSpan<T, 2> inside(const_cast<T*>(x.data()), {2, 3});
   EXPECT_EQ(refusal([&] { eh::pool_into(inside, x, Pooling::mean); }),
             "eigenheads: y overlaps x in memory");

@@ -5,10 +5,13 @@
 #include <cmath>
 #include <filesystem>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <eigenheads/io/safetensors.hpp>
 #include <eigenheads/nn/torch_parameters.hpp>
+#include <eigenheads/nn/transformer_decoder.hpp>
+#include <eigenheads/nn/transformer_encoder.hpp>
 #include <eigenheads/nn/transformer_layer.hpp>
 #include <eigenheads/sequences.hpp>
 
@@ -26,6 +29,7 @@ class Case {
       : file_(eh::read_safetensors(std::filesystem::path(EIGENHEADS_SOURCE_DIR) / "tests" /
                                    "golden" / "transformer" / (name + ".safetensors"))) {}
 
+  [[nodiscard]] bool has(const std::string& key) const { return file_.metadata().contains(key); }
   [[nodiscard]] std::string text(const std::string& key) const { return file_.metadata().at(key); }
   template <class T, int Rank>
   [[nodiscard]] Tensor<T, Rank> input(const std::string& name) const {
@@ -58,10 +62,15 @@ class Case {
     return {
         .num_hiddens = file_.shape("x")[2],
         .num_heads = std::stol(text("nhead")),
-        .feed_forward_size = file_.shape("linear1.weight")[0],
+        .feed_forward_size =
+            file_.shape(has("num_layers") ? "layers.0.linear1.weight" : "linear1.weight")[0],
         .activation = text("activation") == "gelu" ? eh::Activation::gelu : eh::Activation::relu,
         .norm_first = text("norm_first") == "1",
+        .norm = has("norm") ? eh::NormKind::rms_norm : eh::NormKind::layer_norm,
         .norm_eps = std::stod(text("layer_norm_eps"))};
+  }
+  [[nodiscard]] eh::TransformerStackOptions stack_options() const {
+    return {.layer = options(), .num_layers = std::stol(text("num_layers")), .final_norm = true};
   }
   [[nodiscard]] eh::Causal causal() const {
     return text("causal") == "1" ? eh::Causal::top_left : eh::Causal::none;
@@ -140,33 +149,70 @@ template <class T>
 class TransformerGolden : public testing::Test {};
 TYPED_TEST_SUITE(TransformerGolden, Scalars, ScalarNames);
 
+// A layer or a stack of them.
+template <class T, class Module>
+void expect_encoder(Module&& layer, const Case& c) {
+  using Kind = std::remove_cvref_t<Module>;
+  eh::load_torch_parameters(layer, c.parameters());
+  const auto x = c.input<T, 3>("x"), grad_output = c.input<T, 3>("grad_output");
+  const Sequences sequences(c.lens("lens"));
+  const eh::Mask mask{.valid_lens = c.lens("lens"), .causal = c.causal()};
+  typename Kind::Activations saved;
+  const auto output = layer.forward(x, mask, saved);
+  EXPECT_TRUE(same_bits(layer(x, mask), output));
+  expect_rows(output, c.result<3>("output"), sequences, "output");
+  const auto gradients = layer.backward(grad_output, saved);
+  expect_rows(gradients.x, c.result<3>("grad_x"), sequences, "x");
+  expect_parameters<T>(gradients, c);
+
+  const auto packed = pack(x, sequences);
+  const eh::Mask of_packed{.causal = c.causal()};
+  EXPECT_TRUE(same_bits(layer(packed, sequences, of_packed), pack(output, sequences)));
+  EXPECT_TRUE(
+      same_bits(layer.forward(packed, sequences, of_packed, saved), pack(output, sequences)));
+  const auto packed_gradients = layer.backward(pack(grad_output, sequences), saved);
+  EXPECT_TRUE(same_bits(as_rows(packed_gradients.x), pack(gradients.x, sequences)));
+  expect_same_parameters<T>(packed_gradients, gradients);
+}
+template <class T, class Module>
+void expect_decoder(Module&& layer, const Case& c) {
+  using Kind = std::remove_cvref_t<Module>;
+  eh::load_torch_parameters(layer, c.parameters());
+  const auto x = c.input<T, 3>("x"), memory = c.input<T, 3>("memory");
+  const auto grad_output = c.input<T, 3>("grad_output");
+  const Sequences sequences(c.lens("lens")), memory_sequences(c.lens("memory_lens"));
+  const eh::DecoderMask masks{
+      .self = {.valid_lens = c.lens("lens"), .causal = eh::Causal::top_left},
+      .memory = {.valid_lens = c.lens("memory_lens")}};
+  typename Kind::Activations saved;
+  const auto output = layer.forward(x, memory, masks, saved);
+  EXPECT_TRUE(same_bits(layer(x, memory, masks), output));
+  expect_rows(output, c.result<3>("output"), sequences, "output");
+  const auto gradients = layer.backward(grad_output, saved);
+  expect_rows(gradients.x, c.result<3>("grad_x"), sequences, "x");
+  expect_rows(gradients.memory, c.result<3>("grad_memory"), memory_sequences, "memory");
+  expect_parameters<T>(gradients, c);
+
+  const auto packed = pack(x, sequences), packed_memory = pack(memory, memory_sequences);
+  EXPECT_TRUE(same_bits(layer(packed, sequences, packed_memory, memory_sequences),
+                        pack(output, sequences)));
+  EXPECT_TRUE(
+      same_bits(layer.forward(packed, sequences, packed_memory, memory_sequences, {}, saved),
+                pack(output, sequences)));
+  const auto packed_gradients = layer.backward(pack(grad_output, sequences), saved);
+  EXPECT_TRUE(same_bits(as_rows(packed_gradients.x), pack(gradients.x, sequences)));
+  EXPECT_TRUE(
+      same_bits(as_rows(packed_gradients.memory), pack(gradients.memory, memory_sequences)));
+  expect_same_parameters<T>(packed_gradients, gradients);
+}
+
 TYPED_TEST(TransformerGolden, EncoderLayers) {
   using T = TypeParam;
   for (const char* name : {"encoder_norm_last_relu", "encoder_norm_last_gelu",
                            "encoder_norm_first_relu", "encoder_norm_first_gelu"}) {
     SCOPED_TRACE(name);
     const Case c(name);
-    eh::TransformerEncoderLayer<T> layer(c.options());
-    eh::load_torch_parameters(layer, c.parameters());
-    const auto x = c.input<T, 3>("x"), grad_output = c.input<T, 3>("grad_output");
-    const Sequences sequences(c.lens("lens"));
-    const eh::Mask mask{.valid_lens = c.lens("lens"), .causal = c.causal()};
-    typename eh::TransformerEncoderLayer<T>::Activations saved;
-    const auto output = layer.forward(x, mask, saved);
-    EXPECT_TRUE(same_bits(layer(x, mask), output));
-    expect_rows(output, c.result<3>("output"), sequences, "output");
-    const auto gradients = layer.backward(grad_output, saved);
-    expect_rows(gradients.x, c.result<3>("grad_x"), sequences, "x");
-    expect_parameters<T>(gradients, c);
-
-    const auto packed = pack(x, sequences);
-    const eh::Mask of_packed{.causal = c.causal()};
-    EXPECT_TRUE(same_bits(layer(packed, sequences, of_packed), pack(output, sequences)));
-    EXPECT_TRUE(
-        same_bits(layer.forward(packed, sequences, of_packed, saved), pack(output, sequences)));
-    const auto packed_gradients = layer.backward(pack(grad_output, sequences), saved);
-    EXPECT_TRUE(same_bits(as_rows(packed_gradients.x), pack(gradients.x, sequences)));
-    expect_same_parameters<T>(packed_gradients, gradients);
+    expect_encoder<T>(eh::TransformerEncoderLayer<T>(c.options()), c);
   }
 }
 
@@ -176,34 +222,18 @@ TYPED_TEST(TransformerGolden, DecoderLayers) {
                            "decoder_norm_first_relu", "decoder_norm_first_gelu"}) {
     SCOPED_TRACE(name);
     const Case c(name);
-    eh::TransformerDecoderLayer<T> layer(c.options());
-    eh::load_torch_parameters(layer, c.parameters());
-    const auto x = c.input<T, 3>("x"), memory = c.input<T, 3>("memory");
-    const auto grad_output = c.input<T, 3>("grad_output");
-    const Sequences sequences(c.lens("lens")), memory_sequences(c.lens("memory_lens"));
-    const eh::DecoderMask masks{
-        .self = {.valid_lens = c.lens("lens"), .causal = eh::Causal::top_left},
-        .memory = {.valid_lens = c.lens("memory_lens")}};
-    typename eh::TransformerDecoderLayer<T>::Activations saved;
-    const auto output = layer.forward(x, memory, masks, saved);
-    EXPECT_TRUE(same_bits(layer(x, memory, masks), output));
-    expect_rows(output, c.result<3>("output"), sequences, "output");
-    const auto gradients = layer.backward(grad_output, saved);
-    expect_rows(gradients.x, c.result<3>("grad_x"), sequences, "x");
-    expect_rows(gradients.memory, c.result<3>("grad_memory"), memory_sequences, "memory");
-    expect_parameters<T>(gradients, c);
+    expect_decoder<T>(eh::TransformerDecoderLayer<T>(c.options()), c);
+  }
+}
 
-    const auto packed = pack(x, sequences), packed_memory = pack(memory, memory_sequences);
-    EXPECT_TRUE(same_bits(layer(packed, sequences, packed_memory, memory_sequences),
-                          pack(output, sequences)));
-    EXPECT_TRUE(
-        same_bits(layer.forward(packed, sequences, packed_memory, memory_sequences, {}, saved),
-                  pack(output, sequences)));
-    const auto packed_gradients = layer.backward(pack(grad_output, sequences), saved);
-    EXPECT_TRUE(same_bits(as_rows(packed_gradients.x), pack(gradients.x, sequences)));
-    EXPECT_TRUE(
-        same_bits(as_rows(packed_gradients.memory), pack(gradients.memory, memory_sequences)));
-    expect_same_parameters<T>(packed_gradients, gradients);
+TYPED_TEST(TransformerGolden, StacksOfLayers) {
+  using T = TypeParam;
+  const Case encoder("encoder_stack_rms_norm");
+  expect_encoder<T>(eh::TransformerEncoder<T>(encoder.stack_options()), encoder);
+  for (const char* name : {"decoder_stack", "decoder_stack_rms_norm"}) {
+    SCOPED_TRACE(name);
+    const Case c(name);
+    expect_decoder<T>(eh::TransformerDecoder<T>(c.stack_options()), c);
   }
 }
 

@@ -1,159 +1,86 @@
 // SPDX-License-Identifier: MIT
 // A layer of a transformer is its sublayers one after the other: a row has the same bits alone, in a
 // batch, padded, packed and on any number of threads, and so has its gradient.
-#include <atomic>
-#include <numeric>
 #include <sstream>
 #include <string>
-#include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <eigenheads/context.hpp>
+#include <eigenheads/nn/transformer_decoder.hpp>
 #include <eigenheads/nn/transformer_encoder.hpp>
 #include <eigenheads/nn/transformer_layer.hpp>
 #include <eigenheads/sequences.hpp>
 
 #include "counting.hpp"
 #include "support.hpp"
+#include "transformers.hpp"
 
 namespace {
 
 using namespace support;
-using eh::Context, eh::DecoderMask, eh::DropoutSeed, eh::Mask, eh::Sequences;
-using eh::TransformerDecoderLayer, eh::TransformerEncoder, eh::TransformerEncoderLayer;
-using eh::TransformerLayerOptions;
+using eh::DecoderMask, eh::DropoutSeed, eh::Mask;
+using eh::TransformerDecoder, eh::TransformerDecoderLayer;
+using eh::TransformerEncoder, eh::TransformerEncoderLayer;
 
 template <class T>
 class Transformers : public testing::Test {};
 TYPED_TEST_SUITE(Transformers, Scalars, ScalarNames);
 
-// Every parameter is felt: a fresh module's biases are 0.
-template <class Module>
-void disturb(Module& module, std::uint64_t seed = 9) {
-  Numbers numbers(seed);
-  module.for_each_parameter([&](const auto& parameter) {
-    parameter.update(
-        [&](Index, auto value) { return value + numbers.symmetric<decltype(value)>() / 4; });
-  });
+// check(module) with those of either norm, and a layer as well as layers one after the other.
+template <class T, class Check>
+void with_encoders(bool norm_first, double dropout, const Check& check) {
+  check(make<TransformerEncoder<T>>(stack_of(norm_first, dropout)));
+  check(make<TransformerEncoder<T>>(rms_stack_of(norm_first, dropout)));
 }
-template <class Module, class Options>
-[[nodiscard]] Module make(const Options& options) {
-  Module module(options, 3);
-  disturb(module);
-  return module;
-}
-
-[[nodiscard]] TransformerLayerOptions options_of(bool norm_first, double dropout = 0) {
-  return {.num_hiddens = 24,
-          .num_heads = 3,
-          .feed_forward_size = 40,
-          .activation = eh::Activation::gelu,
-          .norm_first = norm_first,
-          .dropout = dropout,
-          .memory_size = 15};
-}
-[[nodiscard]] eh::TransformerEncoderOptions encoder_of(bool norm_first, double dropout = 0) {
-  return {.layer = options_of(norm_first, dropout), .num_layers = 3, .final_norm = norm_first};
-}
-
-// Every gradient of a module, one after the other, by name.
-template <class T>
-using Named = std::vector<std::pair<std::string, std::vector<T>>>;
-template <class T, class Module>
-[[nodiscard]] Named<T> values_of(const Module& module) {
-  Named<T> values;
-  module.for_each_parameter([&](const auto& parameter) {
-    values.emplace_back(parameter.name(),
-                        std::vector<T>(static_cast<std::size_t>(parameter.size())));
-    parameter.copy_to(values.back().second);
-  });
-  return values;
-}
-template <class T, class Module>
-void expect_same_parameters(const Module& a, const Module& b) {
-  const auto x = values_of<T>(a), y = values_of<T>(b);
-  ASSERT_EQ(x.size(), y.size());
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    EXPECT_EQ(x[i].first, y[i].first);
-    EXPECT_TRUE(same_bits(TensorView<T, 1>(x[i].second.data(), {std::ssize(x[i].second)}),
-                          TensorView<T, 1>(y[i].second.data(), {std::ssize(y[i].second)})))
-        << x[i].first;
-  }
-}
-
-// [1, N, size] -> [N, size]
-template <class T>
-[[nodiscard]] TensorView<T, 2> as_rows(const Tensor<T, 3>& x) {
-  EXPECT_EQ(x.dimension(0), 1);
-  return {x.data(), {x.dimension(1), x.dimension(2)}};
-}
-
-// Rows of padding hold NaN.
-template <class T>
-[[nodiscard]] Tensor<T, 3> padded_with(T padding, const Tensor<T, 2>& packed,
-                                       const Sequences& sequences) {
-  Tensor<T, 3> padded = unpack(packed, sequences);
-  for (Index b = 0; b < sequences.count(); ++b)
-    for (Index row = sequences.length(b); row < sequences.longest(); ++row)
-      for (Index i = 0; i < padded.dimension(2); ++i) padded(b, row, i) = padding;
-  return padded;
-}
-[[nodiscard]] std::vector<Index> lens_of(const Sequences& sequences) {
-  std::vector<Index> lens;
-  for (Index b = 0; b < sequences.count(); ++b) lens.push_back(sequences.length(b));
-  return lens;
-}
-
-void start_threads(Context& context) {
-  std::atomic<int> here{0};
-  context.parallel_for(context.threads(), [&](Index) {
-    ++here;
-    while (here < context.threads()) std::this_thread::yield();
-  });
+template <class T, class Check>
+void with_decoders(bool norm_first, double dropout, const Check& check) {
+  check(make<TransformerDecoderLayer<T>>(options_of(norm_first, dropout)));
+  check(make<TransformerDecoder<T>>(stack_of(norm_first, dropout)));
+  check(make<TransformerDecoder<T>>(rms_stack_of(norm_first, dropout)));
 }
 
 // ---- The same bits ------------------------------------------------------------------------------
 
-const Sequences kSequences{5, 0, 131, 1, 300};
-const Sequences kMemories{7, 3, 0, 260, 12};
-
 TYPED_TEST(Transformers, AnEncodersRowsAreTheSamePaddedPackedAloneAndOnAnyNumberOfThreads) {
   using T = TypeParam;
   for (const bool norm_first : {false, true}) {
-    const auto encoder = make<TransformerEncoder<T>>(encoder_of(norm_first));
-    const auto x = random_tensor<T>(1, kSequences.rows(), 24);
-    const Mask causal{.causal = eh::Causal::top_left};
-    const auto expected = encoder(x, kSequences, causal);
-    Context context(3, kAnyWork);
-    EXPECT_TRUE(same_bits(encoder(x, kSequences, causal, context), expected));
-    const auto padded =
-        encoder(padded_with(kNan<T>, x, kSequences),
-                {.valid_lens = lens_of(kSequences), .causal = eh::Causal::top_left}, context);
-    EXPECT_TRUE(same_bits(pack(padded, kSequences), expected));
-    for (Index b = 0; b < kSequences.count(); ++b) {
-      const std::array rows{kSequences.length(b), Index{24}};
-      const TensorView<T, 2> alone(x.data() + kSequences.begin(b) * 24, rows);
-      const TensorView<T, 2> its(expected.data() + kSequences.begin(b) * 24, rows);
-      EXPECT_TRUE(same_bits(encoder(alone, Sequences{kSequences.length(b)}, causal), its));
-    }
+    with_encoders<T>(norm_first, 0, [&](const auto& encoder) {
+      const auto x = random_tensor<T>(1, kSequences.rows(), 24);
+      const Mask causal{.causal = eh::Causal::top_left};
+      const auto expected = encoder(x, kSequences, causal);
+      Context context(3, kAnyWork);
+      EXPECT_TRUE(same_bits(encoder(x, kSequences, causal, context), expected));
+      const auto padded =
+          encoder(padded_with(kNan<T>, x, kSequences),
+                  {.valid_lens = lens_of(kSequences), .causal = eh::Causal::top_left}, context);
+      EXPECT_TRUE(same_bits(pack(padded, kSequences), expected));
+      for (Index b = 0; b < kSequences.count(); ++b) {
+        const std::array rows{kSequences.length(b), Index{24}};
+        const TensorView<T, 2> alone(x.data() + kSequences.begin(b) * 24, rows);
+        const TensorView<T, 2> its(expected.data() + kSequences.begin(b) * 24, rows);
+        EXPECT_TRUE(same_bits(encoder(alone, Sequences{kSequences.length(b)}, causal), its));
+      }
+    });
   }
 }
 
 TYPED_TEST(Transformers, ADecodersRowsAreTheSamePaddedPackedAndOnAnyNumberOfThreads) {
   using T = TypeParam;
   for (const bool norm_first : {false, true}) {
-    const auto layer = make<TransformerDecoderLayer<T>>(options_of(norm_first));
-    const auto x = random_tensor<T>(1, kSequences.rows(), 24);
-    const auto memory = random_tensor<T>(2, kMemories.rows(), 15);
-    const auto expected = layer(x, kSequences, memory, kMemories);
-    Context context(3, kAnyWork);
-    EXPECT_TRUE(same_bits(layer(x, kSequences, memory, kMemories, {}, context), expected));
-    const auto padded =
-        layer(padded_with(kNan<T>, x, kSequences), padded_with(kNan<T>, memory, kMemories),
-              {.self = {.valid_lens = lens_of(kSequences), .causal = eh::Causal::top_left},
-               .memory = {.valid_lens = lens_of(kMemories)}});
-    EXPECT_TRUE(same_bits(pack(padded, kSequences), expected));
+    with_decoders<T>(norm_first, 0, [&](const auto& layer) {
+      const auto x = random_tensor<T>(1, kSequences.rows(), 24);
+      const auto memory = random_tensor<T>(2, kMemories.rows(), 15);
+      const auto expected = layer(x, kSequences, memory, kMemories);
+      Context context(3, kAnyWork);
+      EXPECT_TRUE(same_bits(layer(x, kSequences, memory, kMemories, {}, context), expected));
+      const auto padded =
+          layer(padded_with(kNan<T>, x, kSequences), padded_with(kNan<T>, memory, kMemories),
+                {.self = {.valid_lens = lens_of(kSequences), .causal = eh::Causal::top_left},
+                 .memory = {.valid_lens = lens_of(kMemories)}});
+      EXPECT_TRUE(same_bits(pack(padded, kSequences), expected));
+    });
   }
 }
 
@@ -161,14 +88,15 @@ TYPED_TEST(Transformers, TheOutputMayBeTheInput) {
   using T = TypeParam;
   for (const bool norm_first : {false, true}) {
     const auto x = random_tensor<T>(1, 2, 7, 24), memory = random_tensor<T>(2, 2, 5, 15);
-    const auto encoder = make<TransformerEncoder<T>>(encoder_of(norm_first));
+    const auto encoder = make<TransformerEncoder<T>>(stack_of(norm_first));
     auto y = x;
     encoder.forward_into(y, y);
     EXPECT_TRUE(same_bits(y, encoder(x)));
-    const auto decoder = make<TransformerDecoderLayer<T>>(options_of(norm_first));
-    y = x;
-    decoder.forward_into(y, y, memory);
-    EXPECT_TRUE(same_bits(y, decoder(x, memory)));
+    with_decoders<T>(norm_first, 0, [&](const auto& decoder) {
+      y = x;
+      decoder.forward_into(y, y, memory);
+      EXPECT_TRUE(same_bits(y, decoder(x, memory)));
+    });
   }
 }
 
@@ -176,7 +104,7 @@ TYPED_TEST(Transformers, TheOutputMayBeTheInput) {
 TYPED_TEST(Transformers, NothingIsANumberOfRows) {
   using T = TypeParam;
   for (const bool norm_first : {false, true}) {
-    const auto encoder = make<TransformerEncoder<T>>(encoder_of(norm_first, 0.25));
+    const auto encoder = make<TransformerEncoder<T>>(stack_of(norm_first, 0.25));
     const auto decoder = make<TransformerDecoderLayer<T>>(options_of(norm_first, 0.25));
     for (const auto& [B, L] : {std::pair<Index, Index>{0, 5}, {2, 0}, {0, 0}}) {
       const Tensor<T, 3> x(B, L, 24), memory(B, 0, 15);
@@ -187,10 +115,12 @@ TYPED_TEST(Transformers, NothingIsANumberOfRows) {
       EXPECT_TRUE(same_bits(gradients.x, x));
       for (const auto& [name, values] : values_of<T>(gradients))
         EXPECT_TRUE(all_are(TensorView<T, 1>(values.data(), {std::ssize(values)}), T(0))) << name;
-      typename TransformerDecoderLayer<T>::Activations kept;
-      EXPECT_TRUE(same_bits(decoder(x, memory), x));
-      EXPECT_TRUE(same_bits(decoder.forward(x, memory, {}, kept, {.seed = DropoutSeed{}}), x));
-      EXPECT_TRUE(same_bits(decoder.backward(x, kept).memory, memory));
+      with_decoders<T>(norm_first, 0.25, [&](const auto& any) {
+        typename std::remove_cvref_t<decltype(any)>::Activations kept;
+        EXPECT_TRUE(same_bits(any(x, memory), x));
+        EXPECT_TRUE(same_bits(any.forward(x, memory, {}, kept, {.seed = DropoutSeed{}}), x));
+        EXPECT_TRUE(same_bits(any.backward(x, kept).memory, memory));
+      });
     }
     const Tensor<T, 2> none(0, 24);
     EXPECT_TRUE(same_bits(encoder(none, Sequences()), none));
@@ -208,34 +138,35 @@ TYPED_TEST(Transformers, TrainingAnEncoderIsTheSamePaddedPackedAndOnAnyNumberOfT
   using T = TypeParam;
   for (const bool norm_first : {false, true})
     for (const double dropout : {0.0, 0.25}) {
-      const auto encoder = make<TransformerEncoder<T>>(encoder_of(norm_first, dropout));
-      const auto x = random_tensor<T>(1, kSequences.rows(), 24);
-      const auto grad_y = random_tensor<T>(2, kSequences.rows(), 24);
-      typename TransformerEncoder<T>::Activations saved;
-      const auto expected = encoder.forward(x, kSequences, {}, saved, {.seed = DropoutSeed{7}});
-      const auto gradients = encoder.backward(grad_y, saved);
-      if (dropout == 0)
-        EXPECT_TRUE(same_bits(encoder(x, kSequences), expected));
-      else
-        EXPECT_FALSE(same_bits(encoder(x, kSequences), expected));
+      with_encoders<T>(norm_first, dropout, [&](const auto& encoder) {
+        const auto x = random_tensor<T>(1, kSequences.rows(), 24);
+        const auto grad_y = random_tensor<T>(2, kSequences.rows(), 24);
+        typename std::remove_cvref_t<decltype(encoder)>::Activations saved;
+        const auto expected = encoder.forward(x, kSequences, {}, saved, {.seed = DropoutSeed{7}});
+        const auto gradients = encoder.backward(grad_y, saved);
+        if (dropout == 0)
+          EXPECT_TRUE(same_bits(encoder(x, kSequences), expected));
+        else
+          EXPECT_FALSE(same_bits(encoder(x, kSequences), expected));
 
-      Context context(3, kAnyWork);
-      const auto by_three =
-          encoder.forward(x, kSequences, {}, saved, {.seed = DropoutSeed{7}, .context = context});
-      EXPECT_TRUE(same_bits(by_three, expected));
-      const auto gradients_by_three = encoder.backward(grad_y, saved, context);
-      EXPECT_TRUE(same_bits(gradients_by_three.x, gradients.x));
-      expect_same_parameters<T>(gradients_by_three, gradients);
+        Context context(3, kAnyWork);
+        const auto by_three =
+            encoder.forward(x, kSequences, {}, saved, {.seed = DropoutSeed{7}, .context = context});
+        EXPECT_TRUE(same_bits(by_three, expected));
+        const auto gradients_by_three = encoder.backward(grad_y, saved, context);
+        EXPECT_TRUE(same_bits(gradients_by_three.x, gradients.x));
+        expect_same_parameters<T>(gradients_by_three, gradients);
 
-      const auto padded =
-          encoder.forward(padded_with(kNan<T>, x, kSequences),
-                          {.valid_lens = lens_of(kSequences), .query_lens = lens_of(kSequences)},
-                          saved, {.seed = DropoutSeed{7}});
-      EXPECT_TRUE(same_bits(pack(padded, kSequences), expected));
-      const auto padded_gradients = encoder.backward(unpack(grad_y, kSequences), saved);
-      EXPECT_TRUE(same_bits(pack(padded_gradients.x, kSequences), as_rows(gradients.x)));
-      EXPECT_TRUE(all_are(row(padded_gradients.x, 0, 5), T(0)));
-      expect_same_parameters<T>(padded_gradients, gradients);
+        const auto padded =
+            encoder.forward(padded_with(kNan<T>, x, kSequences),
+                            {.valid_lens = lens_of(kSequences), .query_lens = lens_of(kSequences)},
+                            saved, {.seed = DropoutSeed{7}});
+        EXPECT_TRUE(same_bits(pack(padded, kSequences), expected));
+        const auto padded_gradients = encoder.backward(unpack(grad_y, kSequences), saved);
+        EXPECT_TRUE(same_bits(pack(padded_gradients.x, kSequences), as_rows(gradients.x)));
+        EXPECT_TRUE(all_are(row(padded_gradients.x, 0, 5), T(0)));
+        expect_same_parameters<T>(padded_gradients, gradients);
+      });
     }
 }
 
@@ -243,119 +174,98 @@ TYPED_TEST(Transformers, TrainingADecoderIsTheSamePaddedPackedAndOnAnyNumberOfTh
   using T = TypeParam;
   for (const bool norm_first : {false, true})
     for (const double dropout : {0.0, 0.25}) {
-      const auto layer = make<TransformerDecoderLayer<T>>(options_of(norm_first, dropout));
-      const auto x = random_tensor<T>(1, kSequences.rows(), 24);
-      const auto memory = random_tensor<T>(3, kMemories.rows(), 15);
-      const auto grad_y = random_tensor<T>(2, kSequences.rows(), 24);
-      typename TransformerDecoderLayer<T>::Activations saved;
-      const auto expected =
-          layer.forward(x, kSequences, memory, kMemories, {}, saved, {.seed = DropoutSeed{7}});
-      const auto gradients = layer.backward(grad_y, saved);
-      Context context(3, kAnyWork);
-      const auto by_three = layer.forward(x, kSequences, memory, kMemories, {}, saved,
-                                          {.seed = DropoutSeed{7}, .context = context});
-      EXPECT_TRUE(same_bits(by_three, expected));
-      const auto gradients_by_three = layer.backward(grad_y, saved, context);
-      EXPECT_TRUE(same_bits(gradients_by_three.x, gradients.x));
-      EXPECT_TRUE(same_bits(gradients_by_three.memory, gradients.memory));
-      expect_same_parameters<T>(gradients_by_three, gradients);
+      with_decoders<T>(norm_first, dropout, [&](const auto& layer) {
+        const auto x = random_tensor<T>(1, kSequences.rows(), 24);
+        const auto memory = random_tensor<T>(3, kMemories.rows(), 15);
+        const auto grad_y = random_tensor<T>(2, kSequences.rows(), 24);
+        typename std::remove_cvref_t<decltype(layer)>::Activations saved;
+        const auto expected =
+            layer.forward(x, kSequences, memory, kMemories, {}, saved, {.seed = DropoutSeed{7}});
+        const auto gradients = layer.backward(grad_y, saved);
+        Context context(3, kAnyWork);
+        const auto by_three = layer.forward(x, kSequences, memory, kMemories, {}, saved,
+                                            {.seed = DropoutSeed{7}, .context = context});
+        EXPECT_TRUE(same_bits(by_three, expected));
+        const auto gradients_by_three = layer.backward(grad_y, saved, context);
+        EXPECT_TRUE(same_bits(gradients_by_three.x, gradients.x));
+        EXPECT_TRUE(same_bits(gradients_by_three.memory, gradients.memory));
+        expect_same_parameters<T>(gradients_by_three, gradients);
 
-      const auto padded = layer.forward(
-          padded_with(kNan<T>, x, kSequences), padded_with(kNan<T>, memory, kMemories),
-          {.self = {.valid_lens = lens_of(kSequences),
-                    .causal = eh::Causal::top_left,
-                    .query_lens = lens_of(kSequences)},
-           .memory = {.valid_lens = lens_of(kMemories), .query_lens = lens_of(kSequences)}},
-          saved, {.seed = DropoutSeed{7}});
-      EXPECT_TRUE(same_bits(pack(padded, kSequences), expected));
-      const auto padded_gradients = layer.backward(unpack(grad_y, kSequences), saved);
-      EXPECT_TRUE(same_bits(pack(padded_gradients.x, kSequences), as_rows(gradients.x)));
-      EXPECT_TRUE(same_bits(pack(padded_gradients.memory, kMemories), as_rows(gradients.memory)));
-      expect_same_parameters<T>(padded_gradients, gradients);
+        const auto padded = layer.forward(
+            padded_with(kNan<T>, x, kSequences), padded_with(kNan<T>, memory, kMemories),
+            {.self = {.valid_lens = lens_of(kSequences),
+                      .causal = eh::Causal::top_left,
+                      .query_lens = lens_of(kSequences)},
+             .memory = {.valid_lens = lens_of(kMemories), .query_lens = lens_of(kSequences)}},
+            saved, {.seed = DropoutSeed{7}});
+        EXPECT_TRUE(same_bits(pack(padded, kSequences), expected));
+        const auto padded_gradients = layer.backward(unpack(grad_y, kSequences), saved);
+        EXPECT_TRUE(same_bits(pack(padded_gradients.x, kSequences), as_rows(gradients.x)));
+        EXPECT_TRUE(same_bits(pack(padded_gradients.memory, kMemories), as_rows(gradients.memory)));
+        expect_same_parameters<T>(padded_gradients, gradients);
+      });
     }
+}
+
+// Rows of padding are no keys by valid_lens, and no queries by query_lens: without these, what they hold
+// is multiplied by gradients of 0.
+TYPED_TEST(Transformers, NanInThePaddingNeedsQueryLensInTraining) {
+  using T = TypeParam;
+  const auto encoder = make<TransformerEncoder<T>>(stack_of(true));
+  const auto x = random_tensor<T>(1, kSequences.rows(), 24);
+  const auto grad_y = unpack(random_tensor<T>(2, kSequences.rows(), 24), kSequences);
+  const auto padded = padded_with(kNan<T>, x, kSequences);
+  typename TransformerEncoder<T>::Activations saved;
+  for (const bool has_query_lens : {false, true}) {
+    Mask mask{.valid_lens = lens_of(kSequences)};
+    if (has_query_lens) mask.query_lens = lens_of(kSequences);
+    EXPECT_TRUE(
+        same_bits(pack(encoder.forward(padded, mask, saved), kSequences), encoder(x, kSequences)));
+    const auto gradients = encoder.backward(grad_y, saved);
+    const T first = gradients.layers[0].self_attention.W_k.weight(0, 0);
+    EXPECT_EQ(bits(first) != bits(kNan<T>), has_query_lens);
+  }
 }
 
 // ---- Gradients ----------------------------------------------------------------------------------
 
-// Along a direction in all inputs and parameters at once, with dropout.
-template <class Module, class Forward, class Gradients, class Inputs>
-void expect_slope(Module& module, const Inputs& inputs, const Forward& forward,
-                  const Gradients& gradients,
-                  const std::vector<const Tensor<double, 3>*>& input_gradients) {
-  constexpr double step = 1e-6;
-  double slope = 0;
-  Numbers numbers(21);
-  std::vector<std::vector<double>> directions;
-  const auto direction = [&](const double* gradient, Index size) {
-    auto& values = directions.emplace_back();
-    for (Index i = 0; i < size; ++i) {
-      values.push_back(numbers.symmetric<double>());
-      slope += values.back() * gradient[i];
-    }
-  };
-  for (const auto* gradient : input_gradients) direction(gradient->data(), gradient->size());
-  for (const auto& [name, values] : values_of<double>(gradients))
-    direction(values.data(), std::ssize(values));
-  const auto move = [&](double by) {
-    std::size_t next = 0;
-    for (auto* input : inputs) {
-      const auto& values = directions[next++];
-      for (Index i = 0; i < input->size(); ++i)
-        input->data()[i] += by * values[static_cast<std::size_t>(i)];
-    }
-    module.for_each_parameter([&](const auto& parameter) {
-      const auto& values = directions[next++];
-      parameter.update(
-          [&](Index i, double value) { return value + by * values[static_cast<std::size_t>(i)]; });
-    });
-    EXPECT_EQ(next, directions.size());
-  };
-  move(step);
-  const double ahead = forward();
-  move(-2 * step);
-  const double behind = forward();
-  move(step);
-  EXPECT_NEAR((ahead - behind) / (2 * step), slope, 1e-6 * (1 + std::abs(slope)));
-}
-
-[[nodiscard]] double dot(const Tensor<double, 3>& a, const Tensor<double, 3>& b) {
-  return std::inner_product(a.data(), a.data() + a.size(), b.data(), 0.0);
-}
-
 TEST(TransformerGradient, IsTheCentralDifference) {
   for (const bool norm_first : {false, true})
-    for (const bool gated : {false, true}) {
-      auto options = encoder_of(norm_first, 0.3);
-      options.layer.gated = gated;
-      auto encoder = make<TransformerEncoder<double>>(options);
-      auto x = random_tensor<double>(1, 2, 5, 24), memory = random_tensor<double>(2, 2, 4, 15);
-      const auto grad_y = random_tensor<double>(3, 2, 5, 24);
-      const Mask mask{.valid_lens = {5, 3}};
-      TransformerEncoder<double>::Activations saved;
-      const auto encode = [&] {
-        return dot(encoder.forward(x, mask, saved, {.seed = DropoutSeed{1}}), grad_y);
-      };
-      (void)encode();
-      const auto of_encoder = encoder.backward(grad_y, saved);
-      expect_slope(encoder, std::vector{&x}, encode, of_encoder, {&of_encoder.x});
+    for (const bool gated : {false, true})
+      for (const bool rms : {false, true}) {
+        auto options = (rms ? rms_stack_of : stack_of)(norm_first, 0.3);
+        options.layer.gated = gated;
+        auto x = random_tensor<double>(1, 2, 5, 24), memory = random_tensor<double>(2, 2, 4, 15);
+        const auto grad_y = random_tensor<double>(3, 2, 5, 24);
+        const Mask mask{.valid_lens = {5, 3}};
+        auto encoder = make<TransformerEncoder<double>>(options);
+        TransformerEncoder<double>::Activations saved;
+        const auto encode = [&] {
+          return dot(encoder.forward(x, mask, saved, {.seed = DropoutSeed{1}}), grad_y);
+        };
+        (void)encode();
+        const auto of_encoder = encoder.backward(grad_y, saved);
+        expect_slope(encoder, std::vector{&x}, encode, of_encoder, {&of_encoder.x});
 
-      auto decoder = make<TransformerDecoderLayer<double>>(options.layer);
-      TransformerDecoderLayer<double>::Activations decoder_saved;
-      const auto decode = [&] {
-        return dot(decoder.forward(x, memory, {}, decoder_saved, {.seed = DropoutSeed{1}}), grad_y);
-      };
-      (void)decode();
-      const auto of_decoder = decoder.backward(grad_y, decoder_saved);
-      expect_slope(decoder, std::vector{&x, &memory}, decode, of_decoder,
-                   {&of_decoder.x, &of_decoder.memory});
-    }
+        const auto expect_decoder = [&](auto decoder) {
+          typename decltype(decoder)::Activations of_call;
+          const auto decode = [&] {
+            return dot(decoder.forward(x, memory, {}, of_call, {.seed = DropoutSeed{1}}), grad_y);
+          };
+          (void)decode();
+          const auto gradients = decoder.backward(grad_y, of_call);
+          expect_slope(decoder, std::vector{&x, &memory}, decode, gradients,
+                       {&gradients.x, &gradients.memory});
+        };
+        expect_decoder(make<TransformerDecoderLayer<double>>(options.layer));
+        expect_decoder(make<TransformerDecoder<double>>(options));
+      }
 }
 
 // Those of the parameters alone: batches may have any shapes.
 TYPED_TEST(Transformers, GradientsMayBeAddedUp) {
   using T = TypeParam;
-  const auto encoder = make<TransformerEncoder<T>>(encoder_of(true));
-  const auto decoder = make<TransformerDecoderLayer<T>>(options_of(false));
+  const auto encoder = make<TransformerEncoder<T>>(stack_of(true));
   const auto x = random_tensor<T>(1, 2, 5, 24), more_x = random_tensor<T>(2, 3, 4, 24);
   const auto memory = random_tensor<T>(3, 2, 6, 15), more_memory = random_tensor<T>(4, 3, 2, 15);
   typename TransformerEncoder<T>::Activations saved;
@@ -374,16 +284,18 @@ TYPED_TEST(Transformers, GradientsMayBeAddedUp) {
   };
   expect_sums(first, second, values_of<T>(gradients));
 
-  typename TransformerDecoderLayer<T>::Activations decoder_saved;
-  (void)decoder.forward(x, memory, {}, decoder_saved);
-  auto of_decoder = decoder.backward(x, decoder_saved);
-  const auto decoder_first = values_of<T>(of_decoder);
-  (void)decoder.forward(more_x, more_memory, {}, decoder_saved);
-  const auto decoder_alone = decoder.backward(more_x, decoder_saved);
-  decoder.backward_into(of_decoder, more_x, decoder_saved, true);
-  EXPECT_TRUE(same_bits(of_decoder.x, decoder_alone.x));
-  EXPECT_TRUE(same_bits(of_decoder.memory, decoder_alone.memory));
-  expect_sums(decoder_first, values_of<T>(decoder_alone), values_of<T>(of_decoder));
+  with_decoders<T>(false, 0, [&](const auto& decoder) {
+    typename std::remove_cvref_t<decltype(decoder)>::Activations decoder_saved;
+    (void)decoder.forward(x, memory, {}, decoder_saved);
+    auto of_decoder = decoder.backward(x, decoder_saved);
+    const auto decoder_first = values_of<T>(of_decoder);
+    (void)decoder.forward(more_x, more_memory, {}, decoder_saved);
+    const auto decoder_alone = decoder.backward(more_x, decoder_saved);
+    decoder.backward_into(of_decoder, more_x, decoder_saved, true);
+    EXPECT_TRUE(same_bits(of_decoder.x, decoder_alone.x));
+    EXPECT_TRUE(same_bits(of_decoder.memory, decoder_alone.memory));
+    expect_sums(decoder_first, values_of<T>(decoder_alone), values_of<T>(of_decoder));
+  });
 }
 
 // ---- Memory -------------------------------------------------------------------------------------
@@ -396,8 +308,8 @@ TYPED_TEST(Transformers, AWarmCallAllocatesNothing) {
   const Mask mask{.valid_lens = lens_of(kSequences)};
   for (const bool norm_first : {false, true})
     for (const int threads : {1, 2}) {
-      const auto encoder = make<TransformerEncoder<T>>(encoder_of(norm_first));
-      const auto decoder = make<TransformerDecoderLayer<T>>(options_of(norm_first));
+      const auto encoder = make<TransformerEncoder<T>>(stack_of(norm_first));
+      const auto decoder = make<TransformerDecoder<T>>(stack_of(norm_first));
       Context context(threads, kAnyWork);
       start_threads(context);
       auto y = x;
@@ -457,15 +369,33 @@ TEST(TransformerText, IsPyTorchs) {
                 "  (norm): " +
                 norm + ")");
   std::ostringstream decoder;
-  decoder << TransformerDecoderLayer<float>(options_of(false));
-  EXPECT_NE(decoder.str().find("\n  (cross_attention): MultiHeadAttention(\n"), std::string::npos);
+  decoder << TransformerDecoder<float>(rms_stack_of(true));
+  EXPECT_EQ(decoder.str().substr(0, decoder.str().find("(self")),
+            "TransformerDecoder(\n"
+            "  (layers): ModuleList(\n"
+            "    (0-2): 3 x TransformerDecoderLayer(\n"
+            "      ");
+  EXPECT_NE(decoder.str().find("(norm3): RMSNorm((24,), eps=1e-05, elementwise_affine=True)\n"),
+            std::string::npos);
+  EXPECT_NE(decoder.str().find("\n  (norm): RMSNorm((24,), eps=1e-05, elementwise_affine=True)\n)"),
+            std::string::npos);
+  EXPECT_NE(decoder.str().find("\n      (cross_attention): MultiHeadAttention(\n"),
+            std::string::npos);
   EXPECT_NE(decoder.str().find("(W_k): Linear(in_features=15, out_features=24, bias=True)"),
             std::string::npos);
 }
 
+TEST(TransformerRotary, IsThatOfSelfAttentionAlone) {
+  const TransformerDecoderLayer<float> decoder(options_of(true)), without(options_of(false));
+  ASSERT_NE(decoder.self_attention.rotary(), nullptr);
+  EXPECT_EQ(decoder.self_attention.rotary()->head_size(), 8);
+  EXPECT_EQ(decoder.cross_attention.rotary(), nullptr);
+  EXPECT_EQ(without.self_attention.rotary(), nullptr);
+}
+
 TYPED_TEST(Transformers, PartsThatAreAlikeDrawOtherWeightsAndNamesSayWhose) {
   using T = TypeParam;
-  const TransformerEncoder<T> encoder(encoder_of(false), 4);
+  const TransformerEncoder<T> encoder(stack_of(false), 4);
   const auto values = values_of<T>(encoder);
   EXPECT_EQ(values.size(), 3u * 16u);
   EXPECT_EQ(values[0].first, "layers.0.self_attention.W_q.weight");
@@ -476,8 +406,12 @@ TYPED_TEST(Transformers, PartsThatAreAlikeDrawOtherWeightsAndNamesSayWhose) {
   const TransformerDecoderLayer<T> decoder(same_sizes, 4);
   EXPECT_FALSE(
       same_bits(decoder.self_attention.W_q.weight(), decoder.cross_attention.W_q.weight()));
+  const auto of_rms = values_of<T>(TransformerDecoder<T>(rms_stack_of(true), 4));
+  EXPECT_EQ(of_rms.size(), 3u * (2 * 8 + 3 + 4) + 1u);  // norms without biases
+  EXPECT_EQ(of_rms[22].first, "layers.0.norm3.weight");
+  EXPECT_EQ(of_rms.back().first, "norm.weight");
   // A seed alone decides.
-  expect_same_parameters<T>(TransformerEncoder<T>(encoder_of(false), 4), encoder);
+  expect_same_parameters<T>(TransformerEncoder<T>(stack_of(false), 4), encoder);
 }
 
 TYPED_TEST(Transformers, RefusesWhatDoesNotFit) {
@@ -507,6 +441,22 @@ TYPED_TEST(Transformers, RefusesWhatDoesNotFit) {
   EXPECT_EQ(refusal([&] { return decoder(rows, Sequences{4, 6}, memories, Sequences{8}); }),
             "eigenheads: memory has 1 sequences; expected 2, as x has");
 
+  auto of_one_size = stack_of(true);
+  of_one_size.layer.memory_size = 0;
+  const auto stack = make<TransformerDecoder<T>>(of_one_size);
+  EXPECT_EQ(refusal([&] { return stack.forward_into(y, x, memory), 0; }),
+            "eigenheads: memory has shape [2, 4, 15]; expected [B, K, size] = [2, *, 24]");
+  EXPECT_EQ(refusal([&] { return stack.forward_into(y, x, TensorView<T, 3>(y)), 0; }),
+            "eigenheads: y overlaps memory in memory");
+  EXPECT_EQ(refusal([&] { return stack.forward_into(other, x, x), 0; }),
+            "eigenheads: y has shape [2, 4, 24]; expected x's shape = [2, 5, 24]");
+  EXPECT_TRUE(all_are(y, T(3)));
+  typename TransformerDecoder<T>::Activations of_stack;
+  EXPECT_EQ(refusal<std::logic_error>([&] { return stack.backward(x, of_stack); }),
+            "eigenheads: TransformerDecoder: backward needs the activations of a forward call");
+  EXPECT_EQ(refusal([&] { return TransformerDecoder<T>({.layer = options_of(false)}); }),
+            "eigenheads: TransformerDecoder: num_layers is 0; expected 1 or more");
+
   typename TransformerEncoderLayer<T>::Activations saved;
   EXPECT_EQ(
       refusal<std::logic_error>([&] { return layer.backward(x, saved); }),
@@ -524,6 +474,19 @@ TYPED_TEST(Transformers, RefusesWhatDoesNotFit) {
   options.feed_forward_size = 0;
   EXPECT_EQ(refusal([&] { return TransformerEncoderLayer<T>(options); }),
             "eigenheads: a transformer layer's feed_forward_size is 0; expected 1 or more");
+  options = options_of(false);
+  options.activation = static_cast<eh::Activation>(99);
+  EXPECT_EQ(refusal([&] { return TransformerEncoderLayer<T>(options); }),
+            "eigenheads: activation is number 99; expected one of 0 to 5");
+  EXPECT_EQ(
+      refusal([&] {
+        return eh::FeedForward<T>({.size = 3, .hidden_size = 4, .activation = options.activation});
+      }),
+      "eigenheads: activation is number 99; expected one of 0 to 5");
+  options = options_of(false);
+  options.norm = static_cast<eh::NormKind>(2);
+  EXPECT_EQ(refusal([&] { return TransformerDecoderLayer<T>(options); }),
+            "eigenheads: norm is number 2; expected one of 0 to 1");
   EXPECT_EQ(refusal([&] { return TransformerEncoder<T>({.layer = options_of(false)}); }),
             "eigenheads: TransformerEncoder: num_layers is 0; expected 1 or more");
 }

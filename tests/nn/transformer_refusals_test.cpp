@@ -2,45 +2,28 @@
 // The members of transformer layers are public: what was replaced by something of another size is
 // refused at the door. And whatever is refused has written nothing, activations and gradients included.
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <eigenheads/nn/transformer_decoder.hpp>
 #include <eigenheads/nn/transformer_encoder.hpp>
 #include <eigenheads/nn/transformer_layer.hpp>
 
 #include "support.hpp"
+#include "transformers.hpp"
 
 namespace {
 
 using namespace support;
-using eh::DropoutSeed, eh::FeedForward, eh::LayerNorm, eh::Linear, eh::Mask;
-using eh::TransformerDecoderLayer, eh::TransformerEncoder, eh::TransformerEncoderLayer;
-using eh::TransformerLayerOptions;
+using eh::DecoderMask, eh::DropoutSeed, eh::FeedForward, eh::LayerNorm, eh::Linear, eh::Mask;
+using eh::Sequences, eh::TransformerDecoder, eh::TransformerDecoderLayer;
+using eh::TransformerEncoder, eh::TransformerEncoderLayer;
 
 template <class T>
 class TransformerRefusals : public testing::Test {};
 TYPED_TEST_SUITE(TransformerRefusals, Scalars, ScalarNames);
 
-[[nodiscard]] TransformerLayerOptions options_of(bool norm_first, double dropout = 0) {
-  return {.num_hiddens = 24,
-          .num_heads = 3,
-          .feed_forward_size = 40,
-          .norm_first = norm_first,
-          .dropout = dropout,
-          .memory_size = 15};
-}
-
-// Every parameter, or gradient, by name.
-template <class T, class Module>
-[[nodiscard]] std::vector<std::pair<std::string, std::vector<T>>> values_of(const Module& module) {
-  std::vector<std::pair<std::string, std::vector<T>>> values;
-  module.for_each_parameter([&](const auto& parameter) {
-    values.emplace_back(parameter.name(),
-                        std::vector<T>(static_cast<std::size_t>(parameter.size())));
-    parameter.copy_to(values.back().second);
-  });
-  return values;
-}
 template <class Module>
 [[nodiscard]] std::vector<std::string> names_of(const Module& module) {
   std::vector<std::string> names;
@@ -141,17 +124,53 @@ TYPED_TEST(TransformerRefusals, AForwardPassThatIsRefusedLeavesTheActivationsAsT
     EXPECT_NE(refusal([&] { return encoder.forward(other, {}, saved); }), "not refused");
     EXPECT_EQ(values_of<T>(encoder.backward(x, saved)), expected);
 
-    const TransformerDecoderLayer<T> decoder(options_of(norm_first, 0.2));
-    typename TransformerDecoderLayer<T>::Activations decoder_saved;
-    (void)decoder.forward(x, memory, {}, decoder_saved, {.seed = DropoutSeed{1}});
-    const auto of_decoder = values_of<T>(decoder.backward(x, decoder_saved));
-    EXPECT_NE(refusal([&] {
-                return decoder.forward(other, memory, {.self = too_long}, decoder_saved,
-                                       {.seed = DropoutSeed{2}});
-              }),
-              "not refused");
-    EXPECT_EQ(values_of<T>(decoder.backward(x, decoder_saved)), of_decoder);
+    const auto expect_kept = [&](const auto& decoder) {
+      typename std::remove_cvref_t<decltype(decoder)>::Activations kept;
+      (void)decoder.forward(x, memory, {}, kept, {.seed = DropoutSeed{1}});
+      const auto gradients = values_of<T>(decoder.backward(x, kept));
+      for (const DecoderMask& masks : {DecoderMask{.self = too_long}, {.memory = too_long}}) {
+        EXPECT_NE(refusal([&] {
+                    return decoder.forward(other, memory, masks, kept, {.seed = DropoutSeed{2}});
+                  }),
+                  "not refused");
+        EXPECT_EQ(values_of<T>(decoder.backward(x, kept)), gradients);
+      }
+      EXPECT_NE(refusal([&] { return decoder.forward(other, memory, {}, kept); }), "not refused");
+      const TensorView<T, 2> rows(x.data(), {10, 24}), memories(memory.data(), {8, 15});
+      EXPECT_NE(refusal([&] {
+                  return decoder.forward(rows, Sequences{4, 6}, memories, Sequences{3, 5},
+                                         {.memory = {.key_lens = {3, 6}}}, kept,
+                                         {.seed = DropoutSeed{2}});
+                }),
+                "not refused");
+      EXPECT_EQ(values_of<T>(decoder.backward(x, kept)), gradients);
+    };
+    expect_kept(TransformerDecoderLayer<T>(options_of(norm_first, 0.2)));
+    expect_kept(TransformerDecoder<T>({.layer = options_of(norm_first, 0.2), .num_layers = 2}));
   }
+}
+
+// What a later layer alone refuses, too: it was reached when those before it had been saved.
+TYPED_TEST(TransformerRefusals, WhatALaterLayerRefusesLeavesTheActivationsAsTheyWere) {
+  using T = TypeParam;
+  const auto x = random_tensor<T>(1, 2, 5, 24), memory = random_tensor<T>(2, 2, 4, 15);
+  const auto other = random_tensor<T>(3, 2, 3, 24);
+  const auto expect_kept = [&](auto& stack, auto& attention, const auto& forward) {
+    typename std::remove_cvref_t<decltype(stack)>::Activations saved;
+    forward(x, saved);
+    const auto expected = values_of<T>(stack.backward(x, saved));
+    attention.set_gates(constant_tensor(T(1), 3, 3));  // of 3 sequences
+    EXPECT_NE(refusal([&] { return forward(other, saved), 0; }), "not refused");
+    attention.clear_gates();
+    EXPECT_EQ(values_of<T>(stack.backward(x, saved)), expected);
+  };
+  TransformerEncoder<T> encoder({.layer = options_of(false), .num_layers = 2});
+  expect_kept(encoder, encoder.layers[1].self_attention,
+              [&](const auto& from, auto& saved) { (void)encoder.forward(from, {}, saved); });
+  TransformerDecoder<T> decoder({.layer = options_of(true), .num_layers = 2});
+  expect_kept(decoder, decoder.layers[1].cross_attention, [&](const auto& from, auto& saved) {
+    (void)decoder.forward(from, memory, {}, saved);
+  });
 }
 
 TYPED_TEST(TransformerRefusals, GradientsThatCannotBeAddedToAreRefusedAndNothingIsAdded) {
@@ -174,7 +193,7 @@ TYPED_TEST(TransformerRefusals, GradientsThatCannotBeAddedToAreRefusedAndNothing
   gradients.norm.reset();
   EXPECT_EQ(
       refusal([&] { return encoder.backward_into(gradients, x, saved, true), 0; }),
-      "eigenheads: gradients: there are none of a norm; expected those of the encoder's to add to");
+      "eigenheads: gradients: there are none of a norm; expected those of the last one to add to");
 
   const TransformerDecoderLayer<T> decoder(options_of(false));
   typename TransformerDecoderLayer<T>::Activations decoder_saved;
@@ -204,9 +223,8 @@ TYPED_TEST(TransformerRefusals, GradientsOfAnotherModuleBecomeThoseOfThisOne) {
   EXPECT_EQ(values_of<T>(gradients), values_of<T>(plain.backward(x, saved)));
   // An encoder that got a norm after the forward pass has kept nothing for it.
   plain.norm = LayerNorm<T>({.size = 24});
-  EXPECT_EQ(
-      refusal<std::logic_error>([&] { return plain.backward(x, saved); }),
-      "eigenheads: TransformerEncoder: the activations are those of an encoder of other parts");
+  EXPECT_EQ(refusal<std::logic_error>([&] { return plain.backward(x, saved); }),
+            "eigenheads: TransformerEncoder: the activations are those of other parts");
 }
 
 TYPED_TEST(TransformerRefusals, ActivationsThatWereMovedFromAreRefused) {

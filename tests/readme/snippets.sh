@@ -16,6 +16,7 @@ trap 'rm -rf "$work"' EXIT
 #include <vector>
 
 #include <eigenheads/eigenheads.hpp>
+#include <eigenheads/kv_cache.hpp>
 #include <eigenheads/nn/embedding.hpp>
 #include <eigenheads/nn/pooling.hpp>
 #include <eigenheads/nn/positional_encoding.hpp>

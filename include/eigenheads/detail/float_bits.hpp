@@ -13,6 +13,12 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+inline constexpr bool compiler_assumes_no_nan = true;
+#else
+inline constexpr bool compiler_assumes_no_nan = false;
+#endif
+
 template <Scalar T>
 using BitsOf = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
 

@@ -13,6 +13,8 @@ template <class T>
 template <class T>
 [[nodiscard]] ElementaryKernels<T> elementary_kernels();
 template <class T>
+[[nodiscard]] RotaryKernels<T> rotary_kernels();
+template <class T>
 [[nodiscard]] AttentionKernels<T> attention_kernels();
 template <class T>
 [[nodiscard]] BackwardKernels<T> backward_kernels();

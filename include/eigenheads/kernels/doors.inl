@@ -18,6 +18,15 @@ struct Kernels {
   }
 
   template <class T>
+  static RotaryKernels<T> rotary() {
+    return {.rotate_rows = rotate_rows<T>,
+            .exp_array = exp_array<double>,
+            .log_array = log_array<double>,
+            .sin_array = sin_array<double>,
+            .cos_array = cos_array<double>};
+  }
+
+  template <class T>
   static AttentionKernels<T> attention() {
     return {.panel_width = panel_width<T>,
             .key_block = key_block<T>,

@@ -3,6 +3,8 @@
 // targets.hpp inside a namespace, after the file of that set's register.
 // clang-format off
 #include <eigenheads/kernels/math.inl>
+#include <eigenheads/kernels/trigonometry.inl>
+#include <eigenheads/kernels/rotary.inl>
 #include <eigenheads/kernels/panels.inl>
 #include <eigenheads/kernels/tile.inl>
 #include <eigenheads/kernels/matmul.inl>

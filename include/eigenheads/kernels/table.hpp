@@ -7,6 +7,7 @@
 #include <eigenheads/kernels/attention_call.hpp>  // AttentionCall, PackedHead
 #include <eigenheads/kernels/backward_call.hpp>   // AttentionBackwardCall
 #include <eigenheads/kernels/matmul_call.hpp>     // MatmulCall, WeightGradientCall, PackColumnsCall
+#include <eigenheads/kernels/rotary_call.hpp>     // RotateRows
 #include <eigenheads/kernels/statistics_call.hpp>  // AttentionStatisticsCall, ContributionCall
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
@@ -27,6 +28,16 @@ struct ElementaryKernels {  // math.inl, masked_softmax.inl, attention.inl
   void (*masked_softmax_row_backward)(const T* weights, const T* grad_weights, Index count,
                                       T* grad_scores);
   void (*merge_parts)(MergePart<T> first, MergePart<T> second, Index V, T* output, T& lse);
+};
+
+template <class T>
+struct RotaryKernels {  // rotary.inl
+  void (*rotate_rows)(const RotateRows<T>& call);
+  // math.inl, trigonometry.inl: angles are of doubles, whatever is rotated.
+  void (*exp_array)(const double* x, double* y, Index count);
+  void (*log_array)(const double* x, double* y, Index count);
+  void (*sin_array)(const double* x, double* y, Index count);
+  void (*cos_array)(const double* x, double* y, Index count);
 };
 
 template <class T>

@@ -97,6 +97,10 @@ template <class T>
   return with_kernels([]<class Kernels>(Kernels) { return Kernels::template elementary<T>(); });
 }
 template <class T>
+[[nodiscard]] RotaryKernels<T> rotary_kernels() {
+  return with_kernels([]<class Kernels>(Kernels) { return Kernels::template rotary<T>(); });
+}
+template <class T>
 [[nodiscard]] AttentionKernels<T> attention_kernels() {
   return with_kernels([]<class Kernels>(Kernels) { return Kernels::template attention<T>(); });
 }

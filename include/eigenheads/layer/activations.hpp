@@ -7,17 +7,17 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <vector>
 
 #include <eigenheads/detail/head_gates.hpp>  // HeadGates
 #include <eigenheads/detail/head_set.hpp>    // HeadSet
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/dropout.hpp>        // DropoutMask
-#include <eigenheads/layer/forward.hpp>  // LayerCall, HeadTensors
-#include <eigenheads/linear.hpp>         // LinearGradients
-#include <eigenheads/mask.hpp>           // Mask
-#include <eigenheads/score_ref.hpp>      // ScoreRef
-#include <eigenheads/tensor.hpp>         // Tensor, TensorView
+#include <eigenheads/detail/saved_sequences.hpp>  // SavedSequences
+#include <eigenheads/dropout.hpp>                 // DropoutMask
+#include <eigenheads/layer/forward.hpp>           // LayerCall, HeadTensors
+#include <eigenheads/linear.hpp>                  // LinearGradients
+#include <eigenheads/mask.hpp>                    // Mask
+#include <eigenheads/score_ref.hpp>               // ScoreRef
+#include <eigenheads/tensor.hpp>                  // Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -29,6 +29,7 @@ class LayerActivations {
  public:
   [[nodiscard]] bool is_saved() const { return shape_.D > 0; }
 
+  // q and k as attention reads them: after a rotary.
   [[nodiscard]] TensorView<T, 4> q() const { return q_; }  // [B, H, Q, D]
   [[nodiscard]] TensorView<T, 4> k() const { return k_; }  // [B, G, K, D]
   [[nodiscard]] TensorView<T, 4> v() const { return v_; }  // [B, G, K, V]
@@ -105,27 +106,8 @@ class LayerActivations {
     std::copy_n(from.data(), from.size(), to.data());
   }
 
-  // A copy of where sequences begin.
-  class OwnRows {
-   public:
-    void keep(const detail::SequenceRows& rows) {
-      count_ = rows.count();
-      longest_ = rows.longest();
-      begins_.clear();
-      for (Index b = 0; rows.is_packed() && b <= count_; ++b) begins_.push_back(rows.begin(b));
-    }
-    [[nodiscard]] detail::SequenceRows rows() const {
-      return begins_.empty() ? detail::SequenceRows(count_, longest_)
-                             : detail::SequenceRows(count_, longest_, begins_.data());
-    }
-
-   private:
-    Index count_ = 0, longest_ = 0;
-    std::vector<Index> begins_;  // [count + 1] of packed sequences
-  };
-
   detail::AttentionShape shape_{};
-  OwnRows queries_of_, keys_of_;
+  detail::SavedSequences queries_of_, keys_of_;
   std::array<Index, 3> input_sizes_{};
   bool has_keys_ = false, has_values_ = false;
   Tensor<T, 3> queries_, keys_, values_;

@@ -4,7 +4,6 @@
 // first.
 #include <array>
 #include <stdexcept>
-#include <type_traits>
 
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
@@ -12,7 +11,7 @@
 #include <eigenheads/kernels/schedule/backward_packed.hpp>  // attend_backward_packed
 #include <eigenheads/layer/activations.hpp>                 // LayerActivations, LayerGradients
 #include <eigenheads/layer/forward.hpp>                     // LayerParts, gate_heads
-#include <eigenheads/shape.hpp>                             // require_shape, make_tensor
+#include <eigenheads/shape.hpp>                             // fit_gradient
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -35,37 +34,35 @@ void require_activations(const LayerParts<T>& layer, const LayerActivations<T>& 
   return bias == nullptr ? std::array<Index, 4>{} : bias->shape();
 }
 
-// Gives the gradients their shapes, or, if they are added to, refuses others.
+// Give gradients their shapes, or, if they are added to, refuse others: those of the parameters and of
+// the scores' bias, and all.
+template <class T>
+void fit_parameter_gradients(const LayerParts<T>& layer, const LayerActivations<T>& saved,
+                             LayerGradients<T>& gradients, bool accumulate) {
+  fit_gradient("gradients.score_bias", gradients.score_bias, "the bias'",
+               bias_shape_of(saved.score().last_bias()), accumulate);
+  layer.W_q.fit(gradients.W_q, accumulate);
+  layer.W_k.fit(gradients.W_k, accumulate);
+  layer.W_v.fit(gradients.W_v, accumulate);
+  layer.W_o.fit(gradients.W_o, accumulate);
+}
 template <class T>
 void fit_gradients(const LayerParts<T>& layer, const LayerActivations<T>& saved,
                    LayerGradients<T>& gradients, bool accumulate) {
   const auto& shape = saved.shape();
   const SequenceRows queries = saved.query_rows(), keys = saved.key_rows();
-  const auto fit = [&](const char* name, auto& tensor, const char* axes, const auto& expected) {
-    constexpr int rank = std::remove_reference_t<decltype(tensor)>::NumDimensions;
-    if (accumulate)
-      require_shape(name, TensorView<T, rank>(tensor), axes, expected);
-    else if (TensorView<T, rank>(tensor).dimensions() != expected)
-      tensor = make_tensor<T>(name, expected);  // else its memory is used again
-  };
   const auto [query_size, key_size, value_size] = saved.input_sizes();
-  fit("gradients.queries", gradients.queries, "[B, Q, query_size]",
-      std::array{queries.blocks(), queries.rows_per_block(), query_size});
-  fit("gradients.keys", gradients.keys, "[B, K, key_size]",
-      std::array{keys.blocks(), keys.rows_per_block(), key_size});
-  fit("gradients.values", gradients.values, "[B, K, value_size]",
-      std::array{keys.blocks(), keys.rows_per_block(), value_size});
-  fit("gradients.score_bias", gradients.score_bias, "the bias'",
-      bias_shape_of(saved.score().last_bias()));
-  fit("gradients.gates", gradients.gates, "[B, H]", std::array{shape.B, shape.H});
-  if (!accumulate) {
-    gradients.score_bias.setZero();
-    gradients.gates.setZero();
-  }
-  layer.W_q.fit(gradients.W_q, accumulate);
-  layer.W_k.fit(gradients.W_k, accumulate);
-  layer.W_v.fit(gradients.W_v, accumulate);
-  layer.W_o.fit(gradients.W_o, accumulate);
+  fit_gradient("gradients.queries", gradients.queries, "[B, Q, query_size]",
+               {queries.blocks(), queries.rows_per_block(), query_size}, accumulate);
+  fit_gradient("gradients.keys", gradients.keys, "[B, K, key_size]",
+               {keys.blocks(), keys.rows_per_block(), key_size}, accumulate);
+  fit_gradient("gradients.values", gradients.values, "[B, K, value_size]",
+               {keys.blocks(), keys.rows_per_block(), value_size}, accumulate);
+  fit_gradient("gradients.gates", gradients.gates, "[B, H]", {shape.B, shape.H}, accumulate);
+  fit_parameter_gradients(layer, saved, gradients, accumulate);
+  if (accumulate) return;
+  gradients.score_bias.setZero();
+  gradients.gates.setZero();
 }
 
 // The gradients of what lies between the steps.
@@ -145,6 +142,18 @@ void run_layer_backward(const LayerParts<T>& layer, const LayerActivations<T>& s
          gradients.W_o);
   }
   attend_heads_backward(saved, mask, grad, gradients, context);
+  // q and k were turned: only where queries and keys take part is there a gradient, and a position
+  if (layer.rotary != nullptr) {
+    const Frame turned(context);
+    rotate_heads<T>(
+        *layer.rotary, mask,
+        participation<T>(
+            {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::inference}, turned),
+        {.q = StridedMatrix<T>::heads_together(grad.q, queries, H, D),
+         .k = StridedMatrix<T>::heads_together(grad.k, keys, G, D),
+         .is_inverse = true},
+        context);
+  }
   // q = W_q queries, k = W_k keys, v = W_v values: a closed head has no gradient in its columns
   const HeadColumns open = head_columns<T>(
       {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::inference}, frame);

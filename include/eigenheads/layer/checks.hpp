@@ -98,6 +98,16 @@ void require_packed_inputs(const LayerParts<T>& layer, const LayerInputs<T>& inp
   require_packed_input("values", inputs.values, of_keys, layer.W_v, "[N, value_size]");
 }
 
+// Throws unless the rotary's table has the positions of all queries and of all keys that are seen.
+template <class T>
+void require_positions(const Rotary<T>& rotary, const BoundMask& mask) {
+  for (Index b = 0; b < mask.query_rows().count(); ++b) {
+    const Index count = mask.query_count(b);
+    if (count > 0) rotary.require_position("queries", b, mask.aligned(b, count - 1));
+    rotary.require_position("keys", b, mask.seen_keys(b).end - 1);
+  }
+}
+
 // The call, if all of its parts fit each other and the layer.
 template <class T>
 [[nodiscard]] LayerCall<T> checked_call(const LayerParts<T>& layer, Index head_size,
@@ -114,12 +124,14 @@ template <class T>
   require_size<T>("the heads' queries", std::array{queries.total(), H, D});
   require_size<T>("the heads' keys", std::array{keys.total(), G, D});
   layer.gates.require_fits(queries.count(), H);
-  return {.queries = inputs.queries,
-          .keys = inputs.keys,
-          .values = inputs.values,
-          .shape = {queries.count(), H, G, queries.longest(), keys.longest(), D, D},
-          .num_hiddens = num_hiddens,
-          .mask = BoundMask(mask, queries, keys, layer.heads.original_count())};
+  LayerCall<T> call{.queries = inputs.queries,
+                    .keys = inputs.keys,
+                    .values = inputs.values,
+                    .shape = {queries.count(), H, G, queries.longest(), keys.longest(), D, D},
+                    .num_hiddens = num_hiddens,
+                    .mask = BoundMask(mask, queries, keys, layer.heads.original_count())};
+  if (layer.rotary != nullptr) require_positions(*layer.rotary, call.mask);
+  return call;
 }
 
 // The output may be the queries themselves, but may overlap no input otherwise.

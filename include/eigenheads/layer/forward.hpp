@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // The steps of one call of a multi-head layer:
-//   q = W_q queries, k = W_k keys, v = W_v values      project_heads
+//   q = W_q queries, k = W_k keys, v = W_v values      project_heads, which turns q and k by their
+//                                                      positions, if the layer has a rotary
 //   heads = attention(q, k, v)                         attend_heads
 //   y = W_o (g heads)                                  project_output
 // transpose_qkv and transpose_output are in the layouts that the projections and the attention
@@ -17,6 +18,7 @@
 #include <eigenheads/kernels/schedule/attend.hpp>  // attend
 #include <eigenheads/layer/participation.hpp>      // Participation, Mode
 #include <eigenheads/linear.hpp>                   // Linear
+#include <eigenheads/rotary.hpp>                   // Rotary
 #include <eigenheads/score_ref.hpp>                // ScoreRef
 #include <eigenheads/sequences.hpp>                // Sequences
 
@@ -28,6 +30,7 @@ struct LayerParts {
   const Linear<T>&W_q, &W_k, &W_v, &W_o;
   const HeadSet& heads;
   const HeadGates<T>& gates;
+  const Rotary<T>* rotary = nullptr;  // null: none
 };
 
 // [N, size] -> [1, N, size]
@@ -54,6 +57,9 @@ struct LayerInputs {
                                           const Sequences& query_sequences, TensorView<T, 2> keys,
                                           TensorView<T, 2> values, const Sequences& key_sequences) {
     return {as_block(queries), as_block(keys), as_block(values), &query_sequences, &key_sequences};
+  }
+  [[nodiscard]] static LayerInputs packed(TensorView<T, 2> x, const Sequences& sequences) {
+    return packed(x, sequences, x, x, sequences);
   }
 };
 
@@ -96,6 +102,36 @@ struct HeadTensors {
 
 [[nodiscard]] inline std::span<const Range> one(const Range& range) { return {&range, 1}; }
 
+// Where the heads of queries and keys lie that are turned.
+template <class T>
+struct RotatedHeads {
+  StridedMatrix<T> q, k;
+  bool is_inverse = false;  // they are gradients
+};
+
+// A query stands where the mask places it among the keys.
+template <class T>
+void rotate_heads(const Rotary<T>& rotary, const BoundMask& mask, const Participation& part,
+                  const RotatedHeads<T>& heads, Context& context) {
+  const Index B = mask.query_rows().count();
+  const Frame frame(context);
+  Index* const first = frame.take<Index>(B);
+  for (Index b = 0; b < B; ++b) first[b] = mask.aligned(b, 0);
+  rotary.rotate({.heads = heads.q,
+                 .sequences = mask.query_rows(),
+                 .rows = part.queries,
+                 .columns = part.columns,
+                 .first_positions = first,
+                 .is_inverse = heads.is_inverse},
+                context);
+  rotary.rotate({.heads = heads.k,
+                 .sequences = mask.key_rows(),
+                 .rows = part.keys,
+                 .columns = part.kv_columns,
+                 .is_inverse = heads.is_inverse},
+                context);
+}
+
 template <class T>
 void project_heads(const LayerParts<T>& layer, const LayerCall<T>& call, const Participation& part,
                    const HeadTensors<T>& heads, Context& context) {
@@ -110,6 +146,11 @@ void project_heads(const LayerParts<T>& layer, const LayerCall<T>& call, const P
                     Layout::heads_apart(heads.k, keys, G, D), context);
   layer.W_v.project(call.values.data(), {part.keys, one(value), part.kv_columns},
                     Layout::heads_apart(heads.v, keys, G, V), context);
+  if (layer.rotary != nullptr)
+    rotate_heads<T>(
+        *layer.rotary, call.mask, part,
+        {Layout::heads_apart(heads.q, queries, H, D), Layout::heads_apart(heads.k, keys, G, D)},
+        context);
 }
 
 // What else attend_heads is asked for.

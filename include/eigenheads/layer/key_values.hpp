@@ -6,6 +6,7 @@
 // Blocks of keys lie where they do in that call, and so its bits are those of the two halves.
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <utility>
 #include <vector>
 
@@ -69,6 +70,9 @@ template <class T>
   for (Index b = 0; b < B && (lengths.rank() != 0 || rows.is_packed()); ++b)
     counts.push_back(rows.is_packed() ? rows.length(b) : lengths.length(b, 0));
   const Index most = counts.empty() ? rows.longest() : *std::ranges::max_element(counts);
+  for (Index b = 0; b < B && layer.rotary != nullptr; ++b)
+    layer.rotary->require_position(
+        "keys", b, (counts.empty() ? most : counts[static_cast<std::size_t>(b)]) - 1);
   ProjectedKeys<T> projected{
       CachedHeads<T>({.sequences = B, .heads = G, .head_size = D, .capacity = most, .window = 0}),
       rows.longest(), std::move(counts)};
@@ -86,6 +90,12 @@ template <class T>
   };
   project(layer.W_k, inputs.keys, k);
   project(layer.W_v, inputs.values, v);
+  if (layer.rotary != nullptr)
+    layer.rotary->rotate({.heads = StridedMatrix<T>::heads_apart(k, rows, G, D),
+                          .sequences = rows,
+                          .rows = all,
+                          .columns = one(columns)},
+                         context);
   ProjectedTokens<T>{rows, k, v}.write_all(projected.heads, count_of, context);
   for (Index b = 0; b < B; ++b) projected.heads.commit(b, count_of(b));
   return projected;
@@ -112,14 +122,17 @@ template <class T>
   const Index H = layer.heads.count(), G = size.heads, D = size.head_size;
   require_size<T>("the heads' queries", std::array{rows.total(), H, D});
   layer.gates.require_fits(rows.count(), H);
-  return {.queries = queries,
-          .keys = {nullptr, {}},
-          .values = {nullptr, {}},
-          .shape = {rows.count(), H, G, rows.longest(), keys.K, D, D},
-          .num_hiddens = layer.W_o.out_features(),
-          .mask = BoundMask(mask, rows, SequenceRows(rows.count(), keys.K),
-                            layer.heads.original_count(),
-                            {.counts = keys.counts.empty() ? nullptr : keys.counts.data()})};
+  LayerCall<T> call{
+      .queries = queries,
+      .keys = {nullptr, {}},
+      .values = {nullptr, {}},
+      .shape = {rows.count(), H, G, rows.longest(), keys.K, D, D},
+      .num_hiddens = layer.W_o.out_features(),
+      .mask =
+          BoundMask(mask, rows, SequenceRows(rows.count(), keys.K), layer.heads.original_count(),
+                    {.counts = keys.counts.empty() ? nullptr : keys.counts.data()})};
+  if (layer.rotary != nullptr) require_positions(*layer.rotary, call.mask);
+  return call;
 }
 
 template <class T>
@@ -137,6 +150,16 @@ void run_attend(const LayerParts<T>& layer, const LayerCall<T>& call, const Cach
   const Range inputs{0, call.queries.dimension(2)};
   layer.W_q.project(call.queries.data(), {part.queries, one(inputs), part.columns},
                     StridedMatrix<T>::heads_apart(heads.q, rows, H, D), context);
+  if (layer.rotary != nullptr) {
+    Index* const first = frame.take<Index>(B);
+    for (Index b = 0; b < B; ++b) first[b] = call.mask.aligned(b, 0);
+    layer.rotary->rotate({.heads = StridedMatrix<T>::heads_apart(heads.q, rows, H, D),
+                          .sequences = rows,
+                          .rows = part.queries,
+                          .columns = part.columns,
+                          .first_positions = first},
+                         context);
+  }
   call.attend(reading(cached, attention_call(call, part, heads,
                                              {.weights = into.weights,
                                               .packed_weights = into.packed_weights,

@@ -22,7 +22,8 @@ MultiHeadAttention<T>::MultiHeadAttention(const Completed& c, std::uint64_t seed
       num_hiddens_(c.options.num_hiddens),
       head_size_(c.options.head_size),
       dropout_(c.options.dropout),
-      heads_(c.options.num_heads, c.options.num_kv_heads) {}
+      heads_(c.options.num_heads, c.options.num_kv_heads),
+      rotary_(detail::rotary_of<T>(c.options)) {}
 
 template <Scalar T>
 void MultiHeadAttention<T>::initialize(Index query_size, Index key_size, Index value_size) {
@@ -111,7 +112,7 @@ template <Scalar T>
 Tensor<T, 3> MultiHeadAttention<T>::forward(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                             TensorView<T, 3> values, const Mask& mask,
                                             Activations& saved, const TrainingOptions<T>& options) {
-  initialize_for({queries, keys, values}, mask, options.score);
+  initialize_to_train({queries, keys, values}, mask, options);
   return std::as_const(*this).forward(queries, keys, values, mask, saved, options);
 }
 
@@ -158,11 +159,16 @@ template <Scalar T>
 typename MultiHeadAttention<T>::Call MultiHeadAttention<T>::trainable(
     const Inputs& inputs, const Mask& mask, const TrainingOptions<T>& options) const {
   const Call call = checked(inputs, mask, options.score);
+  require_step(options);
+  return call;
+}
+
+template <Scalar T>
+void MultiHeadAttention<T>::require_step(const TrainingOptions<T>& options) const {
   options.score.require_trainable();
   if (dropout_.p() > 0 && !options.seed)
     detail::refuse({"MultiHeadAttention: dropout is ", detail::number_text(dropout_.p()),
                     "; expected a DropoutSeed, {.seed = ...}, after the activations"});
-  return call;
 }
 
 template <Scalar T>
@@ -180,4 +186,14 @@ void MultiHeadAttention<T>::initialize_for(const Inputs& inputs, const Mask& mas
   detail::require_none_was_set(parts());
   static_cast<void>(fitting(inputs, mask, score));
   initialize(inputs.queries.dimension(2), inputs.keys.dimension(2), inputs.values.dimension(2));
+}
+
+template <Scalar T>
+void MultiHeadAttention<T>::initialize_to_train(const Inputs& inputs, const Mask& mask,
+                                                const TrainingOptions<T>& options) {
+  if (!is_lazy()) return;
+  detail::require_none_was_set(parts());
+  static_cast<void>(fitting(inputs, mask, options.score));
+  require_step(options);
+  initialize_for(inputs, mask, options.score);
 }

@@ -2,11 +2,15 @@
 #pragma once
 // What a MultiHeadAttention is made of.
 #include <array>
+#include <memory>
+#include <optional>
 #include <string>
+#include <type_traits>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/shape.hpp>   // refuse, require_size
-#include <eigenheads/tensor.hpp>  // Index
+#include <eigenheads/rotary_options.hpp>  // RotaryOptions
+#include <eigenheads/shape.hpp>           // refuse, require_size
+#include <eigenheads/tensor.hpp>          // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -17,6 +21,10 @@ struct MultiHeadAttentionOptions {
   Index query_size = 0, key_size = 0, value_size = 0;  // 0: lazy, taken from the first inputs
   Index num_kv_heads = 0;  // 0: num_heads. Fewer: query heads share key/value heads (GQA, MQA)
   Index head_size = 0;     // 0: num_hiddens / num_heads
+  // Turns queries and keys by their positions: that of a query is its place among the keys, as the
+  // mask says (its own number, unless first_positions or bottom_right move it), that of a key its
+  // number in its sequence. A call that reaches max_positions is refused.
+  std::optional<RotaryOptions> rotary{};
 };
 
 namespace detail {
@@ -44,8 +52,24 @@ namespace detail {
   if (options.num_heads % options.num_kv_heads != 0)
     refuse({"MultiHeadAttention: num_kv_heads is ", options.num_kv_heads,
             "; expected a divisor of num_heads = ", options.num_heads});
+  if (options.rotary) {
+    if (options.rotary->head_size == 0) options.rotary->head_size = options.head_size;
+    if (options.rotary->head_size != options.head_size)
+      refuse({"MultiHeadAttention: rotary.head_size is ", options.rotary->head_size,
+              "; expected that of the layer, ", options.head_size, ", or 0"});
+  }
   require_size<float>("W_q.weight", std::array{options.num_heads, options.head_size});
   return options;
+}
+
+// Of completed options; null: none.
+template <class T>
+[[nodiscard]] std::shared_ptr<const Rotary<T>> rotary_of(const MultiHeadAttentionOptions& options) {
+  if (!options.rotary) return nullptr;
+  if constexpr (std::is_same_v<T, float>)
+    return options.rotary->makers.of_float(*options.rotary);
+  else
+    return options.rotary->makers.of_double(*options.rotary);
 }
 
 }  // namespace detail

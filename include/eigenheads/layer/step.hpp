@@ -2,7 +2,7 @@
 #pragma once
 // A step of decoding: the next tokens of every sequence attend to all that the cache holds and to
 // themselves. The steps are those of forward.hpp, with one between them:
-//   q, k, v = W_q x, W_k x, W_v x
+//   q, k, v = W_q x, W_k x, W_v x, and q and k turned by their positions if the layer has a rotary
 //   k and v become part of the cache
 //   heads = attention(q, the cache),   y = W_o (g heads)
 // A row is the same sums of the same blocks as in one causal call over the whole sequence, and so has
@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <span>
 
 #include <eigenheads/context.hpp>              // Context
 #include <eigenheads/detail/arena.hpp>         // Frame
@@ -93,6 +94,8 @@ template <class T>
               "; expected no more than ", most, ", the ",
               (cache.is_ring() ? "most that are counted" : "cache's capacity")});
     lengths[b] = length + count;
+    if (layer.rotary != nullptr && count > 0)
+      layer.rotary->require_position("tokens", b, lengths[b] - 1);
     longest = (std::max)(longest, lengths[b]);
   }
   require_size<T>("the heads' queries", std::array{rows.total(), H, D});
@@ -162,6 +165,27 @@ struct StepRun {
   }
 };
 
+// New tokens stand behind those that the cache holds; keys are turned before they become part of it.
+template <class T>
+void rotate_tokens(const Rotary<T>& rotary, const LayerCall<T>& call, const Participation& part,
+                   const HeadTensors<T>& heads, const CachedHeads<T>& cache, Context& context) {
+  const SequenceRows& rows = call.mask.query_rows();
+  const Frame frame(context);
+  Index* const first = frame.take<Index>(rows.count());
+  for (Index b = 0; b < rows.count(); ++b) first[b] = cache.length(b);
+  const auto rotate = [&](T* data, Index count, std::span<const Range> of,
+                          std::span<const Range> columns) {
+    rotary.rotate({.heads = StridedMatrix<T>::heads_apart(data, rows, count, call.shape.D),
+                   .sequences = rows,
+                   .rows = of,
+                   .columns = columns,
+                   .first_positions = first},
+                  context);
+  };
+  rotate(heads.q, call.shape.H, part.queries, part.columns);
+  rotate(heads.k, call.shape.G, part.keys, part.kv_columns);
+}
+
 // Takes what the attention of any later step of these sizes will, and gives it back: so that none
 // allocates because there are more keys by then, or keys for more threads.
 template <class T>
@@ -209,6 +233,8 @@ void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<
                     Layout::heads_apart(heads.k, rows, G, D), context);
   layer.W_v.project(x, {part.keys, one(inputs), part.kv_columns},
                     Layout::heads_apart(heads.v, rows, G, V), context);
+
+  if (layer.rotary != nullptr) rotate_tokens(*layer.rotary, call, part, heads, cache, context);
 
   const AttentionCall<T> attention =
       reading(cache, attention_call(call, part, heads,

@@ -21,19 +21,29 @@
 
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>      // blocks_of
-#include <eigenheads/detail/work.hpp>        // product, floats_per
-#include <eigenheads/kernels/nn/chosen.hpp>  // nn_kernels, Activation
-#include <eigenheads/shape.hpp>              // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>             // Tensor, TensorView, TensorSpan
+#include <eigenheads/detail/ranges.hpp>           // blocks_of
+#include <eigenheads/detail/work.hpp>             // product, floats_per
+#include <eigenheads/kernels/nn/chosen.hpp>       // nn_kernels, Activation
+#include <eigenheads/nn/detail/enumerations.hpp>  // require_known
+#include <eigenheads/shape.hpp>                   // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                  // Tensor, TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
+
+namespace detail {
+
+constexpr void require_known(Activation activation) {
+  require_known("activation", activation, Activation::tanh);
+}
+
+}  // namespace detail
 
 // As PyTorch prints its module: GELU(approximate='none')
 [[nodiscard]] constexpr const char* module_name(Activation activation) {
   constexpr std::array names{
       "Identity()", "ReLU()", "GELU(approximate='none')", "GELU(approximate='tanh')",
       "SiLU()",     "Tanh()"};
+  detail::require_known(activation);
   return names[static_cast<std::size_t>(activation)];
 }
 inline std::ostream& operator<<(std::ostream& out, Activation activation) {
@@ -89,6 +99,7 @@ void activate_into(Y&& y, Activation activation, const X& x, Context& context = 
   using T = element_of<X>;
   const TensorView<T, rank_of<X>> from(x);
   const TensorSpan<T, rank_of<X>> to(y);
+  detail::require_known(activation);
   require_shape("x", from, "its own shape", from.dimensions());
   require_shape("y", TensorView<T, rank_of<X>>(to), "that of x", from.dimensions());
   detail::require_same_or_disjoint("y", TensorView<T, rank_of<X>>(to), "x", from);
@@ -114,6 +125,7 @@ void activate_backward_into(GradX&& grad_x, Activation activation, const X& x,
   using T = element_of<X>;
   const TensorView<T, rank_of<X>> from(x);
   const TensorSpan<T, rank_of<X>> to(grad_x);
+  detail::require_known(activation);
   require_shape("x", from, "its own shape", from.dimensions());
   require_shape("grad_y", grad_y, "that of x", from.dimensions());
   const TensorView<T, rank_of<X>> written(to);

@@ -171,9 +171,7 @@ class AdditiveAttention {
     const Inputs inputs{queries, keys, values};
     const Mask whole = mask_of(mask);
     const Checked call(*this, inputs, whole);
-    if (dropout_.p() > 0 && !options.seed)
-      detail::refuse({"AdditiveAttention: dropout is ", detail::number_text(dropout_.p()),
-                      "; expected a DropoutSeed, {.seed = ...}, after the activations"});
+    require_seed(options);
     save(inputs, whole, call.shape, saved);
     saved.dropout_ = options.seed ? DropoutMask<T>::of(dropout_, *options.seed) : DropoutMask<T>{};
     run(inputs, call,
@@ -190,6 +188,10 @@ class AdditiveAttention {
   Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
                        const AnyMask& mask, Activations& saved,
                        const AdditiveTrainingOptions& options = {}) {
+    if (is_lazy()) {
+      require_fits({queries, keys, values}, mask_of(mask));
+      require_seed(options);
+    }
     initialize_for({queries, keys, values}, mask_of(mask));
     return std::as_const(*this).forward(queries, keys, values, mask, saved, options);
   }
@@ -265,10 +267,18 @@ class AdditiveAttention {
            " and w_v ", w_v.out_features(), (w_v.has_bias() ? ", with a bias" : ""), "; expected ",
            num_hiddens(), " (the inputs of w_v) of W_q and W_k, and 1 of w_v without a bias"});
   }
-  void initialize_for(const Inputs& inputs, const Mask& mask) {
-    if (!is_lazy()) return;
+  void require_fits(const Inputs& inputs, const Mask& mask) const {
     const detail::AdditiveShape shape = shape_of(inputs);
     static_cast<void>(BoundMask(mask, shape.B, shape.Q, shape.K));
+  }
+  void require_seed(const AdditiveTrainingOptions& options) const {
+    if (dropout_.p() > 0 && !options.seed)
+      detail::refuse({"AdditiveAttention: dropout is ", detail::number_text(dropout_.p()),
+                      "; expected a DropoutSeed, {.seed = ...}, after the activations"});
+  }
+  void initialize_for(const Inputs& inputs, const Mask& mask) {
+    if (!is_lazy()) return;
+    require_fits(inputs, mask);
     initialize(inputs.queries.dimension(2), inputs.keys.dimension(2));
   }
 

@@ -102,10 +102,7 @@ void AdditiveAttention<T>::backward_into(Gradients& gradients, TensorView<T, 3> 
   const auto& [B, Q, K, H, V] = call.shape;
   require_shape("grad_output", grad_output, "[B, Q, V]", call.output_shape());
   const auto fit = [&](const char* name, Tensor<T, 3>& tensor, TensorView<T, 3> like) {
-    if (accumulate)
-      require_shape(name, TensorView<T, 3>(tensor), "the input's", like.dimensions());
-    else if (TensorView<T, 3>(tensor).dimensions() != like.dimensions())
-      tensor = detail::make_tensor<T>(name, like.dimensions());
+    detail::fit_gradient(name, tensor, "the input's", like.dimensions(), accumulate);
   };
   fit("gradients.queries", gradients.queries, inputs.queries);
   fit("gradients.keys", gradients.keys, inputs.keys);

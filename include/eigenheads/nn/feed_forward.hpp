@@ -21,12 +21,12 @@
 
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/saved_sequences.hpp>            // SavedSequences
 #include <eigenheads/kernels/nn/schedule/feed_forward.hpp>  // feed_forward
 #include <eigenheads/linear.hpp>                            // Linear
 #include <eigenheads/nn/activation.hpp>                     // Activation
 #include <eigenheads/nn/detail/feed_forward_backward.hpp>   // activate_hidden_rows_backward
 #include <eigenheads/nn/detail/module_text.hpp>             // print_member
-#include <eigenheads/nn/detail/saved_sequences.hpp>         // SavedSequences
 #include <eigenheads/nn/feed_forward_training.hpp>  // FeedForwardActivations, FeedForwardGradients
 #include <eigenheads/sequences.hpp>                 // Sequences, require_rows
 #include <eigenheads/shape.hpp>                     // require_shape, make_tensor
@@ -69,9 +69,9 @@ class FeedForward {
       detail::refuse({"FeedForward: size is ", size, "; expected ",
                       (is_lazy() ? "1 or more" : std::to_string(this->size()))});
     if (!is_lazy()) return;
+    if (gate) gate->initialize(size);  // if it was replaced, by one of another size
     down = Linear<T>({.in_features = hidden_size(), .out_features = size, .bias = options_.bias},
                      seed_, "down");
-    if (gate) gate->initialize(size);
     up.initialize(size);
   }
 
@@ -148,7 +148,7 @@ class FeedForward {
                        Context& context = default_context()) const {
     require_input(x);
     detail::require_rows("x", x, sequences);
-    return train(x, detail::SavedSequences(sequences), saved, context);
+    return train(x, detail::SavedSequences(sequences.as_rows()), saved, context);
   }
 
   // grad_y: of the output's shape. Throws std::invalid_argument if it is not, std::logic_error if
@@ -273,6 +273,7 @@ class FeedForward {
       if (options.hidden_size < 1)
         detail::refuse(
             {"FeedForward: hidden_size is ", options.hidden_size, "; expected 1 or more"});
+      detail::require_known(options.activation);
     }
     FeedForwardOptions options;
   };

@@ -6,9 +6,9 @@
 #include <string_view>
 
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/saved_sequences.hpp>            // SavedSequences
 #include <eigenheads/kernels/nn/schedule/feed_forward.hpp>  // FeedForwardParts
 #include <eigenheads/linear_gradients.hpp>                  // LinearGradients
-#include <eigenheads/nn/detail/saved_sequences.hpp>         // SavedSequences
 #include <eigenheads/tensor.hpp>                            // Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {

@@ -7,14 +7,18 @@
 //   LayerNorm<float> norm({.size = 384, .eps = 1e-12});
 //   y = norm.add_norm(attended, x);   // of the sum
 // The mean is taken of the distances from the row's first number, and the variance of those from the
-// mean: a constant row gives exactly the bias under any eps above 0, and a mean that is large beside the
-// spread costs no digits. They are called, and trained, as norm.hpp says: [..., size] of any rank, packed
-// rows among them; a row's bits are its own.
+// mean: a constant row gives exactly the bias under any eps above 0, and a mean that is large beside
+// the spread costs no digits. With an eps of 0 a row without spread is NaN, and so is, of RmsNorm, a
+// row of zeros, as in PyTorch. Squares may be too large for a T: a row of numbers around 1e30 has the
+// bits of one of numbers around 1 (in PyTorch, NaN or 0), as long as twice their sum is finite. They
+// are called, and trained, as norm.hpp says: [..., size] of any rank, packed rows among them; a row's
+// bits are its own.
 #include <cmath>
 #include <limits>
 #include <optional>
 #include <ostream>
 #include <string>
+#include <utility>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/nn/norm.hpp>  // Norm, NormGradients
@@ -45,12 +49,20 @@ namespace detail {
   return std::stod(fixed) == eps ? fixed : text;
 }
 
-inline std::ostream& print_norm(std::ostream& out, const char* name, Index size,
-                                const std::string& rest) {
-  return out << (size == 0 ? "Lazy" : "") << name << "((" << std::to_string(size) << ",), " << rest
-             << ')';
-}
 [[nodiscard]] inline const char* python_bool(bool value) { return value ? "True" : "False"; }
+
+// As PyTorch prints it: LayerNorm((384,), eps=1e-05, elementwise_affine=True, bias=True) and
+// RMSNorm((384,), eps=None, elementwise_affine=True).
+template <Scalar T>
+std::ostream& operator<<(std::ostream& out, const Norm<T>& norm) {
+  const NormSettings& of = norm.settings();
+  out << (norm.is_lazy() ? "Lazy" : "") << (of.is_centered ? "LayerNorm" : "RMSNorm") << "(("
+      << std::to_string(norm.size())
+      << ",), eps=" << (of.is_eps_given ? python_text(of.eps) : "None")
+      << ", elementwise_affine=" << python_bool(of.has_weight);
+  if (of.is_centered) out << ", bias=" << python_bool(of.has_bias);
+  return out << ')';
+}
 
 }  // namespace detail
 
@@ -65,14 +77,6 @@ class LayerNorm : public detail::Norm<T> {
                          .has_weight = options.affine,
                          .has_bias = options.affine && options.bias,
                          .is_centered = true}) {}
-
-  // As PyTorch prints it: LayerNorm((384,), eps=1e-05, elementwise_affine=True, bias=True)
-  friend std::ostream& operator<<(std::ostream& out, const LayerNorm& norm) {
-    return detail::print_norm(out, "LayerNorm", norm.size(),
-                              "eps=" + detail::python_text(norm.eps()) +
-                                  ", elementwise_affine=" + detail::python_bool(norm.has_weight()) +
-                                  ", bias=" + detail::python_bool(norm.has_bias()));
-  }
 };
 
 template <Scalar T>
@@ -86,19 +90,18 @@ class RmsNorm : public detail::Norm<T> {
              .eps = options.eps.value_or(static_cast<double>(std::numeric_limits<T>::epsilon())),
              .has_weight = options.affine,
              .has_bias = false,
-             .is_centered = false}),
-        has_eps_(options.eps.has_value()) {}
+             .is_centered = false,
+             .is_eps_given = options.eps.has_value()}) {}
+};
 
-  // As PyTorch prints it: RMSNorm((384,), eps=None, elementwise_affine=True)
-  friend std::ostream& operator<<(std::ostream& out, const RmsNorm& norm) {
-    return detail::print_norm(
-        out, "RMSNorm", norm.size(),
-        "eps=" + (norm.has_eps_ ? detail::python_text(norm.eps()) : std::string("None")) +
-            ", elementwise_affine=" + detail::python_bool(norm.has_weight()));
-  }
+// Either of the two, for modules whose options say which.
+enum class NormKind { layer_norm, rms_norm };
 
- private:
-  bool has_eps_;
+template <Scalar T>
+class AnyNorm : public detail::Norm<T> {
+ public:
+  AnyNorm(LayerNorm<T> norm) : detail::Norm<T>(std::move(norm)) {}  // NOLINT: implicit
+  AnyNorm(RmsNorm<T> norm) : detail::Norm<T>(std::move(norm)) {}    // NOLINT: implicit
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

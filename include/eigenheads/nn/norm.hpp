@@ -56,6 +56,7 @@ struct NormSettings {
   Index size;
   double eps;
   bool has_weight, has_bias, is_centered;
+  bool is_eps_given = true;
 };
 
 template <Scalar T>
@@ -277,16 +278,13 @@ class Norm {
 
   // Gives `gradients` the shapes of the parameters, or, if they are added to, refuses others.
   void fit(Gradients& gradients, bool accumulate) const {
-    const auto fit_one = [&](const char* name, Tensor<T, 1>& values, bool is_there) {
-      const std::array shape{is_there ? size() : Index{0}};
-      if (accumulate)
-        require_shape(std::string("gradients: ") + name, TensorView<T, 1>(values), "[size]", shape);
-      else if (values.dimension(0) != shape[0])
-        values = make_tensor<T>(name, shape);
-    };
-    fit_one("weight", gradients.weight, has_weight());
-    fit_one("bias", gradients.bias, has_bias());
+    fit_gradient("gradients: weight", gradients.weight, "[size]",
+                 {has_weight() ? size() : Index{0}}, accumulate);
+    fit_gradient("gradients: bias", gradients.bias, "[size]", {has_bias() ? size() : Index{0}},
+                 accumulate);
   }
+
+  [[nodiscard]] const NormSettings& settings() const { return settings_; }
 
  protected:
   explicit Norm(const NormSettings& settings) : settings_(settings) {
@@ -298,7 +296,6 @@ class Norm {
     settings_.size = 0;
     if (settings.size > 0) initialize(settings.size);
   }
-  [[nodiscard]] const NormSettings& settings() const { return settings_; }
 
  private:
   template <int Rank>

@@ -16,15 +16,16 @@
 #include <eigenheads/detail/block_sum.hpp>   // BlockSum
 #include <eigenheads/detail/float_bits.hpp>  // is_nan
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>         // blocks_of
-#include <eigenheads/detail/sequence_rows.hpp>  // SequenceRows
-#include <eigenheads/detail/work.hpp>           // product, multiply_adds_per_packed
-#include <eigenheads/kernels/matmul_call.hpp>   // gradient_rows
-#include <eigenheads/kernels/nn/chosen.hpp>     // row_kernels
-#include <eigenheads/sequences.hpp>             // Sequences, require_rows
-#include <eigenheads/shape.hpp>                 // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>                // Tensor, TensorView, TensorSpan
-#include <eigenheads/valid_lens.hpp>            // ValidLens
+#include <eigenheads/detail/ranges.hpp>           // blocks_of
+#include <eigenheads/detail/sequence_rows.hpp>    // SequenceRows
+#include <eigenheads/detail/work.hpp>             // product, multiply_adds_per_packed
+#include <eigenheads/kernels/matmul_call.hpp>     // gradient_rows
+#include <eigenheads/kernels/nn/chosen.hpp>       // row_kernels
+#include <eigenheads/nn/detail/enumerations.hpp>  // require_known
+#include <eigenheads/sequences.hpp>               // Sequences, require_rows
+#include <eigenheads/shape.hpp>                   // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                  // Tensor, TensorView, TensorSpan
+#include <eigenheads/valid_lens.hpp>              // ValidLens
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -130,6 +131,7 @@ void run_pool_backward(const PoolCall<T>& call, const T* grad_y, T* grad_x, Cont
 
 template <class T>
 [[nodiscard]] PoolCall<T> pool_call(Pooling pooling, TensorView<T, 3> x, const ValidLens& lens) {
+  require_known("pooling", pooling, Pooling::max);
   require_shape("x", x, "[B, L, E]", {any_size, any_size, any_size});
   const auto [B, L, E] = x.dimensions();
   lens.require_fits("lens", B, L, "the rows of a sequence, ");
@@ -138,6 +140,7 @@ template <class T>
 template <class T>
 [[nodiscard]] PoolCall<T> pool_call(Pooling pooling, TensorView<T, 2> x,
                                     const Sequences& sequences) {
+  require_known("pooling", pooling, Pooling::max);
   require_shape("x", x, "[N, E]", {any_size, any_size});
   require_rows("x", x, sequences);
   return {pooling, x.data(), x.dimension(1), sequences.as_rows()};

@@ -14,18 +14,19 @@
 
 #include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/mask.hpp>                         // Mask
-#include <eigenheads/multi_head_attention.hpp>         // MultiHeadAttention
-#include <eigenheads/nn/detail/module_text.hpp>        // print_member
-#include <eigenheads/nn/detail/row_forms.hpp>          // padded_form, packed_form
-#include <eigenheads/nn/detail/sublayer.hpp>           // SublayerRun, train_sublayer
-#include <eigenheads/nn/detail/transformer_steps.hpp>  // StepDropout, self_attention_backward
-#include <eigenheads/nn/feed_forward.hpp>              // FeedForward
-#include <eigenheads/nn/layer_norm.hpp>                // LayerNorm
-#include <eigenheads/nn/transformer_options.hpp>       // TransformerLayerOptions
-#include <eigenheads/sequences.hpp>                    // Sequences
-#include <eigenheads/shape.hpp>                        // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>                       // Tensor, TensorView, TensorSpan
+#include <eigenheads/mask.hpp>                           // Mask
+#include <eigenheads/multi_head_attention.hpp>           // MultiHeadAttention
+#include <eigenheads/nn/detail/module_text.hpp>          // print_member
+#include <eigenheads/nn/detail/row_forms.hpp>            // padded_form, packed_form
+#include <eigenheads/nn/detail/sublayer.hpp>             // SublayerRun, train_sublayer
+#include <eigenheads/nn/detail/transformer_steps.hpp>    // StepDropout, self_attention_backward
+#include <eigenheads/nn/feed_forward.hpp>                // FeedForward
+#include <eigenheads/nn/layer_norm.hpp>                  // AnyNorm
+#include <eigenheads/nn/transformer_layer_training.hpp>  // TransformerDecoderLayerActivations
+#include <eigenheads/nn/transformer_options.hpp>         // TransformerLayerOptions
+#include <eigenheads/sequences.hpp>                      // Sequences
+#include <eigenheads/shape.hpp>                          // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                         // Tensor, TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -33,47 +34,6 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 struct DecoderMask {
   Mask self{.causal = Causal::top_left};
   Mask memory{};
-};
-
-// What backward needs of a call, and owns. Memory is used again by the next.
-template <Scalar T>
-struct TransformerDecoderLayerActivations {
-  LayerActivations<T> self_attention, cross_attention;
-  FeedForwardActivations<T> feed_forward;
-  detail::SublayerActivations<T> sublayer1, sublayer2, sublayer3;
-  detail::SavedSequences sequences, memory_sequences;
-  bool is_saved = false;
-};
-
-// Of the parameters, with the layer's names and order, and of the inputs: [B, L, E] and [B, K, M],
-// or, packed, [1, N, E] and [1, R, M].
-template <Scalar T>
-struct TransformerDecoderLayerGradients {
-  Tensor<T, 3> x{0, 0, 0}, memory{0, 0, 0};
-  LayerGradients<T> self_attention, cross_attention;
-  NormGradients<T> norm1, norm2, norm3;
-  FeedForwardGradients<T> feed_forward;
-
-  template <class Visitor>
-  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
-    visit_parameters(*this, visit, prefix);
-  }
-  template <class Visitor>
-  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
-    visit_parameters(*this, visit, prefix);
-  }
-
-  // Of a layer, or of its gradients.
-  template <class Layer, class Visitor>
-  static void visit_parameters(Layer& layer, Visitor& visit, std::string_view prefix) {
-    const std::string start(prefix);
-    layer.self_attention.for_each_parameter(visit, start + "self_attention.");
-    layer.norm1.for_each_parameter(visit, start + "norm1.");
-    layer.cross_attention.for_each_parameter(visit, start + "cross_attention.");
-    layer.norm2.for_each_parameter(visit, start + "norm2.");
-    layer.feed_forward.for_each_parameter(visit, start + "feed_forward.");
-    layer.norm3.for_each_parameter(visit, start + "norm3.");
-  }
 };
 
 template <Scalar T>
@@ -88,11 +48,11 @@ class TransformerDecoderLayer {
       : TransformerDecoderLayer(detail::TransformerParts(options), seed) {}
 
   MultiHeadAttention<T> self_attention;
-  LayerNorm<T> norm1;
+  AnyNorm<T> norm1;
   MultiHeadAttention<T> cross_attention;
-  LayerNorm<T> norm2;
+  AnyNorm<T> norm2;
   FeedForward<T> feed_forward;
-  LayerNorm<T> norm3;
+  AnyNorm<T> norm3;
 
   [[nodiscard]] const TransformerLayerOptions& options() const { return options_; }
 
@@ -178,27 +138,9 @@ class TransformerDecoderLayer {
          {.sequences = saved.sequences, .size = E, .accumulate = accumulate, .context = context});
   }
 
- private:
-  // A call's inputs, which fit the layer and each other.
-  template <class Form>
-  struct Inputs {
-    Form form, memory_form;
-    const T *x, *memory;
-  };
+  // ---- Checks, for modules that are made of such layers ------------------------------------------
 
-  TransformerDecoderLayer(const detail::TransformerParts& parts, std::uint64_t seed)
-      : self_attention(parts.self_attention(), detail::part_seed(seed, "self_attention")),
-        norm1(parts.norm()),
-        cross_attention(parts.cross_attention(), detail::part_seed(seed, "cross_attention")),
-        norm2(parts.norm()),
-        feed_forward(parts.feed_forward(), detail::part_seed(seed, "feed_forward")),
-        norm3(parts.norm()),
-        options_(parts.options()) {}
-
-  [[nodiscard]] Index size() const { return options_.num_hiddens; }
-  [[nodiscard]] Index memory_size() const { return cross_attention.W_k.in_features(); }
-
-  // The members are public, so a caller may have put others in their place.
+  // Throws std::invalid_argument if a member was replaced by one of another size.
   void require_parts() const {
     detail::require_sizes("TransformerDecoderLayer", size(),
                           {{"self_attention.num_hiddens", self_attention.num_hiddens()},
@@ -209,6 +151,17 @@ class TransformerDecoderLayer {
                            {"norm3.size", norm3.size()}});
     feed_forward.require_parts();
   }
+  // And what forward throws for such a call.
+  void require_trainable(TensorView<T, 3> x, TensorView<T, 3> memory, const DecoderMask& masks,
+                         const TrainingOptions<T>& options) const {
+    require_step(padded(x, memory), masks, options);
+  }
+  void require_trainable(TensorView<T, 2> x, const Sequences& sequences, TensorView<T, 2> memory,
+                         const Sequences& memory_sequences, const DecoderMask& masks,
+                         const TrainingOptions<T>& options) const {
+    require_step(packed(x, sequences, memory, memory_sequences), masks, options);
+  }
+  // And std::logic_error unless `saved` is of a call of this layer, or one of its sizes.
   void require_saved(const Activations& saved) const {
     if (!saved.is_saved)
       detail::refuse<std::logic_error>(
@@ -220,15 +173,35 @@ class TransformerDecoderLayer {
   }
   // Gives the gradients of the parameters their shapes, or, if they are added to, refuses others.
   void fit(Gradients& gradients, const Activations& saved, bool accumulate) const {
-    detail::fit_attention(self_attention, saved.self_attention, gradients.self_attention,
-                          accumulate);
+    detail::fit_parameter_gradients(self_attention.parts(), saved.self_attention,
+                                    gradients.self_attention, accumulate);
     norm1.fit(gradients.norm1, accumulate);
-    detail::fit_attention(cross_attention, saved.cross_attention, gradients.cross_attention,
-                          accumulate);
+    detail::fit_parameter_gradients(cross_attention.parts(), saved.cross_attention,
+                                    gradients.cross_attention, accumulate);
     norm2.fit(gradients.norm2, accumulate);
     feed_forward.fit(gradients.feed_forward, accumulate);
     norm3.fit(gradients.norm3, accumulate);
   }
+
+ private:
+  // A call's inputs, which fit the layer and each other.
+  template <class Form>
+  struct Inputs {
+    Form form, memory_form;
+    const T *x, *memory;
+  };
+
+  TransformerDecoderLayer(const detail::TransformerParts& parts, std::uint64_t seed)
+      : self_attention(parts.self_attention(), detail::part_seed(seed, "self_attention")),
+        norm1(parts.template norm<T>()),
+        cross_attention(parts.cross_attention(), detail::part_seed(seed, "cross_attention")),
+        norm2(parts.template norm<T>()),
+        feed_forward(parts.feed_forward(), detail::part_seed(seed, "feed_forward")),
+        norm3(parts.template norm<T>()),
+        options_(parts.options()) {}
+
+  [[nodiscard]] Index size() const { return options_.num_hiddens; }
+  [[nodiscard]] Index memory_size() const { return cross_attention.W_k.in_features(); }
 
   [[nodiscard]] Inputs<detail::PaddedForm<T>> padded(TensorView<T, 3> x,
                                                      TensorView<T, 3> memory) const {
@@ -293,10 +266,29 @@ class TransformerDecoderLayer {
         y);
   }
 
+  [[nodiscard]] detail::StepDropout step_dropout(const TrainingOptions<T>& options) const {
+    return {"TransformerDecoderLayer", options_.dropout, options.seed};
+  }
+  template <class Form>
+  void require_step(const Inputs<Form>& inputs, const DecoderMask& masks,
+                    const TrainingOptions<T>& options) const {
+    static_cast<void>(step_dropout(options));
+    const Form& form = inputs.form;
+    form.with_self(inputs.x, [&](const auto&... of) {
+      self_attention.require_trainable(of..., masks.self, options);
+    });
+    form.with_memory(inputs.x, inputs.memory_form, inputs.memory, [&](const auto&... of) {
+      cross_attention.require_trainable(of..., masks.memory, {.seed = options.seed});
+    });
+  }
+
   template <class Form>
   Tensor<T, Form::rank> train(const Inputs<Form>& inputs, const DecoderMask& masks,
                               Activations& saved, const TrainingOptions<T>& options) const {
-    const detail::StepDropout dropout("TransformerDecoderLayer", options_.dropout, options.seed);
+    // What the second attention refuses, too, leaves `saved` as it was.
+    require_step(inputs, masks, options);
+    saved.is_saved = false;
+    const detail::StepDropout dropout = step_dropout(options);
     const Form &form = inputs.form, &memory_form = inputs.memory_form;
     const T *const x = inputs.x, *const memory = inputs.memory;
     Context& context = options.context.get();
@@ -307,13 +299,9 @@ class TransformerDecoderLayer {
           const TrainingOptions<T> of_self{.score = options.score,
                                            .seed = dropout.seed("self_attention"),
                                            .context = options.context};
-          auto output = form.with_self(in, [&](const auto&... of) {
+          return form.with_self(in, [&](const auto&... of) {
             return self_attention.forward(of..., masks.self, saved.self_attention, of_self);
           });
-          saved.is_saved = false;  // what this attention refuses leaves `saved` as it was
-          saved.sequences = form.sequences();
-          saved.memory_sequences = memory_form.sequences();
-          return output;
         },
         saved.sublayer1, context);
     const auto cross = detail::train_sublayer<T>(
@@ -330,6 +318,8 @@ class TransformerDecoderLayer {
         {norm3, first, dropout.template mask<T>("dropout3")}, form, cross.data(),
         [&](const T* in) { return form.train(feed_forward, in, saved.feed_forward, context); },
         saved.sublayer3, context);
+    saved.sequences = form.sequences();
+    saved.memory_sequences = memory_form.sequences();
     saved.is_saved = true;
     return y;
   }

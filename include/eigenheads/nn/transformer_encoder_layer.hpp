@@ -15,59 +15,22 @@
 
 #include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/mask.hpp>                         // Mask
-#include <eigenheads/multi_head_attention.hpp>         // MultiHeadAttention
-#include <eigenheads/nn/detail/module_text.hpp>        // print_member
-#include <eigenheads/nn/detail/row_forms.hpp>          // PaddedForm, PackedForm
-#include <eigenheads/nn/detail/sublayer.hpp>           // SublayerRun, train_sublayer
-#include <eigenheads/nn/detail/transformer_steps.hpp>  // StepDropout, self_attention_backward
-#include <eigenheads/nn/feed_forward.hpp>              // FeedForward
-#include <eigenheads/nn/layer_norm.hpp>                // LayerNorm
-#include <eigenheads/nn/transformer_options.hpp>       // TransformerLayerOptions
-#include <eigenheads/sequences.hpp>                    // Sequences
-#include <eigenheads/shape.hpp>                        // require_shape, make_tensor
-#include <eigenheads/tensor.hpp>                       // Tensor, TensorView, TensorSpan
+#include <eigenheads/mask.hpp>                           // Mask
+#include <eigenheads/multi_head_attention.hpp>           // MultiHeadAttention
+#include <eigenheads/nn/detail/module_text.hpp>          // print_member
+#include <eigenheads/nn/detail/row_forms.hpp>            // PaddedForm, PackedForm
+#include <eigenheads/nn/detail/step_guard.hpp>           // StepGuard
+#include <eigenheads/nn/detail/sublayer.hpp>             // SublayerRun, train_sublayer
+#include <eigenheads/nn/detail/transformer_steps.hpp>    // StepDropout, self_attention_backward
+#include <eigenheads/nn/feed_forward.hpp>                // FeedForward
+#include <eigenheads/nn/layer_norm.hpp>                  // AnyNorm
+#include <eigenheads/nn/transformer_layer_training.hpp>  // TransformerEncoderLayerActivations
+#include <eigenheads/nn/transformer_options.hpp>         // TransformerLayerOptions
+#include <eigenheads/sequences.hpp>                      // Sequences
+#include <eigenheads/shape.hpp>                          // require_shape, make_tensor
+#include <eigenheads/tensor.hpp>                         // Tensor, TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
-
-// What backward needs of a call, and owns. Memory is used again by the next.
-template <Scalar T>
-struct TransformerEncoderLayerActivations {
-  LayerActivations<T> self_attention;
-  FeedForwardActivations<T> feed_forward;
-  detail::SublayerActivations<T> sublayer1, sublayer2;
-  detail::SavedSequences sequences;
-  bool is_saved = false;
-};
-
-// Of the parameters, with the layer's names and order, and of the input: [B, L, E], or, packed,
-// [1, N, E].
-template <Scalar T>
-struct TransformerEncoderLayerGradients {
-  Tensor<T, 3> x{0, 0, 0};
-  LayerGradients<T> self_attention;
-  NormGradients<T> norm1, norm2;
-  FeedForwardGradients<T> feed_forward;
-
-  template <class Visitor>
-  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
-    visit_parameters(*this, visit, prefix);
-  }
-  template <class Visitor>
-  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
-    visit_parameters(*this, visit, prefix);
-  }
-
-  // Of a layer, or of its gradients.
-  template <class Layer, class Visitor>
-  static void visit_parameters(Layer& layer, Visitor& visit, std::string_view prefix) {
-    const std::string start(prefix);
-    layer.self_attention.for_each_parameter(visit, start + "self_attention.");
-    layer.norm1.for_each_parameter(visit, start + "norm1.");
-    layer.feed_forward.for_each_parameter(visit, start + "feed_forward.");
-    layer.norm2.for_each_parameter(visit, start + "norm2.");
-  }
-};
 
 template <Scalar T>
 class TransformerEncoderLayer {
@@ -81,9 +44,9 @@ class TransformerEncoderLayer {
       : TransformerEncoderLayer(detail::TransformerParts(options), seed) {}
 
   MultiHeadAttention<T> self_attention;
-  LayerNorm<T> norm1;
+  AnyNorm<T> norm1;
   FeedForward<T> feed_forward;
-  LayerNorm<T> norm2;
+  AnyNorm<T> norm2;
 
   [[nodiscard]] const TransformerLayerOptions& options() const { return options_; }
 
@@ -123,6 +86,47 @@ class TransformerEncoderLayer {
   void forward_into(Y&& y, const X& x, const Sequences& sequences, const Mask& mask = {},
                     const CallOptions<T>& options = {}) const {
     run_into(packed(x, sequences), TensorSpan<T, 2>(y), TensorView<T, 2>(x), mask, options);
+  }
+
+  // ---- Decoding: include <eigenheads/kv_cache.hpp> -----------------------------------------------
+
+  // As those of the attention: x: [B, n, E], the next tokens of every sequence, or packed, [N, E];
+  // causal, with the bits of one call over the whole sequence. What is refused leaves the cache as it
+  // was.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] Tensor<T, 3> step(const X& x, AnyKvCache<T>& cache, const Mask& mask = {},
+                                  const CallOptions<T>& options = {}) const {
+    auto y = detail::make_tensor<T>("y", TensorView<T, 3>(x).dimensions());
+    step_into(y, x, cache, mask, options);
+    return y;
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] Tensor<T, 2> step(const X& x, const Sequences& sequences, AnyKvCache<T>& cache,
+                                  const Mask& mask = {}, const CallOptions<T>& options = {}) const {
+    auto y = detail::make_tensor<T>("y", TensorView<T, 2>(x).dimensions());
+    step_into(y, x, sequences, cache, mask, options);
+    return y;
+  }
+  // The same into y, which may be x itself, but may not overlap it otherwise.
+  template <TensorOfRank<3> Y, TensorOfRank<3> X>
+  void step_into(Y&& y, const X& x, AnyKvCache<T>& cache, const Mask& mask = {},
+                 const CallOptions<T>& options = {}) const {
+    take_step(
+        padded(x), TensorSpan<T, 3>(y), TensorView<T, 3>(x), options,
+        [&](const auto& in, const auto& out) {
+          self_attention.step_into(out, in, cache, mask, options);
+        },
+        cache);
+  }
+  template <TensorOfRank<2> Y, TensorOfRank<2> X>
+  void step_into(Y&& y, const X& x, const Sequences& sequences, AnyKvCache<T>& cache,
+                 const Mask& mask = {}, const CallOptions<T>& options = {}) const {
+    take_step(
+        packed(x, sequences), TensorSpan<T, 2>(y), TensorView<T, 2>(x), options,
+        [&](const auto& in, const auto& out) {
+          self_attention.step_into(out, in, sequences, cache, mask, options);
+        },
+        cache);
   }
 
   // ---- Training ----------------------------------------------------------------------------------
@@ -175,6 +179,15 @@ class TransformerEncoderLayer {
                            {"norm2.size", norm2.size()}});
     feed_forward.require_parts();
   }
+  // And what forward throws for such a call.
+  void require_trainable(TensorView<T, 3> x, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    require_step(padded(x), x.data(), mask, options);
+  }
+  void require_trainable(TensorView<T, 2> x, const Sequences& sequences, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    require_step(packed(x, sequences), x.data(), mask, options);
+  }
   // And std::logic_error unless `saved` is of a call of this layer, or one of its sizes.
   void require_saved(const Activations& saved) const {
     if (!saved.is_saved)
@@ -186,8 +199,8 @@ class TransformerEncoderLayer {
   }
   // Gives the gradients of the parameters their shapes, or, if they are added to, refuses others.
   void fit(Gradients& gradients, const Activations& saved, bool accumulate) const {
-    detail::fit_attention(self_attention, saved.self_attention, gradients.self_attention,
-                          accumulate);
+    detail::fit_parameter_gradients(self_attention.parts(), saved.self_attention,
+                                    gradients.self_attention, accumulate);
     norm1.fit(gradients.norm1, accumulate);
     feed_forward.fit(gradients.feed_forward, accumulate);
     norm2.fit(gradients.norm2, accumulate);
@@ -196,9 +209,9 @@ class TransformerEncoderLayer {
  private:
   TransformerEncoderLayer(const detail::TransformerParts& parts, std::uint64_t seed)
       : self_attention(parts.self_attention(), detail::part_seed(seed, "self_attention")),
-        norm1(parts.norm()),
+        norm1(parts.template norm<T>()),
         feed_forward(parts.feed_forward(), detail::part_seed(seed, "feed_forward")),
-        norm2(parts.norm()),
+        norm2(parts.template norm<T>()),
         options_(parts.options()) {}
 
   [[nodiscard]] Index size() const { return options_.num_hiddens; }
@@ -215,41 +228,64 @@ class TransformerEncoderLayer {
   [[nodiscard]] Tensor<T, Form::rank> run(const Form& form, TensorView<T, Form::rank> x,
                                           const Mask& mask, const CallOptions<T>& options) const {
     auto y = detail::make_tensor<T>("y", x.dimensions());
-    run_steps(form, x.data(), y.data(), mask, options);
+    run_into(form, TensorSpan<T, Form::rank>(y), x, mask, options);
     return y;
   }
   template <class Form>
   void run_into(const Form& form, TensorSpan<T, Form::rank> y, TensorView<T, Form::rank> x,
                 const Mask& mask, const CallOptions<T>& options) const {
-    const TensorView<T, Form::rank> result(y);
-    require_shape("y", result, "x's shape", x.dimensions());
-    detail::require_same_or_disjoint("y", result, "x", x);
-    run_steps(form, x.data(), y.data(), mask, options);
-  }
-  template <class Form>
-  void run_steps(const Form& form, const T* x, T* y, const Mask& mask,
-                 const CallOptions<T>& options) const {
-    Context& context = options.context.get();
-    const detail::Frame frame(context);
-    detail::SublayerRun<T, Form> run(form, options_.norm_first, x, frame, context);
-    run.step(norm1, [&](const T* in, T* out) {
+    run_sublayers(form, y, x, options.context.get(), [&](const T* in, T* out) {
       form.with_self(in, [&](const auto&... of) {
         self_attention.forward_into(form.span(out), of..., mask, options);
       });
     });
+  }
+  // attend(in, out): a step of the attention, which is in the cache even if what follows fails.
+  template <class Form, class Attend, class Cache>
+  void take_step(const Form& form, TensorSpan<T, Form::rank> y, TensorView<T, Form::rank> x,
+                 const CallOptions<T>& options, const Attend& attend, Cache& cache) const {
+    Context& context = options.context.get();
+    const detail::Frame frame(context);
+    detail::StepGuard<Cache> guard(cache, frame);
+    run_sublayers(form, y, x, context,
+                  [&](const T* in, T* out) { attend(form.view(in), form.span(out)); });
+    guard.is_done = true;
+  }
+  // attend(in, out): self-attention of rows `in`.
+  template <class Form, class Attend>
+  void run_sublayers(const Form& form, TensorSpan<T, Form::rank> y, TensorView<T, Form::rank> x,
+                     Context& context, const Attend& attend) const {
+    const TensorView<T, Form::rank> result(y);
+    require_shape("y", result, "x's shape", x.dimensions());
+    detail::require_same_or_disjoint("y", result, "x", x);
+    const detail::Frame frame(context);
+    detail::SublayerRun<T, Form> run(form, options_.norm_first, x.data(), frame, context);
+    run.step(norm1, attend);
     run.last(
         norm2,
         [&](const T* in, T* out) {
           detail::feed_forward<T>(feed_forward.parts(), {.x = in, .y = out, .rows = form.rows()},
                                   context);
         },
-        y);
+        y.data());
+  }
+
+  [[nodiscard]] detail::StepDropout step_dropout(const TrainingOptions<T>& options) const {
+    return {"TransformerEncoderLayer", options_.dropout, options.seed};
+  }
+  template <class Form>
+  void require_step(const Form& form, const T* x, const Mask& mask,
+                    const TrainingOptions<T>& options) const {
+    static_cast<void>(step_dropout(options));
+    form.with_self(x, [&](const auto&... inputs) {
+      self_attention.require_trainable(inputs..., mask, options);
+    });
   }
 
   template <class Form>
   Tensor<T, Form::rank> train(const Form& form, const T* x, const Mask& mask, Activations& saved,
                               const TrainingOptions<T>& options) const {
-    const detail::StepDropout dropout("TransformerEncoderLayer", options_.dropout, options.seed);
+    const detail::StepDropout dropout = step_dropout(options);
     Context& context = options.context.get();
     const bool first = options_.norm_first;
     const auto between = detail::train_sublayer<T>(

@@ -2,14 +2,18 @@
 #pragma once
 // What a layer of a transformer is made of, an encoder's and a decoder's alike.
 #include <array>
+#include <optional>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/dropout.hpp>           // Dropout
-#include <eigenheads/error.hpp>             // refuse
-#include <eigenheads/kernels/nn/calls.hpp>  // Activation
-#include <eigenheads/layer/options.hpp>     // MultiHeadAttentionOptions
-#include <eigenheads/nn/feed_forward.hpp>   // FeedForwardOptions
-#include <eigenheads/nn/layer_norm.hpp>     // LayerNormOptions
+#include <eigenheads/dropout.hpp>                 // Dropout
+#include <eigenheads/error.hpp>                   // refuse
+#include <eigenheads/kernels/nn/calls.hpp>        // Activation
+#include <eigenheads/layer/options.hpp>           // MultiHeadAttentionOptions
+#include <eigenheads/nn/activation.hpp>           // require_known
+#include <eigenheads/nn/detail/enumerations.hpp>  // require_known
+#include <eigenheads/nn/feed_forward.hpp>         // FeedForwardOptions
+#include <eigenheads/nn/layer_norm.hpp>           // AnyNorm, NormKind
+#include <eigenheads/rotary_options.hpp>          // RotaryOptions
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -19,13 +23,23 @@ struct TransformerLayerOptions {
   Activation activation = Activation::relu;
   bool gated = false;       // the feed-forward network
   bool norm_first = false;  // before each sublayer, not after its residual
+  NormKind norm = NormKind::layer_norm;
   double norm_eps = 1e-5;
   // In training, of the attention weights and of what each sublayer gives.
   double dropout = 0;
-  bool bias = true;        // in all projections and norms
+  bool bias = true;        // in all projections and LayerNorms
   Index num_kv_heads = 0;  // 0: num_heads
   Index head_size = 0;     // 0: num_hiddens / num_heads
   Index memory_size = 0;   // features of what a decoder layer reads; 0: num_hiddens
+  // Of self-attention: what a decoder layer reads has positions of its own.
+  std::optional<RotaryOptions> rotary{};
+};
+
+// Of layers one after the other, an encoder's or a decoder's.
+struct TransformerStackOptions {
+  TransformerLayerOptions layer{};
+  Index num_layers = 0;
+  bool final_norm = false;  // after the last layer: where the layers' norms come first
 };
 
 namespace detail {
@@ -45,6 +59,8 @@ class TransformerParts {
       if (count.value < count.least)
         refuse({"a transformer layer's ", count.name, " is ", count.value, "; expected ",
                 count.least, " or more"});
+    require_known(options.activation);
+    require_known("norm", options.norm, NormKind::rms_norm);
     static_cast<void>(Dropout(options.dropout));
   }
 
@@ -61,13 +77,19 @@ class TransformerParts {
             .head_size = options_.head_size};
   }
   [[nodiscard]] MultiHeadAttentionOptions self_attention() const {
-    return attention(options_.num_hiddens);
+    MultiHeadAttentionOptions options = attention(options_.num_hiddens);
+    options.rotary = options_.rotary;
+    return options;
   }
   [[nodiscard]] MultiHeadAttentionOptions cross_attention() const {
     return attention(options_.memory_size > 0 ? options_.memory_size : options_.num_hiddens);
   }
-  [[nodiscard]] LayerNormOptions norm() const {
-    return {.size = options_.num_hiddens, .eps = options_.norm_eps, .bias = options_.bias};
+  template <Scalar T>
+  [[nodiscard]] AnyNorm<T> norm() const {
+    const Index size = options_.num_hiddens;
+    const double eps = options_.norm_eps;
+    if (options_.norm == NormKind::rms_norm) return RmsNorm<T>({.size = size, .eps = eps});
+    return LayerNorm<T>({.size = size, .eps = eps, .bias = options_.bias});
   }
   [[nodiscard]] FeedForwardOptions feed_forward() const {
     return {.size = options_.num_hiddens,

@@ -35,13 +35,13 @@ struct Identity {
 struct Relu {
   template <class T>
   static EIGEN_ALWAYS_INLINE Register<T> value(Register<T> x) {
-    return max(broadcast(T(0)), x);
+    return nan_kept(x, max(broadcast(T(0)), x));
   }
   // 0 at 0, NaN at NaN.
   template <class T>
   static EIGEN_ALWAYS_INLINE Register<T> gradient(Register<T> x, Register<T> grad_y) {
     const Register<T> zero = broadcast(T(0));
-    return select_below(zero, x, grad_y, max(zero, x));
+    return nan_kept(x, select_below(zero, x, grad_y, max(zero, x)));
   }
 };
 

@@ -106,6 +106,11 @@ AdditiveBlock<T> additive_block(const AdditiveCall<T>& call, Index b, Index q, R
   for (Index k = first; k < last; k += N)
     score_group(call.q + (b * Q + q) * H, call.k_of(b, (begin + k) / N), call.w, H,
                 scratch.scores + k, [](Index, Index, Register<T>) {});
+  // A maximum, and so the softmax, may lose a NaN.
+  T lost = 0;
+  for (Index k = seen.begin; detail::compiler_assumes_no_nan && k < seen.end; ++k)
+    if ((seen.allowed == nullptr || seen.allowed[k] != 0) && detail::is_nan(scratch.scores[k]))
+      lost = scratch.scores[k];
   T maxima[Register<T>::width], sums[Register<T>::width];
   softmax_block<T>(scratch.scores, KB, {&seen, 1}, maxima, sums);
 
@@ -121,7 +126,7 @@ AdditiveBlock<T> additive_block(const AdditiveCall<T>& call, Index b, Index q, R
   for (Index k = seen.begin; k < seen.end; ++k)
     if (seen.allowed == nullptr || seen.allowed[k] != 0)
       add_multiple(scratch.scores[k], call.values + (b * K + begin + k) * V, V, scratch.product);
-  return {maxima[0], sums[0]};
+  return {maxima[0], detail::compiler_assumes_no_nan ? sums[0] + lost : sums[0]};
 }
 
 template <class T>

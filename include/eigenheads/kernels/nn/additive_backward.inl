@@ -98,7 +98,8 @@ void additive_backward_row(const AdditiveBackwardCall<T>& call, const AdditiveBa
 #pragma GCC unroll 16
     for (Index i = 0; i < R; ++i) {
       const Register<T> F = load(factors + i * S);
-      const Register<T> P = exp_difference(load(scores + i * S), broadcast(call.lse[row]));
+      const Register<T> score = load(scores + i * S), lse = broadcast(call.lse[row]);
+      const Register<T> P = nan_kept(sub(score, lse), exp_difference(score, lse));
       dS[i] = select(keep + i * S, mul(P, fma(F, dS[i], broadcast(-D))), zero);
       store(kept + i * S, mul(P, F));
     }

@@ -28,11 +28,28 @@ template <class T>
 EIGEN_ALWAYS_INLINE Register<T> negative(Register<T> x) {
   return sub(broadcast(T(0)), x);
 }
+// y, but NaN where x is: a compiler that assumes that there is no NaN may make a comparison and a
+// choice the maximum of two numbers, of which the processor then takes the one that is a number. For
+// any other it is y, at no cost.
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> nan_kept(Register<T> x, Register<T> y) {
+  if constexpr (detail::compiler_assumes_no_nan) {
+    using Bits = detail::BitsOf<T>;
+    constexpr Bits size = std::numeric_limits<Bits>::max() >> 1;
+    Bits of_x[Register<T>::width], of_y[Register<T>::width];
+    std::memcpy(of_x, &x, sizeof of_x);
+    std::memcpy(of_y, &y, sizeof of_y);
+    for (Index i = 0; i < Register<T>::width; ++i)
+      of_y[i] |= (of_x[i] & size) > detail::infinity_bits<T> ? size : Bits{0};
+    std::memcpy(&y, of_y, sizeof of_y);
+  }
+  return y;
+}
 // |x|, but at most `limit`; NaN for NaN.
 template <class T>
 EIGEN_ALWAYS_INLINE Register<T> limited_size(Register<T> x, T limit) {
   const Register<T> size = absolute(x), most = broadcast(limit);
-  return select_below(most, size, most, size);
+  return nan_kept(x, select_below(most, size, most, size));
 }
 
 // Tails fall like e^-t, and times something large they are normal where e^-t is not. So it comes

@@ -3,7 +3,6 @@
 // those of kernels/kernels.inl. Included by nn/targets.hpp inside a namespace.
 // clang-format off
 #include <eigenheads/kernels/nn/elementary.inl>
-#include <eigenheads/kernels/nn/trigonometry.inl>
 #include <eigenheads/kernels/nn/activation.inl>
 #include <eigenheads/kernels/nn/norm.inl>
 #include <eigenheads/kernels/nn/rows.inl>

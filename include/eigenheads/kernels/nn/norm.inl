@@ -98,6 +98,31 @@ template <class T>
   return mul(centered_of(of, row, x), broadcast(of.scale[row]));
 }
 
+// Makes anew what multiplies the rows whose sum of squares is not finite: of the rows times a power of
+// two, which makes of every such sum of finite squares a normal number. No other row gets other bits.
+template <class T>
+void measure_large_rows(const T* x, Index size, Index rows, T eps, const T* squares,
+                        GroupStatistics<T>& statistics) {
+  constexpr int down = std::numeric_limits<T>::max_exponent / 2 + 32;
+  constexpr T unit = std::bit_cast<T>(static_cast<detail::BitsOf<T>>(
+      std::bit_cast<detail::BitsOf<T>>(T(1)) -
+      (detail::BitsOf<T>(down) << (std::numeric_limits<T>::digits - 1))));
+  const Register<T> factor = broadcast(unit), one = broadcast(T(1));
+  const Register<T> sums = sum_group(rows, T(1), [&](Index row) {
+    return sum_row<T>(size, [&](Index k, Index count, Register<T> total) {
+      const Register<T> from = load_first(x + row * size + k, count, statistics.first[row]);
+      const Register<T> c = mul(centered_of(statistics, row, from), factor);
+      return fma(c, c, total);
+    });
+  });
+  const Register<T> variance =
+      add(div(sums, broadcast(static_cast<T>(size))), broadcast(eps * unit * unit));
+  T scales[Register<T>::width];
+  store(scales, mul(div(one, square_root(variance)), factor));
+  for (Index row = 0; row < rows; ++row)
+    if (!detail::is_finite(squares[row])) statistics.scale[row] = scales[row];
+}
+
 template <class T>
 void measure_group(const T* x, Index size, Index rows, T eps, bool is_centered,
                    GroupStatistics<T>& statistics) {
@@ -126,6 +151,10 @@ void measure_group(const T* x, Index size, Index rows, T eps, bool is_centered,
     });
   });
   store(statistics.scale, div(one, square_root(add(div(squares, length), broadcast(eps)))));
+  if (all_finite(squares)) return;
+  T sums[S];
+  store(sums, squares);
+  measure_large_rows(x, size, rows, eps, sums, statistics);
 }
 
 // `count` numbers of a parameter, of which null means that all are `other`.
@@ -214,7 +243,8 @@ void norm_backward_rows(const NormBackwardCall<T>& call, Range rows) {
     for (Index i = 0; i < count; ++i) {
       const Index row = begin + i;
       const T* const dy = call.grad_y + row * size;
-      call.kept[row] = !std::all_of(dy, dy + size, [](T value) { return value == 0; });
+      call.kept[row] =
+          !std::all_of(dy, dy + size, [](const T& value) { return detail::is_zero(value); });
       call.shifts[row] = statistics.shift[i];
       call.scales[row] = statistics.scale[i];
       if (call.kept[row] != 0)

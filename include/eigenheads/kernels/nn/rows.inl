@@ -21,8 +21,9 @@ void maximum_array(const T* x, T* maxima, Index count) {
     const Register<T> next = load_first(x + i, n, T(0)), before = load_first(maxima + i, n, T(0));
     // max passes on a NaN in its second number. Of infinity and NaN before, what follows makes
     // infinity or NaN.
-    store_first(maxima + i, n,
-                select_below(before, infinity, max(before, next), add(before, absolute(next))));
+    const Register<T> larger =
+        select_below(before, infinity, max(before, next), add(before, absolute(next)));
+    store_first(maxima + i, n, nan_kept(next, nan_kept(before, larger)));
   }
 }
 

@@ -11,8 +11,9 @@
 #include <memory>
 #include <span>
 
-#include <eigenheads/context.hpp>       // Context
-#include <eigenheads/detail/arena.hpp>  // Frame
+#include <eigenheads/context.hpp>            // Context
+#include <eigenheads/detail/arena.hpp>       // Frame
+#include <eigenheads/detail/float_bits.hpp>  // is_zero
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>             // Range, blocks_of
 #include <eigenheads/detail/work.hpp>               // projection_work, product
@@ -42,7 +43,7 @@ template <class T>
   std::size_t count = 0, range_count = 0;
   for (Index row = 0; row < all; ++row) {
     const T* values = y.dy + row * out;
-    if (std::all_of(values, values + out, [](T value) { return value == 0; })) continue;
+    if (std::all_of(values, values + out, [](const T& value) { return is_zero(value); })) continue;
     if (count > 0 && rows[count - 1] == row - 1)
       ++ranges[range_count - 1].end;
     else

@@ -63,6 +63,9 @@ EIGEN_ALWAYS_INLINE Doubles with_sign(Doubles size, Doubles a) {
   return {_mm256_or_pd(size.v, _mm256_and_pd(_mm256_set1_pd(-0.0), a.v))};
 }
 
+EIGEN_ALWAYS_INLINE Floats swap_pairs(Floats a) { return {_mm256_permute_ps(a.v, 0xB1)}; }
+EIGEN_ALWAYS_INLINE Doubles swap_pairs(Doubles a) { return {_mm256_permute_pd(a.v, 0x5)}; }
+
 EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {
   const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n.v), 23);
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(y.v), exponent))};

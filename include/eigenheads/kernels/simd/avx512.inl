@@ -72,6 +72,13 @@ EIGEN_ALWAYS_INLINE Doubles with_sign(Doubles size, Doubles a) {
   return {_mm512_castsi512_pd(_mm512_or_si512(_mm512_castpd_si512(size.v), of_a))};
 }
 
+EIGEN_ALWAYS_INLINE Floats swap_pairs(Floats a) {
+  return {_mm512_maskz_permute_ps(all16, a.v, 0xB1)};
+}
+EIGEN_ALWAYS_INLINE Doubles swap_pairs(Doubles a) {
+  return {_mm512_maskz_permute_pd(all8, a.v, 0x55)};
+}
+
 EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {
   return {_mm512_maskz_scalef_ps(all16, y.v, n.v)};
 }

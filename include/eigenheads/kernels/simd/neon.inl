@@ -53,6 +53,9 @@ EIGEN_ALWAYS_INLINE Doubles with_sign(Doubles size, Doubles a) {
   return {vbslq_f64(vdupq_n_u64(0x8000000000000000u), a.v, size.v)};
 }
 
+EIGEN_ALWAYS_INLINE Floats swap_pairs(Floats a) { return {vrev64q_f32(a.v)}; }
+EIGEN_ALWAYS_INLINE Doubles swap_pairs(Doubles a) { return {vextq_f64(a.v, a.v, 1)}; }
+
 EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {
   const int32x4_t exponent = vshlq_n_s32(vcvtq_s32_f32(n.v), 23);
   return {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(y.v), exponent))};

@@ -94,6 +94,13 @@ EIGEN_ALWAYS_INLINE Register<T> scale_by_power(Register<T> y, Register<T> n) {
   }
   return result;
 }
+// Lanes 1, 0, 3, 2, ...
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> swap_pairs(Register<T> a) {
+  Register<T> result;
+  for (int i = 0; i < Register<T>::width; ++i) result.v[i] = a.v[i ^ 1];
+  return result;
+}
 // 0 where x < limit, elsewhere (NaN in x included) y.
 template <class T>
 EIGEN_ALWAYS_INLINE Register<T> zero_if_below(Register<T> y, Register<T> x, Register<T> limit) {

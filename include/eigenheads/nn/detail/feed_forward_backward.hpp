@@ -6,8 +6,9 @@
 //   h = f(g) u:    du = f(g) dh,   dg = f'(g) u dh
 #include <algorithm>
 
-#include <eigenheads/context.hpp>       // Context
-#include <eigenheads/detail/arena.hpp>  // Frame
+#include <eigenheads/context.hpp>            // Context
+#include <eigenheads/detail/arena.hpp>       // Frame
+#include <eigenheads/detail/float_bits.hpp>  // is_zero
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/nn/schedule/feed_forward.hpp>  // FeedForwardParts, activate_hidden
 
@@ -20,7 +21,7 @@ void activate_hidden_backward(const FeedForwardParts<T>& parts, const T* up, con
                               T* grad_h, T* grad_gate) {
   const Index size = parts.hidden();
   const NnKernels<T> kernels = nn_kernels<T>();
-  if (std::all_of(grad_h, grad_h + size, [](T value) { return value == 0; })) {
+  if (std::all_of(grad_h, grad_h + size, [](const T& value) { return is_zero(value); })) {
     if (parts.is_gated()) std::fill_n(grad_gate, size, T(0));
     return;
   }

@@ -6,10 +6,10 @@
 
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/nn/detail/saved_sequences.hpp>  // SavedSequences
-#include <eigenheads/sequences.hpp>                  // Sequences, require_rows
-#include <eigenheads/shape.hpp>                      // require_shape
-#include <eigenheads/tensor.hpp>                     // TensorView, TensorSpan
+#include <eigenheads/detail/saved_sequences.hpp>  // SavedSequences
+#include <eigenheads/sequences.hpp>               // Sequences, require_rows
+#include <eigenheads/shape.hpp>                   // require_shape
+#include <eigenheads/tensor.hpp>                  // TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -50,7 +50,7 @@ struct PackedForm {
 
   [[nodiscard]] Index rows() const { return packed.rows(); }
   [[nodiscard]] Index elements() const { return rows() * size; }
-  [[nodiscard]] SavedSequences sequences() const { return SavedSequences(packed); }
+  [[nodiscard]] SavedSequences sequences() const { return SavedSequences(packed.as_rows()); }
   [[nodiscard]] TensorView<T, 2> view(const T* x) const { return {x, {packed.rows(), size}}; }
   [[nodiscard]] TensorSpan<T, 2> span(T* x) const { return {x, {packed.rows(), size}}; }
 

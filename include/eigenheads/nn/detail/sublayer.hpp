@@ -14,14 +14,14 @@
 #include <eigenheads/context.hpp>       // Context
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>              // blocks_of
-#include <eigenheads/detail/sequence_rows.hpp>       // SequenceRows
-#include <eigenheads/detail/work.hpp>                // multiply_adds_per_packed, product
-#include <eigenheads/dropout.hpp>                    // DropoutMask, DropoutSeed
-#include <eigenheads/kernels/loops.hpp>              // run_on_this_cpu
-#include <eigenheads/nn/detail/saved_sequences.hpp>  // SavedSequences
-#include <eigenheads/nn/layer_norm.hpp>              // LayerNorm, NormGradients
-#include <eigenheads/random.hpp>                     // random_bits, random_stream
+#include <eigenheads/detail/ranges.hpp>           // blocks_of
+#include <eigenheads/detail/saved_sequences.hpp>  // SavedSequences
+#include <eigenheads/detail/sequence_rows.hpp>    // SequenceRows
+#include <eigenheads/detail/work.hpp>             // multiply_adds_per_packed, product
+#include <eigenheads/dropout.hpp>                 // DropoutMask, DropoutSeed
+#include <eigenheads/kernels/loops.hpp>           // run_on_this_cpu
+#include <eigenheads/nn/layer_norm.hpp>           // Norm, NormGradients
+#include <eigenheads/random.hpp>                  // random_bits, random_stream
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -95,12 +95,12 @@ class SublayerRun {
         context_(context) {}
 
   template <class Function>
-  void step(const LayerNorm<T>& norm, const Function& f) {
+  void step(const Norm<T>& norm, const Function& f) {
     run(norm, f, sum_);
     if (!norm_first_) x_ = sum_;
   }
   template <class Function>
-  void last(const LayerNorm<T>& norm, const Function& f, T* y) {
+  void last(const Norm<T>& norm, const Function& f, T* y) {
     run(norm, f, y);
     if (norm_first_) add_elements<T>(x_, output_, y, count_, context_);
   }
@@ -108,7 +108,7 @@ class SublayerRun {
  private:
   // Norm first: x_ + output_, if there is an output yet, is what the sublayer gets.
   template <class Function>
-  void run(const LayerNorm<T>& norm, const Function& f, T* y) {
+  void run(const Norm<T>& norm, const Function& f, T* y) {
     if (!norm_first_) {
       f(x_, output_);
       norm.apply({.x = x_, .y = y, .rows = rows_, .residual = output_}, context_);
@@ -136,7 +136,7 @@ class SublayerRun {
 // What stands around f.
 template <class T>
 struct Sublayer {
-  const LayerNorm<T>& norm;
+  const Norm<T>& norm;
   bool norm_first;
   DropoutMask<T> dropout{};  // in training
 };

@@ -61,19 +61,6 @@ void require_saved_attention(const MultiHeadAttention<T>& attention,
   require_activations(attention.parts(), saved, attention.head_size());
   require_projections(attention.parts(), attention.head_size(), attention.num_hiddens());
 }
-// Gives the gradients of the parameters their shapes, or, if they are added to, refuses others.
-template <class T>
-void fit_attention(const MultiHeadAttention<T>& attention, const LayerActivations<T>& saved,
-                   LayerGradients<T>& gradients, bool accumulate) {
-  attention.W_q.fit(gradients.W_q, accumulate);
-  attention.W_k.fit(gradients.W_k, accumulate);
-  attention.W_v.fit(gradients.W_v, accumulate);
-  attention.W_o.fit(gradients.W_o, accumulate);
-  if (accumulate)
-    require_shape("gradients.score_bias", TensorView<T, 4>(gradients.score_bias), "the bias'",
-                  bias_shape_of(saved.score().last_bias()));
-}
-
 // The rows that an attention read its keys and values from.
 struct MemoryRows {
   const SavedSequences& sequences;

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Layers of a transformer's decoder one after the other, all of which read the same memory, and a norm
+// after the last if it is wanted.
+//   TransformerDecoder<float> decoder({.layer = {.num_hiddens = 384, .num_heads = 12,
+//                                                .feed_forward_size = 1536}, .num_layers = 6});
+//   y = decoder(x, sequences, encoder(z, memory_sequences), memory_sequences);
+#include <cstddef>
+#include <cstdint>
+
+#include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/nn/detail/transformer_stack.hpp>   // TransformerStack, add_elements
+#include <eigenheads/nn/transformer_decoder_layer.hpp>  // TransformerDecoderLayer, DecoderMask
+#include <eigenheads/sequences.hpp>                     // Sequences
+#include <eigenheads/tensor.hpp>                        // Tensor, TensorView, TensorSpan
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+using TransformerDecoderOptions = TransformerStackOptions;
+
+template <Scalar T>
+using TransformerDecoderActivations =
+    detail::StackActivations<T, TransformerDecoderLayerActivations<T>>;
+
+// That of the memory is the sum of the layers': [B, K, M], or, packed, [1, R, M].
+template <Scalar T>
+struct TransformerDecoderGradients
+    : detail::StackGradients<T, TransformerDecoderLayerGradients<T>> {
+  Tensor<T, 3> memory{0, 0, 0};
+};
+
+// What it has (layers, norm, for_each_parameter) stands in nn/detail/transformer_stack.hpp.
+template <Scalar T>
+class TransformerDecoder : public detail::TransformerStack<T, TransformerDecoderLayer<T>> {
+  using Stack = detail::TransformerStack<T, TransformerDecoderLayer<T>>;
+
+ public:
+  using Activations = TransformerDecoderActivations<T>;
+  using Gradients = TransformerDecoderGradients<T>;
+
+  // Weights depend on (seed, parameter name, sizes) alone. Throws std::invalid_argument for invalid
+  // options.
+  explicit TransformerDecoder(const TransformerDecoderOptions& options, std::uint64_t seed = 0)
+      : Stack("TransformerDecoder", options, seed) {}
+
+  // As a layer's calls: x: [B, L, E], memory: [B, K, M]; or packed: x: [N, E], memory: [R, M], the rows
+  // of as many sequences. Masks and score function are every layer's.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] Tensor<T, 3> operator()(const X& x, TensorView<T, 3> memory,
+                                        const DecoderMask& masks = {},
+                                        const CallOptions<T>& options = {}) const {
+    return Stack::run(TensorView<T, 3>(x), options, memory, masks);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] Tensor<T, 2> operator()(const X& x, const Sequences& sequences,
+                                        TensorView<T, 2> memory, const Sequences& memory_sequences,
+                                        const DecoderMask& masks = {},
+                                        const CallOptions<T>& options = {}) const {
+    return Stack::run(TensorView<T, 2>(x), options, sequences, memory, memory_sequences, masks);
+  }
+  // The same into y, which may be x itself, but may not overlap an input otherwise. Allocates nothing
+  // once the context has seen such a call.
+  template <TensorOfRank<3> Y, TensorOfRank<3> X>
+  void forward_into(Y&& y, const X& x, TensorView<T, 3> memory, const DecoderMask& masks = {},
+                    const CallOptions<T>& options = {}) const {
+    Stack::run_into(TensorSpan<T, 3>(y), TensorView<T, 3>(x), options, memory, masks);
+  }
+  template <TensorOfRank<2> Y, TensorOfRank<2> X>
+  void forward_into(Y&& y, const X& x, const Sequences& sequences, TensorView<T, 2> memory,
+                    const Sequences& memory_sequences, const DecoderMask& masks = {},
+                    const CallOptions<T>& options = {}) const {
+    Stack::run_into(TensorSpan<T, 2>(y), TensorView<T, 2>(x), options, sequences, memory,
+                    memory_sequences, masks);
+  }
+
+  // ---- Training: as a layer's --------------------------------------------------------------------
+
+  template <TensorOfRank<3> X>
+  Tensor<T, 3> forward(const X& x, TensorView<T, 3> memory, const DecoderMask& masks,
+                       Activations& saved, const TrainingOptions<T>& options = {}) const {
+    return Stack::train(TensorView<T, 3>(x), saved, options, memory, masks);
+  }
+  template <TensorOfRank<2> X>
+  Tensor<T, 2> forward(const X& x, const Sequences& sequences, TensorView<T, 2> memory,
+                       const Sequences& memory_sequences, const DecoderMask& masks,
+                       Activations& saved, const TrainingOptions<T>& options = {}) const {
+    return Stack::train(TensorView<T, 2>(x), saved, options, sequences, memory, memory_sequences,
+                        masks);
+  }
+  template <detail::TensorLike Y>
+  [[nodiscard]] Gradients backward(const Y& grad_y, const Activations& saved,
+                                   Context& context = default_context()) const {
+    Gradients gradients;
+    backward_into(gradients, grad_y, saved, false, context);
+    return gradients;
+  }
+  // Those of the parameters may be added to what `gradients` holds.
+  template <detail::TensorLike Y>
+  void backward_into(Gradients& gradients, const Y& grad_y, const Activations& saved,
+                     bool accumulate = false, Context& context = default_context()) const {
+    Stack::undo(gradients, TensorView<T, rank_of<Y>>(grad_y), saved, accumulate, context);
+    // From the last layer to the first, in which order they are made.
+    gradients.memory = gradients.layers.back().memory;
+    T* const sum = gradients.memory.data();
+    for (std::size_t i = gradients.layers.size() - 1; i-- > 0;)
+      detail::add_elements<T>(sum, gradients.layers[i].memory.data(), sum, gradients.memory.size(),
+                              context);
+  }
+};
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>
