@@ -162,6 +162,8 @@ namespace detail {
       return std::string(dice.one_of(kWords, ' '));
     case 's':
       return std::string(dice.one_of(kNames, ' '));
+    case 'l':
+      return dice.one_in(3) ? render_word(dice) : std::string(dice.one_of(words.towns, '|'));
     case 'c':
       return std::string(dice.one_of(kCities, ' '));
     default:
