@@ -58,7 +58,7 @@ namespace detail {
 }
 [[nodiscard]] inline std::string render_word(Dice& dice) {
   using namespace std::string_view_literals;
-  constexpr std::string_view consonants = "bcdfghjklmnpqrstvwxz", vowels = "aeiou";
+  constexpr std::string_view consonants = "bcdfghjklmnpqrstvwxz", vowels = "aeiouaeiouy";
   std::string word;
   if (dice.one_in(4)) word += dice.one_of(vowels);
   const int syllables = dice.between(2, 4);

@@ -110,7 +110,8 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "%r no. %4 of %B %d, %Y|%r %4/%2 of %d %b %Y|%r no. %3, %B %d, %Y|%r %5, dated %d %B %Y|"
      "%r date: %d %B %Y|%r date %B %d, %Y|%r #%4, %d %b %Y|order no. %4 of %d %B %Y|"
      "%r by %B %d, %Y|%r %2, %Y-%N-%D|%r on %A, %d %B %Y|%r no. %4 dated %Y-%N-%D|"
-     "%r date: %n/%d/%Y",
+     "%r date: %n/%d/%Y|%r %4/%2, %d %B %Y|%r %4/%2, %b %d, %Y|%b-%d '%y|%B-%d %y|%b.%d.%y|"
+     "%b. %d-'%y|%b-%o, %y|%b/%D/%y|%Y%B%o",
      "%B %o %y|%p %d, '%y|%a %b %o, %Y|%A, the %o of %B %Y|%o %b '%y|%d %B, %Y|%A %n/%d/%Y|"
      "%Y %B %o|%b the %o, '%y|%o of %b, %y (%a)|%D %b %Y - %A|%b-%d-%y|%d/%b/%Y|%a. %Y-%N-%D"},
     {Kind::date, Locale::english,
@@ -121,7 +122,9 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "%a %b %D %t %Y|%k %i %e %h:%m %Y|%a, %b %d %T %Y %z|%a %b %d %t %z %Y|%a %b %d %t %Y %z|"
      "[%a, %b %D %T %Y]|[%a %b %D %t %Y]|[%k, %i %D %T.%3 %Y]|%a, %b %d %T %z %Y|%a %b %d %Y %T|"
      "%k %i %D %Y %T|%a, %b %d %T UTC %Y|%A %B %d, %T, %Y|%b. %d %T %Y|%a %b %d, %T %Y|"
-     "%d %b %h:%m %Y|%i-%D %T %Y|%a. %b. %d %T %Y|%r: %k, %i %d %T %Y",
+     "%d %b %h:%m %Y|%i-%D %T %Y|%a. %b. %d %T %Y|%r: %k, %i %d %T %Y|[%k, %i %D %T.%3%3 %Y]|"
+     "%a, %b %d %T.%3%3 %Y|%d %b %T.%3%3 %Y|%b-%D %T.%3%3 %Y|[%a. %b %d %T.%3%3 %Y]|"
+     "%B %d, %T.%3%3 %Y|%a, %d %b %T.%3 %Y|[%A, %B %d, %T.%3%3 %Y]|%a, %b %D %T.%0%7%3 %Y",
      "%B %d, %T, %Y|%A %d %b %T %Y|%b %o, %Y %T|%T %d %B, %Y"},
     {Kind::date, Locale::german,
      "%d. %B %Y|%d. %p %y|%d. %b %Y|%d %B %Y|%d.%B %y|%a., %d. %p %y|%A, %d. %B %Y|"
@@ -202,7 +205,8 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "getekend te %l op %d %B %Y|%l: %d %B %Y|%r nr. %4 van %d %B %Y|%r nr. %4 van %D-%N-%Y|"
      "%r nr. %3 van %d-%n-%Y|%r %4/%2 van %d-%n-%Y|%r %4/%2 van %d %B %Y|%rdatum: %D-%N-%Y|"
      "%rdatum %d %B %Y|%r voor %d %B %Y|%r voor %D-%N-%Y|%r op %d-%n-%Y|%r van %D-%N-%Y|"
-     "geboortedatum: %D-%N-%Y|contract nr. %4 van %d-%n-%Y|%r: %d %B %Y",
+     "geboortedatum: %D-%N-%Y|contract nr. %4 van %d-%n-%Y|%r: %d %B %Y|van %A %d-%n-%y|"
+     "vanaf %A %d-%n-%y|%a. %d-%n-%y|tot %A, %d-%n-%y|op %A %d-%n-%y|%A, %D-%N-%y|%A %d/%n/%y",
      "op %A %d %B %Y|%a. %d %p '%y|%A %d-%n-%y|van %A %d %B %Y|bestelling van %D-%N-%y|"
      "tot %A %d-%n-%Y"},
     {Kind::date, Locale::portuguese,
@@ -286,7 +290,9 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "%r: %d.%n.%y|%r (%d.%n.%y)|%r/%d.%n.%y|%r=%d.%n.%y|%r: %D.%N.%y|%r: %d-%n-%y|%r; %d.%n.%y|"
      "%r, %d.%n.%y|%r no. %d.%n.%y|%r %d-%n-%y|%r %d/%n/%y|%d.%n.%y %r|%D.%N.%y %r|%r %d.%n.%y %r|"
      "%w %r %d.%n.%y|%r.%d.%n.%y|%r_%d.%n.%y|the %r %d.%n.%y|%r %1.%d.%n.%y|%r v. %d.%n.%y|"
-     "%r, %D.%N.%y|%r %D.%N.%y %w|%r, %d-%n-%y|%r %d.%n.%y, %w|%r %r %D.%N.%y|%w, %r %d.%n.%y",
+     "%r, %D.%N.%y|%r %D.%N.%y %w|%r, %d-%n-%y|%r %d.%n.%y, %w|%r %r %D.%N.%y|%w, %r %d.%n.%y|"
+     "%r %r, %d.%n.%y|%r %d.%n.%y please|new %r %d.%n.%y|%r %d.%n.%y (draft)|%r%d.%n.%y|"
+     "%r on %r %d.%n.%y|%r %d.%n.%y ok|%r %d.%n.%y; thanks|my %r %d.%n.%y",
      "version: %d.%n.%y|%w version %d.%n.%y|release v%d.%n.%y|version v%D.%N.%y|"
      "update to v%d.%n.%y|%r v%d.%n.%y|upgrade to version %d.%n.%y|install version %d.%n.%y|"
      "%r %d.%n.%y-beta|software version %D.%N.%y|app v%d.%n.%y released|the new version %d.%n.%y|"
@@ -387,7 +393,8 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "batch %Y-%1-%2|lot %Y/%2/%1|case %Y-%2-X|%YB%2|%Y-L%2|%Y/W%W|%Y.W%W.%u|%Y/W%W/%u|W%W/%Y|"
      "W%W-%u, %Y|KW %W/%Y|%Y, W%W-%u|%Y_W%W_%u|wk %W, %Y|%Y-V%W-%u|%Y-K%W-%u|%YK%W%u|%YV%W|"
      "%YX%W%u|%Y-X%W|%YK%W-%u|%Y-V%WT%T|%Y-K%W-%uT%h:%m|%w %Y-K%W-%u|%r %Y-V%W|%Y.%j|%Y/%jT%T|"
-     "%Y.%jT%TZ|%Y_%j|day %j, %Y|D%j/%Y",
+     "%Y.%jT%TZ|%Y_%j|day %j, %Y|D%j/%Y|%Y-K%1-%1|%Y-V%1-%1|%Y-B%1-%1|%Y-A%1-%1|%Y-C%2-%1|"
+     "%Y-N%1-%2|%Y-F%1-%1|%YG%1-%1|%Y-U%W-%u|%Y-N%W|%Y/N%1/%1|%Y-%r-%1|%YX%1/%1",
      "serial %4-%5|%Y-Q%1|Q%1/%Y|%Y-Q%1-%1|ref. %Y/%3|id %4-%2|server %d.%n.%y.%2|"
      "host %d.%n.%y.%3|ip: %3.%d.%n.%y|lot no. %Y-%5|code %r-%4|order: %4/%5|%r %4-%5|"
      "week %2 in %Y|the %w no. %4|order #%5|%2 - %1 points|%w %2 people"},

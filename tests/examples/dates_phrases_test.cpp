@@ -539,7 +539,7 @@ TEST(DatesHeldOut, NoFormatIsMadeInTraining) {
       std::regex("(^|[^a-z])(dtstart|until=|date:[0-9]{8}|img_|backup|report_|db-)"),
       std::regex("[a-z]{3} {1,2}[0-9]{1,2}  [0-9]{4} notes|<dir>"),
       std::regex("(invoice|rechnung|facture|factura|fattura|factuur|fatura)(sdatum|datum)? "
-                 "(n[.]|no[. ]|nr[.]|date|[0-9]{4}/)"),
+                 "((n[.]|no[.]?|nr[.]) [0-9]{4} |date|[0-9]{4}/)"),
       std::regex(
           "(^|[^a-z])(credit note|statement no|tax point|receipt #|gutschrift|mahnung|lieferschein|"
           "leistungsdatum|angebot|quittung|valuta|avoir no|devis no|d'emission|regler|recu [0-9]|"
