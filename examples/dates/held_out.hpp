@@ -4,9 +4,9 @@
 // patterns nor others that make the same texts. Each says whether it holds a date, which is then to
 // be read to the day, or not enough for one, and then nothing may be read. The fields are those of
 // templates.hpp. Nothing is added to a text, and a text of more than kMaxLength characters is none.
-//   There are two sets. How the first is read was known to whoever wrote today's templates, so that
-// some of them are near it by intent; the second was written before these templates were, in other
-// wordings, and says how formats are read that nobody had in mind.
+//   There are two sets. How the first is read was known to whoever wrote today's templates, some of
+// which were written to mend it. The second was written before these templates were, by the same
+// hand, and no model had read it when the shipped weights were done.
 #include <array>
 #include <cstddef>
 #include <cstdint>
