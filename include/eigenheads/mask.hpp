@@ -275,7 +275,7 @@ class BoundMask {
            "expected causal top_left or bottom_right"});
   }
   [[nodiscard]] bool is_square() const {  // as many queries as keys, in every sequence
-    if (!is_packed() && known_.counts == nullptr) return queries_.longest() == keys_.longest();
+    if (!is_packed()) return queries_.longest() == keys_.longest();
     for (Index b = 0; b < queries_.count(); ++b)
       if (queries_.length(b) != keys(b)) return false;
     return true;
