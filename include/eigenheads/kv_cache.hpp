@@ -30,6 +30,8 @@ struct KvCacheOptions {
   // many, itself among them, as under a mask of window.left = window - 1, and only the last `capacity`
   // (`window` or more) are kept, of sequences of any length.
   Index window = 0;
+  Index sinks =
+      0;  // of a ring: so many first tokens are kept too, as under a mask of the same sinks
 };
 
 namespace detail {
@@ -42,18 +44,30 @@ namespace detail {
   for (const Count& count :
        {Count{"batch_size", options.batch_size, 0}, Count{"num_kv_heads", options.num_kv_heads, 0},
         Count{"head_size", options.head_size, 1}, Count{"capacity", options.capacity, 0},
-        Count{"window", options.window, 0}})
+        Count{"window", options.window, 0}, Count{"sinks", options.sinks, 0}})
     if (count.value < count.least)
       refuse(
           {"KvCache: ", count.name, " is ", count.value, "; expected ", count.least, " or more"});
   if (options.window > options.capacity)
     refuse({"KvCache: capacity is ", options.capacity, "; expected ", options.window,
             " or more, the window"});
+  if (options.sinks > 0 && options.window == 0)
+    refuse(
+        {"KvCache: sinks is ", options.sinks,
+         " without a window; expected 0: a cache that keeps all tokens takes them from the mask"});
   // Score functions are told of positions in 32 bits.
-  if (options.capacity >= (std::numeric_limits<std::int32_t>::max)())
-    refuse({"KvCache: capacity is ", options.capacity, "; expected less than 2147483647"});
-  return {options.batch_size, options.num_kv_heads, options.head_size,
-          options.capacity,   options.window,       stored_as};
+  constexpr Index most = (std::numeric_limits<std::int32_t>::max)();
+  if (options.sinks >= most)
+    refuse({"KvCache: sinks is ", options.sinks, "; expected less than ", most});
+  if (options.capacity >= most)
+    refuse({"KvCache: capacity is ", options.capacity, "; expected less than ", most});
+  return {.sequences = options.batch_size,
+          .heads = options.num_kv_heads,
+          .head_size = options.head_size,
+          .capacity = options.capacity,
+          .window = options.window,
+          .sinks = options.sinks,
+          .stored_as = stored_as};
 }
 
 }  // namespace detail
@@ -67,6 +81,7 @@ class AnyKvCache {
   [[nodiscard]] Index head_size() const { return heads_.size().head_size; }
   [[nodiscard]] Index capacity() const { return heads_.size().capacity; }
   [[nodiscard]] Index window() const { return heads_.size().window; }
+  [[nodiscard]] Index sinks() const { return heads_.size().sinks; }
   [[nodiscard]] Index bytes() const { return heads_.bytes(); }  // of keys and values
 
   // Tokens that sequence b has had, also those that a ring no longer holds.

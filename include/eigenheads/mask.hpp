@@ -71,7 +71,8 @@ struct KnownKeys {
   const Index* counts = nullptr;  // [B]; null: the mask says it
   // A step of decoding: the sequence's queries are its last tokens, and causal.
   bool is_step = false;
-  Index window = 0;  // of a ring: it holds no more keys than those, whatever the mask says; 0: all
+  // Of a ring: it holds no more keys than those, whatever the mask says. A window of 0 is all.
+  Index window = 0, sinks = 0;
   // What the call's query 0 is called where score functions are told of it.
   Index first_query = 0;
 };
@@ -102,7 +103,7 @@ class BoundMask {
     mask.allowed.require_fits({B, H, Q, K});
     require_prefix(B, K);
     if (mask.sinks < 0) detail::refuse({"sinks is ", mask.sinks, "; expected 0 or more"});
-    sinks_ = mask.sinks;
+    sinks_ = known.window > 0 ? known.sinks : mask.sinks;
     const bool has_positions = mask.first_positions.rank() != 0;
     if (has_positions && mask.causal == Causal::bottom_right)
       detail::refuse(
@@ -186,6 +187,7 @@ class BoundMask {
   }
 
   [[nodiscard]] Window window() const { return {left_, mask_.window.right}; }
+  [[nodiscard]] Index sinks() const { return sinks_; }
 
   // What score functions call query q.
   [[nodiscard]] Index query_number(Index q) const { return known_.first_query + q; }

@@ -52,9 +52,11 @@ struct PackedBlock {
 // packed when it is reached: cheaper when there are few queries.
 template <class T>
 struct PackedHead {
-  const PackedBlock<T>* blocks = nullptr;  // from block `first` of the sequence on
-  Index stride = 1;                        // from one block to the next
-  Index first = 0;
+  const PackedBlock<T>* blocks = nullptr;
+  Index stride = 1;  // from one block to the next
+  // Of a ring: the blocks of a sequence that are there are its first `kept`, and those from
+  // kept + dropped on.
+  Index kept = 0, dropped = 0;
   StoredAs stored_as = StoredAs::itself;  // the numbers of all of them
 
   // Whether a task needs memory to pack keys and values in, or to widen them.
@@ -63,7 +65,7 @@ struct PackedHead {
   }
 
   [[nodiscard]] const PackedBlock<T>& block(Index number) const {
-    return blocks[(number - first) * stride];
+    return blocks[(number < kept ? number : number - dropped) * stride];
   }
 };
 

@@ -46,12 +46,13 @@ inline void require_step_mask(const Mask& mask) {
   refuse_part(mask.first_positions.rank() != 0, "first_positions");
   refuse_part(mask.allowed.is_given(), "allowed");
 }
-inline void require_no_exceptions(const Mask& mask) {
-  if (mask.sinks != 0 || mask.prefix_lens.rank() != 0)
-    refuse(
-        {"step: the mask has ", (mask.sinks != 0 ? "sinks" : "prefix_lens"),
-         ", and the cache is a ring, which keeps its window alone; expected a cache without one, "
-         "and the window in the mask"});
+// A ring has let go of what a longer window, a prefix or more sinks would see.
+inline void require_ring_mask(const Mask& mask, Index sinks) {
+  if (mask.prefix_lens.rank() != 0)
+    refuse({"step: the mask has prefix_lens, and the cache is a ring; expected none"});
+  if (mask.sinks != 0 && mask.sinks != sinks)
+    refuse({"step: the mask has ", mask.sinks, " sinks; expected 0 or ", sinks,
+            ", those of the ring, which it keeps whatever the mask says"});
 }
 
 // What a call reads of its inputs: `sequence`'s number of new tokens.
@@ -87,7 +88,7 @@ template <class T>
   const Index B = rows.count();
   require_cache(layer, B, cache.size(), {"the cache is made for", "as x has"});
   require_step_mask(mask);
-  if (cache.is_ring()) require_no_exceptions(mask);
+  if (cache.is_ring()) require_ring_mask(mask, cache.size().sinks);
   if (!rows.is_packed())
     mask.query_lens.require_fits("query_lens", B, rows.longest(), "the number of new tokens, ");
   auto* const lengths = frame.take<Index>(B);
@@ -115,7 +116,10 @@ template <class T>
           .shape = {B, H, G, rows.longest(), longest, D, D},
           .num_hiddens = layer.W_o.out_features(),
           .mask = BoundMask(mask, rows, SequenceRows(B, longest), layer.heads.original_count(),
-                            {.counts = lengths, .is_step = true, .window = cache.size().window})};
+                            {.counts = lengths,
+                             .is_step = true,
+                             .window = cache.size().window,
+                             .sinks = cache.size().sinks})};
 }
 
 // One step while it is executed.
@@ -155,6 +159,7 @@ struct StepRun {
                          {.counts = lengths,
                           .is_step = true,
                           .window = cache.size().window,
+                          .sinks = cache.size().sinks,
                           .first_query = queries.begin});
     const SequenceRows& rows = call.mask.query_rows();
     AttentionCall<T> one = rows.is_packed() ? call_of(attention, b) : attention;
