@@ -100,7 +100,8 @@ struct Call {
     return subject.attend(queries, keys, values, other, context);
   }
 
-  // The keys that a query may see are those from `begin` to before `end`.
+  // The keys that a query may see are those from `begin` to before `end`, but for those from
+  // `gap_begin` to before `gap_end`.
   [[nodiscard]] Index begin(Index b, Index i) const {
     Index key = 0;
     while (key < mask.K && !mask.visible(b, i, key)) ++key;
@@ -111,13 +112,30 @@ struct Call {
     while (key > 0 && !mask.visible(b, i, key - 1)) --key;
     return key;
   }
+  [[nodiscard]] Index gap_begin(Index b, Index i) const {
+    Index key = begin(b, i);
+    while (key < mask.K && mask.visible(b, i, key)) ++key;
+    return key;
+  }
+  [[nodiscard]] Index gap_end(Index b, Index i) const {
+    Index key = gap_begin(b, i);
+    while (key < mask.K && !mask.visible(b, i, key)) ++key;
+    return key;
+  }
 };
 
 // With ranges that begin inside of the first block of keys, and after it.
 [[nodiscard]] inline std::vector<PairMask> masks_over_blocks(Index B, Index Q, Index K) {
   auto masks = example_masks(B, Q, K, static_cast<std::uint64_t>(100 * Q + K));
-  for (const Index left : {K / 3, K - K / 4})
-    masks.push_back({.Q = Q, .K = K, .causal = eh::Causal::bottom_right, .window = {left, -1}});
+  const auto add = [&](Index left, Index sinks) {
+    masks.push_back(
+        {.Q = Q, .K = K, .causal = eh::Causal::bottom_right, .window = {left, -1}, .sinks = sinks});
+  };
+  for (const Index left : {K / 3, K - K / 4}) add(left, 0);
+  // A gap inside of a block, over blocks, and at the end of one.
+  add(0, 1);
+  add(3, 4);
+  add(K / 3, 130);
   return masks;
 }
 

@@ -77,6 +77,7 @@ TYPED_TEST(ContractTest, C1AHiddenEndMayBeCutOff) {
       cut.K = kept;
       for (Index i = 0; i < cut.lens.size(); ++i)
         cut.lens.data()[i] = std::min(cut.lens.data()[i], kept);
+      for (Index& prefix : cut.prefix_lens) prefix = std::min(prefix, kept);
       // Without a causal mask a window needs as many keys as queries: this one is in the lengths.
       if (cut.causal == Causal::none && kept != call.mask.Q && cut.window.left >= 0) continue;
       const auto first = [&](const Tensor<T, 3>& x) {
@@ -121,16 +122,19 @@ TYPED_TEST(ContractTest, C3ASequenceAloneHasTheSameBits) {
   });
 }
 
-// Alone it stands beside the last key; a length and a window say which keys it sees.
+// Alone it stands beside the last key; a length, a window and sinks say which keys it sees.
 TYPED_TEST(ContractTest, C3AQueryAloneHasTheSameBits) {
   using T = TypeParam;
   for_each_call<T>([](const Call<T>& call) {
     const Index K = call.mask.K;
     for (Index b = 0; b < call.B; ++b)
       for (Index i = 0; i < call.mask.Q; ++i) {
+        const bool has_gap = call.gap_end(b, i) < call.end(b, i);
+        const Index begin = has_gap ? call.gap_end(b, i) : call.begin(b, i);
         const Mask keys{.valid_lens = {{call.end(b, i)}},
                         .causal = Causal::bottom_right,
-                        .window = {std::max(K - 1 - call.begin(b, i), Index{0}), -1}};
+                        .window = {std::max(K - 1 - begin, Index{0}), -1},
+                        .sinks = has_gap ? call.gap_begin(b, i) : 0};
         const TensorView<T, 3> alone(row(call.q, b, i).data(), {1, 1, kFeatures});
         const Tensor<T, 3> y = call.again(alone, sequence(call.k, b), sequence(call.v, b), keys);
         ASSERT_TRUE(same_bits(row(y, 0, 0), row(call.y, b, i))) << b << ' ' << i;

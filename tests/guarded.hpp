@@ -108,4 +108,36 @@ class PartlyReadable {
   T* data_ = nullptr;
 };
 
+// A copy of x of which the elements [first, last) may not be read: those of them that fill pages lie
+// on pages that may not be touched, the others are NaN.
+template <class T>
+class GapOfPages {
+ public:
+  GapOfPages(const Tensor<T, 4>& x, Index first, Index last)
+      : shape_(TensorView<T, 4>(x).dimensions()),
+        size_(static_cast<std::size_t>(x.size()) * sizeof(T)) {
+    start_ = static_cast<std::byte*>(
+        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    T* const data = reinterpret_cast<T*>(start_);
+    std::copy_n(x.data(), x.size(), data);
+    std::fill(data + first, data + last, kNan<T>);
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const auto from = (static_cast<std::size_t>(first) * sizeof(T) + page - 1) / page * page;
+    const auto to = static_cast<std::size_t>(last) * sizeof(T) / page * page;
+    mprotect(start_ + from, to - from, PROT_NONE);
+  }
+  GapOfPages(const GapOfPages&) = delete;
+  GapOfPages& operator=(const GapOfPages&) = delete;
+  ~GapOfPages() { munmap(start_, size_); }
+
+  [[nodiscard]] TensorView<T, 4> view() const {
+    return {reinterpret_cast<const T*>(start_), shape_};
+  }
+
+ private:
+  typename TensorView<T, 4>::Dimensions shape_;
+  std::size_t size_ = 0;
+  std::byte* start_ = nullptr;
+};
+
 }  // namespace support

@@ -69,8 +69,8 @@ template <class T>
 template <class T>
 class Model {
  public:
-  Model(const MultiHeadAttention<T>& layer, Index B, Index window)
-      : layer_(layer), window_(window), tokens_(static_cast<std::size_t>(B)) {}
+  Model(const MultiHeadAttention<T>& layer, Index B, Mask mask)
+      : layer_(layer), mask_(std::move(mask)), tokens_(static_cast<std::size_t>(B)) {}
 
   [[nodiscard]] std::vector<Lens>& tokens() { return tokens_; }
   [[nodiscard]] Index length(Index b) const { return std::ssize(tokens_[at(b)]); }
@@ -85,7 +85,7 @@ class Model {
     Tensor<T, 3> x(1, length, kSize);
     for (Index t = 0; t < length; ++t)
       std::copy_n(row_of(tokens_[at(b)][at(t)]).data(), kSize, x.data() + t * kSize);
-    const Tensor<T, 3> y = layer_(x, x, x, causal(window_));
+    const Tensor<T, 3> y = layer_(x, x, x, mask_);
     Tensor<T, 2> rows(count, kSize);
     std::copy_n(y.data() + (length - count) * kSize, count * kSize, rows.data());
     return rows;
@@ -95,23 +95,31 @@ class Model {
   [[nodiscard]] static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
   const MultiHeadAttention<T>& layer_;
-  Index window_;
+  Mask mask_;
   std::vector<Lens> tokens_;
 };
 
 struct Sizes {
   Index H, G, B, capacity, window;
   int threads;
+  Index sinks = 0;
 };
 
 template <class T>
 void random_operations(const Sizes& sizes, int operations, std::uint64_t seed) {
   SCOPED_TRACE(testing::Message() << "window " << sizes.window << ", capacity " << sizes.capacity
                                   << ", " << sizes.threads << " threads");
-  const auto [H, G, B, capacity, window, threads] = sizes;
+  const auto [H, G, B, capacity, window, threads, sinks] = sizes;
   const auto layer = layer_of<T>(H, G);
-  KvCache<T> cache = cache_for(layer, B, capacity, window);
-  Model<T> model(layer, B, window);
+  KvCache<T> cache({.batch_size = B,
+                    .num_kv_heads = G,
+                    .head_size = layer.head_size(),
+                    .capacity = capacity,
+                    .window = window,
+                    .sinks = sinks});
+  Mask mask = causal(window);
+  mask.sinks = sinks;
+  Model<T> model(layer, B, mask);
   Context context(threads, kAnyWork);
   Numbers numbers(seed);
   Lens oldest(static_cast<std::size_t>(B), 0);  // token that a ring has for certain
@@ -204,7 +212,10 @@ TYPED_TEST(Decoding, AnyOrderOfOperationsIsAListOfTokens) {
                                                {3, 1, 4, 90, 0, 2},
                                                {4, 2, 3, 40, 33, 1},
                                                {2, 1, 2, 300, 270, 3},
-                                               {1, 1, 1, 1, 1, 2}})
+                                               {1, 1, 1, 1, 1, 2},
+                                               {4, 2, 3, 40, 33, 1, 2},
+                                               {2, 1, 2, 300, 270, 3, 300},
+                                               {2, 2, 2, 20, 20, 2, 5}})
     random_operations<T>(sizes, 120, seed++);
 }
 
@@ -312,6 +323,47 @@ TYPED_TEST(Decoding, AWindowOfTheMaskIsOneOfTheWholeCall) {
   for (Index t = 0; t < 290; t += 10)
     EXPECT_TRUE(
         same_bits(layer.step(part(x, t, 10), cache, {.window = {.left = 8}}), part(whole, t, 10)));
+}
+
+// The cache's part of T5.05, too: a chunk that ends inside the prefix has not its bits.
+TYPED_TEST(Decoding, SinksAndAPrefixAreThoseOfTheWholeCall) {
+  using T = TypeParam;
+  const Index B = 2, length = 600;
+  const auto layer = make_layer<T>(
+      kSize,
+      {.num_hiddens = kSize, .num_heads = 4, .num_kv_heads = 2, .head_size = 6, .sinks = true});
+  const auto x = random_tensor<T>(1, B, length, kSize);
+  for (const Mask& mask :
+       {Mask{.window = {.left = 20}, .sinks = 3}, Mask{.window = {.left = 20}, .sinks = 300},
+        Mask{.prefix_lens = {70, 9}}, Mask{}}) {
+    Mask of_whole = mask;
+    of_whole.causal = Causal::top_left;
+    const Tensor<T, 3> whole = layer(x, x, x, of_whole);
+    for (const int threads : {1, 5}) {
+      Context context(threads, kAnyWork);
+      KvCache<T> cache = cache_for(layer, B, length);
+      if (mask.prefix_lens.rank() != 0) {
+        EXPECT_NE(refusal([&] {
+                    (void)layer.step(part(x, 0, 69), cache, mask);
+                  }).find("prefix_lens[0] is 70"),
+                  std::string::npos);
+      }
+      for (Index t = 0, n = 0; t < length; t += n) {
+        n = t == 0 ? 70 : std::min(1 + t % 37, length - t);
+        ASSERT_TRUE(same_bits(layer.step(part(x, t, n), cache, mask, context), part(whole, t, n)))
+            << "from token " << t;
+      }
+    }
+  }
+  KvCache<T> ring = cache_for(layer, B, 9, 9);
+  EXPECT_NE(refusal([&] {
+              (void)layer.step(part(x, 0, 1), ring, {.sinks = 2});
+            }).find("2 sinks; expected 0 or 0, those of the ring"),
+            std::string::npos);
+  EXPECT_NE(refusal([&] {
+              (void)layer.step(part(x, 0, 1), ring, {.prefix_lens = {1, 1}});
+            }).find("prefix_lens"),
+            std::string::npos);
 }
 
 TYPED_TEST(Decoding, WhatWasCutOffMayHaveBeenAnything) {
@@ -427,6 +479,24 @@ TYPED_TEST(Decoding, ARingIsAFullCacheUnderItsWindowWhateverTheSteps) {
   EXPECT_EQ(ring.bytes(), bytes);
 }
 
+// The ring's part of T5.04.
+TYPED_TEST(Decoding, ARingKeepsItsSinks) {
+  using T = TypeParam;
+  MultiHeadAttention<T> layer(
+      {.num_hiddens = 1, .num_heads = 1, .query_size = 1, .key_size = 1, .value_size = 1});
+  layer.W_q.set_weight(constant_tensor<T>(T(0), 1, 1));
+  layer.W_v.set_weight(constant_tensor<T>(T(1), 1, 1));
+  layer.W_o.set_weight(constant_tensor<T>(T(1), 1, 1));
+  Tensor<T, 3> x(1, 10, 1);
+  std::iota(x.data(), x.data() + 10, T(0));
+  KvCache<T> ring(
+      {.batch_size = 1, .num_kv_heads = 1, .head_size = 1, .capacity = 3, .window = 3, .sinks = 2});
+  const std::vector<T> expected{0, T(0.5), 1, T(1.5), 2, T(2.6), T(3.2), T(3.8), T(4.4), 5};
+  for (Index t = 0; t < 10; ++t)
+    EXPECT_NEAR(layer.step(part(x, t, 1), ring)(0, 0, 0), expected[static_cast<std::size_t>(t)],
+                20 * Limits<T>::epsilon() * 5);
+}
+
 // T1.02
 TYPED_TEST(Decoding, ARingGoesBackAsFarAsItsCapacityReaches) {
   using T = TypeParam;
@@ -531,7 +601,8 @@ TYPED_TEST(Decoding, WhatDoesNotFitIsRefusedInASentenceAndNothingWritten) {
                                             {.key_lens = {1, 1}},
                                             {.first_positions = {1, 1}},
                                             {.allowed = allowed}})
-    EXPECT_NE(step(mask).find("expected no more than window and query_lens"), std::string::npos);
+    EXPECT_NE(step(mask).find("expected no more than window, sinks, prefix_lens and query_lens"),
+              std::string::npos);
   EXPECT_NE(step({.query_lens = {4, 1}}).find("query_lens[0] is 4"), std::string::npos);
   EXPECT_NE(step({.query_lens = {{1, 1, 1}, {1, 1, 1}}}).find("one length a query"),
             std::string::npos);
@@ -571,6 +642,14 @@ TYPED_TEST(Decoding, WhatDoesNotFitIsRefusedInASentenceAndNothingWritten) {
   EXPECT_NE(made({.batch_size = 1, .num_kv_heads = 1, .head_size = 1, .capacity = 3, .window = 4})
                 .find("capacity is 3; expected 4 or more, the window"),
             std::string::npos);
+  const Index huge = Index{1} << 30;
+  EXPECT_NE(made({.batch_size = huge, .num_kv_heads = huge, .head_size = 64, .capacity = huge})
+                .find("more than memory can hold"),
+            std::string::npos);
+  EXPECT_NE(
+      made({.batch_size = Limits<Index>::max(), .num_kv_heads = 1, .head_size = 1, .capacity = 1})
+          .find("batch_size is 9223372036854775807; expected 0 to 2147483646"),
+      std::string::npos);
   const MultiHeadAttention<T> lazy({.num_hiddens = kSize, .num_heads = 1});
   EXPECT_NE(refusal<std::logic_error>([&] { (void)lazy.step(x, cache); }).find("initialize"),
             std::string::npos);

@@ -112,9 +112,11 @@ void expect_key_ranges(const PairMask& pairs, Index B) {
     for (Index q = 0; q < pairs.Q; ++q) {
       ASSERT_EQ(bound.aligned(b, q), pairs.aligned(b, q));
       const auto [begin, end] = bound.key_range(b, q);
+      const auto [first, last] = bound.gap(b, q);
       ASSERT_TRUE(0 <= begin && begin <= end && end <= pairs.K) << begin << ' ' << end;
+      ASSERT_TRUE(first == last || (begin < first && first < last && last <= end)) << pairs.text();
       for (Index k = 0; k < pairs.K; ++k)
-        ASSERT_EQ(begin <= k && k < end, pairs.visible(b, q, k))
+        ASSERT_EQ(begin <= k && k < end && (k < first || k >= last), pairs.visible(b, q, k))
             << "Q " << pairs.Q << ", K " << pairs.K << ", query " << q << ", key " << k
             << ", causal " << static_cast<int>(pairs.causal) << ", window " << pairs.window.left
             << ' ' << pairs.window.right << ", range " << begin << ' ' << end << ", "
@@ -182,6 +184,85 @@ TEST(BoundMask, KeyCountsAndPositionsAreWhatThePairsSayInEverySmallCase) {
                     expect_key_ranges(pairs, 1);
                     if (HasFatalFailure()) return;
                   }
+}
+
+// Sinks and prefixes of every length, under every window.
+TEST(BoundMask, SinksAndPrefixesAreWhatThePairsSayInEverySmallCase) {
+  constexpr Index huge = Limits<Index>::max();
+  for (Index Q = 0; Q <= 4; ++Q)
+    for (Index K = 0; K <= 5; ++K)
+      for (const Causal causal : {Causal::none, Causal::top_left, Causal::bottom_right})
+        for (const Index left : {Index{-1}, Index{0}, Index{1}, huge})
+          for (const Index right : {Index{-1}, Index{0}, Index{1}, huge})
+            for (const Index sinks : {Index{0}, Index{1}, Index{2}, Index{7}, huge})
+              for (Index prefix = causal == Causal::none ? K : 0; prefix <= K; ++prefix)
+                for (const Index first : {Index{-1}, Index{0}, Index{2}, Index{6}, Index{900}})
+                  for (Index length = K; length >= 0 && length >= K - 2; --length) {
+                    PairMask pairs{.Q = Q,
+                                   .K = K,
+                                   .lens_rank = 1,
+                                   .lens = constant_tensor<Index>(length, 1, 1),
+                                   .causal = causal,
+                                   .window = {left, right},
+                                   .sinks = sinks};
+                    if (first >= 0 && causal == Causal::bottom_right) continue;
+                    if (first >= 0) pairs.first_positions = {first};
+                    if (causal != Causal::none) pairs.prefix_lens = {prefix};
+                    expect_key_ranges(pairs, 1);
+                    if (HasFatalFailure()) return;
+                  }
+}
+
+// What no query sees is left out of what is read, but where one block of keys may hold both sides.
+TEST(BoundMask, AGapOfAllQueriesIsNotAmongTheSeenKeys) {
+  for (const Index sinks : {Index{1}, Index{4}, Index{300}})
+    for (const Index first : {Index{0}, Index{259}, Index{264}, Index{700}})
+      for (const Index left : {Index{0}, Index{5}}) {
+        const PairMask pairs{.Q = 7,
+                             .K = 720,
+                             .causal = Causal::top_left,
+                             .window = {left, -1},
+                             .first_positions = {first},
+                             .sinks = sinks};
+        expect_key_ranges(pairs, 1);
+        const Mask mask = pairs.mask();
+        const eh::BoundMask bound(mask, 1, pairs.Q, pairs.K);
+        const auto [begin, end] = bound.unseen_gap(0);
+        const Index gap = first - left - sinks;
+        EXPECT_EQ(end - begin, gap < 256 ? 0 : gap);
+        for (Index k = begin; k < end; ++k)
+          for (Index q = 0; q < pairs.Q; ++q) ASSERT_FALSE(pairs.visible(0, q, k));
+        for (Index from = 0; from < pairs.K; from += 256) {
+          const auto part = bound.seen_keys(0, {from, from + 256});
+          for (Index k = from; k < from + 256 && k < pairs.K; ++k)
+            for (Index q = 0; q < pairs.Q; ++q)
+              ASSERT_TRUE(!pairs.visible(0, q, k) || (part.begin <= k && k < part.end));
+          ASSERT_TRUE(part.begin == part.end || part.begin >= end || part.end <= begin ||
+                      begin == end);
+        }
+      }
+}
+
+TEST(BoundMask, SinksAndPrefixesThatNoCallHasAreRefused) {
+  const auto refused_causal = [](ValidLens prefix_lens, ValidLens key_lens = {}) {
+    return refused({.causal = Causal::top_left,
+                    .key_lens = std::move(key_lens),
+                    .prefix_lens = std::move(prefix_lens)},
+                   2, 4, 6);
+  };
+  const std::string prefix = "eigenheads: prefix_lens";
+  EXPECT_EQ(refused({.sinks = -1}), "eigenheads: sinks is -1; expected 0 or more");
+  EXPECT_EQ(refused({.sinks = 1000}), "not refused");  // of a cache that fills up
+  EXPECT_EQ(refused_causal({6, 0}), "not refused");
+  EXPECT_EQ(refused_causal({6, 7}), prefix + "[1] is 7; expected 0 to the number of keys, 6");
+  EXPECT_EQ(refused_causal({6, -1}), prefix + "[1] is -1; expected 0 to the number of keys, 6");
+  EXPECT_EQ(refused_causal({6}), prefix + " has shape [1]; expected [B] = [2]");
+  EXPECT_EQ(refused_causal({6, 3}, {6, 2}),
+            prefix + "[1] is 3; expected at most the keys of its sequence, 2");
+  EXPECT_EQ(refused({.prefix_lens = {1, 1}}, 2, 4, 6),
+            prefix +
+                " are given without a causal mask, which is what they make an exception of; "
+                "expected causal top_left or bottom_right");
 }
 
 // A sequence's last query, of those that count, beside its own last key.

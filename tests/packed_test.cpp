@@ -94,6 +94,10 @@ TYPED_TEST(Packed, EveryRowHasTheBitsOfThePaddedCall) {
       std::vector<Mask> masks{
           {}, {.causal = Causal::top_left}, {.causal = Causal::bottom_right, .window = {20, -1}}};
       if (lens.queries == lens.keys) masks.push_back({.window = {3, 2}});
+      masks.push_back({.causal = Causal::bottom_right, .window = {5, -1}, .sinks = 2});
+      Lens half = lens.keys;
+      for (Index& length : half) length /= 2;
+      masks.push_back({.causal = Causal::bottom_right, .prefix_lens = half});
       if (lens.queries.size() == 2)
         masks.push_back({.causal = Causal::top_left, .first_positions = {4, 1000}});
       for (const Mask& mask : masks) {
@@ -155,7 +159,8 @@ TYPED_TEST(Packed, ScoreFunctionsSeeTheSamePositions) {
   Numbers numbers(6);
   for (Index i = 0; i < allowed.size(); ++i) allowed.data()[i] = numbers.next() % 3 != 0;
   for (const Mask& mask :
-       {Mask{}, Mask{.causal = Causal::top_left}, Mask{.allowed = eh::Allowed(allowed)}}) {
+       {Mask{}, Mask{.causal = Causal::top_left}, Mask{.allowed = eh::Allowed(allowed)},
+        Mask{.causal = Causal::top_left, .window = {1, -1}, .sinks = 1}}) {
     const Mask padded = with_lens(mask, lens, lens);
     const auto expect_same = [&](const auto& score) {
       const auto expected =

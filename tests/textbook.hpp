@@ -28,6 +28,8 @@ struct PairMask {
   std::vector<Index> query_lens{};      // [B]; empty: none
   Tensor<bool, 4> allowed{0, 0, 0, 0};  // NOLINT: [B, H, Q, K], any of them 1; empty: none
   std::vector<Index> key_lens{}, first_positions{};  // [B]; empty: none
+  Index sinks = 0;
+  std::vector<Index> prefix_lens{};  // [B]; empty: none
 
   // The key that stands beside a query.
   [[nodiscard]] Index aligned(Index b, Index q) const {
@@ -44,7 +46,10 @@ struct PairMask {
     if (lens_rank > 0 && k >= lens(b, lens_rank == 2 ? q : 0)) return false;
     if (!key_lens.empty() && k >= key_lens[static_cast<std::size_t>(b)]) return false;
     const Index beside = aligned(b, q);
-    if (causal != eh::Causal::none && k > beside) return false;
+    const bool is_in_prefix = !prefix_lens.empty() && beside >= 0 &&
+                              std::max(beside, k) < prefix_lens[static_cast<std::size_t>(b)];
+    if (causal != eh::Causal::none && k > beside && !is_in_prefix) return false;
+    if (k < sinks) return true;
     if (window.left >= 0 && beside - k > window.left) return false;
     return window.right < 0 || k - beside <= window.right;
   }
@@ -67,11 +72,13 @@ struct PairMask {
            ", window " + std::to_string(window.left) + ' ' + std::to_string(window.right) +
            (query_lens.empty() ? "" : ", query_lens") + (allowed.size() == 0 ? "" : ", allowed") +
            (key_lens.empty() ? "" : ", key_lens") +
-           (first_positions.empty() ? "" : ", first_positions");
+           (first_positions.empty() ? "" : ", first_positions") + ", sinks " +
+           std::to_string(sinks) + (prefix_lens.empty() ? "" : ", prefix_lens");
   }
 
   [[nodiscard]] eh::Mask mask() const {
-    eh::Mask mask{.causal = causal, .window = window};
+    eh::Mask mask{.causal = causal, .window = window, .sinks = sinks};
+    if (!prefix_lens.empty()) mask.prefix_lens = prefix_lens;
     if (lens_rank == 1)
       mask.valid_lens = eh::ValidLens(TensorView<Index, 1>(lens.data(), {lens.dimension(0)}));
     if (lens_rank == 2) mask.valid_lens = eh::ValidLens(lens);
@@ -88,7 +95,8 @@ struct PairMask {
       alone.lens = Tensor<Index, 2>(1, one.dimension(1));
       std::copy_n(one.data(), one.size(), alone.lens.data());
     }
-    for (auto* of_each : {&alone.query_lens, &alone.key_lens, &alone.first_positions})
+    for (auto* of_each :
+         {&alone.query_lens, &alone.key_lens, &alone.first_positions, &alone.prefix_lens})
       if (!of_each->empty()) *of_each = {(*of_each)[static_cast<std::size_t>(b)]};
     if (allowed.dimension(0) > 1) {
       alone.allowed =
@@ -130,6 +138,11 @@ struct PairMask {
   masks.back().key_lens = some(K);
   add(1, Causal::top_left, {numbers.between(0, K), -1});
   masks.back().first_positions = some(K + 2);
+  add(0, Causal::bottom_right, {2, -1});
+  masks.back().sinks = 2;
+  add(1, Causal::top_left, {K / 4, -1});
+  masks.back().sinks = 1;
+  masks.back().prefix_lens = some(K);
   return masks;
 }
 

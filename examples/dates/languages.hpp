@@ -15,8 +15,9 @@ struct Language {
   std::string_view months, short_months, weekdays, short_weekdays;
   // Patterns of templates.hpp, with '|' between them; those after the date bring their own comma
   // or space. A number comes with the word that says what it counts, and a comma or colon parts
-  // it from the date.
+  // it from the date. Words of no language, and %w, stand beside years of four digits only.
   std::string_view before, after;
+  std::string_view towns;  // with '|' between them
 };
 
 inline constexpr Language kEnglish{
@@ -30,10 +31,14 @@ inline constexpr Language kEnglish{
     "starts|ends|end:|signed|sent|sent on|received|posted on|updated|as of|effective|valid until|"
     "expiry:|check-in|departs|return|closed on|opened|exam on|written on|issued|begins|renewal|"
     "payment due|%c -|%c:|order no. %5 of|ref. %4:|contract %4/%2:|bill no. %5 -|"
-    "order %4/%2:|[%2]|<%2>|%2)|#%2:|log:|%s:|%s -|%w[%4]:|%t -|%T -|%T,|file %5:|case %3/%2:",
+    "order %4/%2:|[%2]|<%2>|%2)|#%2:|log:|%s:|%s -|%w[%4]:|%t -|%T -|%T,|file %5:|case %3/%2:|"
+    "%r|%r:|%r -|[%r]|%w %w|%w on|%r %w|%r from",
     " at %t| at %t|, %t h|, room %2|, gate %1|, page %2|, item %2| please| (draft)| in %c|, %c|"
     " - urgent| confirmed|; thanks| - %s| for %s| ok|, %T| (%T)| - %T|, order %4|; ref. %5|"
-    " %c office"};
+    " %c office|"
+    " %r| [%r]| %w %w|, %r|; %r %2| - %w %r|.%r| (%r)| %r: %w",
+    "Liverpool|Glasgow|Belfast|Brighton|Cambridge|Plymouth|Bath|Hull|Norwich|Galway|Cork|Houston|"
+    "Dallas|Atlanta|Portland|San Francisco|Perth|Sydney|Melbourne|Toronto|Ottawa|Auckland"};
 
 inline constexpr Language kGerman{
     "Januar/Jaenner Februar Maerz/Marz April Mai Juni Juli August September Oktober November "
@@ -43,8 +48,12 @@ inline constexpr Language kGerman{
     "Mo Di Mi Do Fr Sa So",
     "Termin|Termin:|Datum:|Rechnung,|bis|faellig|geboren|Zimmer %2,|Seite %2:|ab|am|gueltig bis|"
     "Lieferung|Abgabe:|Beginn:|Ende:|Stand:|%c:|%c -|Bestellung %5 vom|Vertrag Nr. %4 vom|"
-    "Auftrag Nr. %4/%2 vom|Az. %3/%2:|%s:|%T,|Urlaub ab",
-    " um %t| um %t|, Zimmer %2|, Seite %2| bitte| in %c| - %s|, %T| (%c)|, Auftrag %4"};
+    "Auftrag Nr. %4/%2 vom|Az. %3/%2:|%s:|%T,|Urlaub ab|"
+    "%l,|%l,|%r|%r:|%r,",
+    " um %t| um %t|, Zimmer %2|, Seite %2| bitte| in %c| - %s|, %T| (%c)|, Auftrag %4|"
+    " %r|, %r| - %r| (%r)",
+    "Berlin|Wien|Leipzig|Bremen|Nuernberg|Frankfurt|Mannheim|Salzburg|Linz|Basel|Luzern|Hannover|"
+    "Jena|Ulm|Trier|Bad Homburg|St. Gallen|Erfurt|Kassel|Innsbruck|Potsdam|Rostock"};
 
 inline constexpr Language kFrench{
     "janvier fevrier mars avril mai juin juillet aout septembre octobre novembre decembre",
@@ -53,8 +62,12 @@ inline constexpr Language kFrench{
     "lun mar mer jeu ven sam dim",
     "date:|facture:|facture,|reunion,|rendez-vous|avant|chambre %2,|page %2:|valable jusqu'au|"
     "livraison,|debut :|fin :|fait :|%c :|%c -|commande %5 du|contrat no %4 du|"
-    "dossier no %4/%2 du|%s :|%T,|depuis|a partir du",
-    " a %t| a %t|, chambre %2|, page %2| svp| a %c| - %s|, %T| (%c)|, dossier %4"};
+    "dossier no %4/%2 du|%s :|%T,|depuis|a partir du|"
+    "%l,|%l,|%r|%r :|%r,",
+    " a %t| a %t|, chambre %2|, page %2| svp| a %c| - %s|, %T| (%c)|, dossier %4|"
+    " %r|, %r| - %r| (%r)",
+    "Paris|Lyon|Nice|Strasbourg|Bruxelles|Lausanne|Montreal|Angers|Brest|Reims|Tours|Rouen|Amiens|"
+    "Avignon|Namur|Limoges|Le Havre|La Rochelle|Nancy|Caen|Pau|Aix"};
 
 inline constexpr Language kSpanish{
     "enero febrero marzo abril mayo junio julio agosto septiembre/setiembre octubre noviembre "
@@ -64,8 +77,12 @@ inline constexpr Language kSpanish{
     "lun mar mie jue vie sab dom",
     "fecha:|factura:|factura,|reunion,|cita|hasta|sala %2,|pagina %2:|valido hasta|entrega:|"
     "inicio:|fin:|%c:|%c -|pedido %5 de|contrato n. %4 de|expediente n. %4/%2 de|%s:|%T,|desde|"
-    "a partir de",
-    " a las %t| a las %t|, sala %2|, pagina %2| por favor| en %c| - %s|, %T| (%c)|, pedido %4"};
+    "a partir de|"
+    "%l,|%l,|%r|%r:|%r,",
+    " a las %t| a las %t|, sala %2|, pagina %2| por favor| en %c| - %s|, %T| (%c)|, pedido %4|"
+    " %r|, %r| - %r| (%r)",
+    "Madrid|Barcelona|Malaga|Bogota|Salamanca|Burgos|Oviedo|Cadiz|Leon|Alicante|Buenos Aires|La "
+    "Paz|San Juan|Montevideo|Gijon|Pamplona|Merida|Huelva|Santander|Vigo|Las Palmas|Santiago"};
 
 inline constexpr Language kItalian{
     "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre "
@@ -75,8 +92,12 @@ inline constexpr Language kItalian{
     "lun mar mer gio ven sab dom",
     "data:|fattura:|fattura,|riunione|entro|sala %2,|pagina %2:|valido fino al|consegna:|inizio:|"
     "fine:|%c:|%c -|ordine %5 del|contratto n. %4 del|pratica n. %4/%2 del|%s:|%T,|dal|"
-    "a partire dal",
-    " alle %t| alle %t|, sala %2|, pagina %2| per favore| a %c| - %s|, %T| (%c)|, ordine %4"};
+    "a partire dal|"
+    "%l,|%l,|%r|%r:|%r,",
+    " alle %t| alle %t|, sala %2|, pagina %2| per favore| a %c| - %s|, %T| (%c)|, ordine %4|"
+    " %r|, %r| - %r| (%r)",
+    "Roma|Milano|Bari|Catania|Padova|Parma|Modena|Siena|Lecce|Como|Bergamo|Perugia|Ravenna|Udine|"
+    "La Spezia|Reggio Emilia|Lucca|Ancona|Trento|Cagliari|Messina|Ferrara"};
 
 inline constexpr Language kDutch{
     "januari februari maart april mei juni juli augustus september oktober november december",
@@ -85,8 +106,12 @@ inline constexpr Language kDutch{
     "ma di wo do vr za zo",
     "datum:|factuur:|factuur,|vergadering|afspraak|kamer %2,|pagina %2:|geldig tot|levering:|"
     "begin:|einde:|%c:|%c -|bestelling %5 van|contract nr. %4 van|dossier nr. %4/%2 van|%s:|%T,|"
-    "vanaf|sinds",
-    " om %t| om %t|, kamer %2|, pagina %2| graag| in %c| - %s|, %T| (%c)|, bestelling %4"};
+    "vanaf|sinds|"
+    "%l,|%l,|%r|%r:|%r,",
+    " om %t| om %t|, kamer %2|, pagina %2| graag| in %c| - %s|, %T| (%c)|, bestelling %4|"
+    " %r|, %r| - %r| (%r)",
+    "Utrecht|Haarlem|Groningen|Arnhem|Nijmegen|Tilburg|Antwerpen|Leuven|Maastricht|Almere|Enschede|"
+    "Den Bosch|Alkmaar|Gouda|Hoorn|Deventer|Mechelen|Oostende|Bergen op Zoom|Assen|Hasselt|Venlo"};
 
 inline constexpr Language kPortuguese{
     "janeiro fevereiro marco abril maio junho julho agosto setembro outubro novembro dezembro",
@@ -95,8 +120,12 @@ inline constexpr Language kPortuguese{
     "sexta-feira/sexta sabado domingo",
     "seg ter qua qui sex sab dom",
     "data:|fatura:|fatura,|reuniao|vence|sala %2,|pagina %2:|valido ate|entrega:|inicio:|fim:|"
-    "%c:|%c -|encomenda %5 de|contrato n. %4 de|processo n. %4/%2 de|%s:|%T,|desde|a partir de",
-    " as %t| as %t|, sala %2|, pagina %2| por favor| em %c| - %s|, %T| (%c)|, encomenda %4"};
+    "%c:|%c -|encomenda %5 de|contrato n. %4 de|processo n. %4/%2 de|%s:|%T,|desde|a partir de|"
+    "%l,|%l,|%r|%r:|%r,",
+    " as %t| as %t|, sala %2|, pagina %2| por favor| em %c| - %s|, %T| (%c)|, encomenda %4|"
+    " %r|, %r| - %r| (%r)",
+    "Lisboa|Porto|Viseu|Sintra|Leiria|Beja|Guarda|Tomar|Cascais|Salvador|Brasilia|Manaus|Fortaleza|"
+    "Porto Alegre|Belo Horizonte|Santarem|Portimao|Luanda|Maputo|Rio de Janeiro|Belem|Olhao"};
 
 [[nodiscard]] constexpr const Language& language(Locale locale) {
   constexpr std::array<const Language*, 8> languages{&kEnglish, &kEnglish, &kGerman, &kFrench,

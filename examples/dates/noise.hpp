@@ -19,15 +19,31 @@ inline constexpr std::size_t kMinLength = 1, kMaxLength = 40;
 
 namespace detail {
 
-// Words around it. A number among them is unmistakable beside a whole date, not beside a part.
+[[nodiscard]] inline bool has_field(std::string_view pattern, std::string_view fields) {
+  return std::ranges::any_of(
+      fields, [&](char field) { return pattern.find(std::string{'%', field}) != pattern.npos; });
+}
+[[nodiscard]] inline bool has_four_digits(std::string_view text) {
+  std::size_t digits = 0;
+  for (const char c : text) {
+    if (!is_digit(c))
+      digits = 0;
+    else if (++digits == 4)
+      return true;
+  }
+  return false;
+}
+
+// Words around it. A number among them is unmistakable beside a whole date, not beside a part; and a
+// word that says nothing is, beside a year of four digits.
 inline void add_context(std::string& text, Locale locale, const Date& date, bool numbers,
                         Dice& dice) {
+  const bool any_words = has_four_digits(text);
   const auto choose = [&](std::string_view list) {
     const std::string_view pattern = dice.one_of(list, '|');
-    const bool counts = std::ranges::any_of(std::string_view("12345"), [&](char field) {
-      return pattern.find(std::string{'%', field}) != pattern.npos;
-    });
-    return counts && !numbers ? std::string() : render(pattern, locale, date, dice);
+    const bool fits =
+        (numbers || !has_field(pattern, "12345")) && (any_words || !has_field(pattern, "rw"));
+    return fits ? render(pattern, locale, date, dice) : std::string();
   };
   if (dice.one_in(3)) {
     const std::string before = choose(language(locale).before);

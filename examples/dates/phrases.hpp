@@ -101,15 +101,20 @@ class Phrases {
   [[nodiscard]] Phrase make(Kind kind, Dice& dice) const {
     const bool from_date = kind == Kind::date || static_cast<std::size_t>(kind) >= kTemplateKinds;
     const bool has_wrong_year = from_date && kind != Kind::date && kind != Kind::impossible;
-    int id = some_template(from_date ? Kind::date : kind, dice);
-    while (has_wrong_year && !takes_wrong_year(id, kind)) id = some_template(Kind::date, dice);
-    const Template& form = templates()[static_cast<std::size_t>(id)];
-    const std::string pattern =
-        has_wrong_year ? with_wrong_year(form.pattern, kind, dice) : std::string(form.pattern);
-    const Date date =
-        kind == Kind::impossible ? impossible_date(pattern, dice) : some_date(pattern, dice);
-    std::string text = render(pattern, form.locale, date, dice);
-    text = add_noise(std::move(text), form.locale, date, from_date, dice);
+    int id = 0;
+    Date date;
+    std::string text;
+    do {
+      id = some_template(from_date ? Kind::date : kind, dice);
+      while (has_wrong_year && !takes_wrong_year(id, kind)) id = some_template(Kind::date, dice);
+      const Template& form = templates()[static_cast<std::size_t>(id)];
+      const std::string pattern =
+          has_wrong_year ? with_wrong_year(form.pattern, kind, dice) : std::string(form.pattern);
+      date = kind == Kind::impossible ? impossible_date(pattern, dice) : some_date(pattern, dice);
+      text = render(pattern, form.locale, date, dice);
+    } while (text.size() > kMaxLength);
+    const Locale locale = templates()[static_cast<std::size_t>(id)].locale;
+    text = add_noise(std::move(text), locale, date, from_date, dice);
     const bool is_written = kind == Kind::date || kind == Kind::impossible;
     return {std::move(text), is_written ? std::optional(date) : std::nullopt, id, kind};
   }

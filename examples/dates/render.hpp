@@ -58,7 +58,7 @@ namespace detail {
 }
 [[nodiscard]] inline std::string render_word(Dice& dice) {
   using namespace std::string_view_literals;
-  constexpr std::string_view consonants = "bcdfghjklmnpqrstvwxz", vowels = "aeiou";
+  constexpr std::string_view consonants = "bcdfghjklmnpqrstvwxz", vowels = "aeiouaeiouy";
   std::string word;
   if (dice.one_in(4)) word += dice.one_of(vowels);
   const int syllables = dice.between(2, 4);
@@ -162,6 +162,8 @@ namespace detail {
       return std::string(dice.one_of(kWords, ' '));
     case 's':
       return std::string(dice.one_of(kNames, ' '));
+    case 'l':
+      return dice.one_in(3) ? render_word(dice) : std::string(dice.one_of(words.towns, '|'));
     case 'c':
       return std::string(dice.one_of(kCities, ' '));
     default:

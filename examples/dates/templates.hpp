@@ -11,10 +11,11 @@
 //     %t 12:30    %T 12:30:45    %h %m 12 and 30    %z +0100    %Z +01:00
 //     %W %u a week and its day    %j the day of the year    (for the formats of held_out.hpp)
 //     %w a word    %r a word of no language    %s a surname    %c a city
+//     %l a town of the language, or a word of none
 // Rules that every template keeps: four-digit years stand first or last, as they are; two-digit
 // ones are 1950 to 2049. Between numbers '.' and '-' are day-first, and '/' is month-first, but
-// day-first beside words of another language than English; all unless a four-digit year comes first.
-// Beside words that do not say that it is one, three numbers with a year of two digits are no date.
+// day-first beside words of another language than English and behind a town and a comma, as letters
+// begin; all unless a four-digit year comes first. Beside words that do not say that it is one, three numbers with a year of two digits are no date.
 #include <array>
 #include <cstddef>
 #include <string_view>
@@ -89,7 +90,10 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "%Y/%N/%D %T|%D.%N.%Y %T|%d.%n.%Y, %t|%n/%d/%Y %T|%Y-%N-%D, %T|%Y-%N-%D_%T|%Y-%N-%D-%t|"
      "%Y-%N-%D @ %t|%Y/%N/%DT%T|%Y.%N.%DT%T%Z|%D.%N.%YT%TZ|%D-%N-%YT%T.%3|%Y/%N/%D %TZ|"
      "%Y/%N/%D %T.%3Z|%Y/%N/%D %T %z|%Y.%N.%D %T UTC|%Y%N%D-%h%m%m|%Y%N%D_%h%m%m|%Y%N%D_%T|"
-     "%Y%N%D %TZ|%Y%N%D-%t",
+     "%Y%N%D %TZ|%Y%N%D-%t|%Y%N%DT%T|%Y%N%DT%TZ|%Y%N%DT%t|%Y%N%DT%h|%Y%N%DT%T%Z|%Y%N%DT%T.%3|"
+     "%Y%N%D %h%m%mZ|%Y%N%D 0%7%m|%Y%N%D.%h%m%m|%Y%N%D-0%7%m|%Y%N%D_0%7%mZ|%Y%N%DZ|"
+     "%Y%N%D %h%m%m%z|%Y%N%D-%h%m%m%z|%Y%N%Dh%h%m%m|%Y%N%D/%h%m%m|%r-%Y%N%D|%r_%Y%N%D.%r|"
+     "%r:%Y%N%D|%r=%Y%N%D-%h%m%m|%r %Y%N%D, 0%7%m|%r.%Y%N%D_%h%m%m",
      "%Y/%N/%D, %T|%D-%N-%Y %t|%n/%d/%Y, %t"},
     {Kind::date, Locale::english,
      "%B %d, %Y|%B %o, %Y|%b %d, %Y|%b %d %y|%p %o, '%y|%B the %o, %Y|%d %b %y|%d %B %Y|%d %B '%y|"
@@ -99,14 +103,28 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "%b-%d-%Y|%D%b%Y|%Y-%b-%D|%a %n/%d/%y|%a, %D.%N.%Y|%A %Y-%N-%D|%b/%d/%y|%b.%d.%Y|%B %o, %y|"
      "%o %b %y|%b %d, %y|%o of %B '%y|the %o of %B, %y|%A, %d %b '%y|%a. %n/%d/%Y|%A, %n/%d/%y|"
      "%a. %d.%n.%y|%A %d-%n-%Y|dated %d-%n-%y|on %D.%N.%y|%Y %B %d|%Y, %b %o|%A, %Y/%N/%D|"
-     "%b. %d-%y|%b %d-%y|%d-%b %y|%b-%D '%y|%o %B, %y|%B %o - %y|on %B %o, %y|%A - %n/%d/%Y",
+     "%b. %d-%y|%b %d-%y|%d-%b %y|%b-%D '%y|%o %B, %y|%B %o - %y|on %B %o, %y|%A - %n/%d/%Y|"
+     "%b %d %Y|%B %d %Y|%A %B %d %Y|%b %e, %Y|%l, %d %B %Y|%l, %B %d, %Y|%l, the %o of %B %Y|"
+     "%l, %A, %B %o, %Y|%l: %d %B %Y|%l - %A, %d %B %Y|signed in %l, %d %b %Y|%l, %Y-%N-%D|"
+     "%l, on %o %B %Y|%l, %b %d, %y|from %l, %B %d, %Y|%r no. %4 of %d %B %Y|"
+     "%r no. %4 of %B %d, %Y|%r %4/%2 of %d %b %Y|%r no. %3, %B %d, %Y|%r %5, dated %d %B %Y|"
+     "%r date: %d %B %Y|%r date %B %d, %Y|%r #%4, %d %b %Y|order no. %4 of %d %B %Y|"
+     "%r by %B %d, %Y|%r %2, %Y-%N-%D|%r on %A, %d %B %Y|%r no. %4 dated %Y-%N-%D|"
+     "%r date: %n/%d/%Y|%r %4/%2, %d %B %Y|%r %4/%2, %b %d, %Y|%b-%d '%y|%B-%d %y|%b.%d.%y|"
+     "%b. %d-'%y|%b-%o, %y|%b/%D/%y|%Y%B%o",
      "%B %o %y|%p %d, '%y|%a %b %o, %Y|%A, the %o of %B %Y|%o %b '%y|%d %B, %Y|%A %n/%d/%Y|"
      "%Y %B %o|%b the %o, '%y|%o of %b, %y (%a)|%D %b %Y - %A|%b-%d-%y|%d/%b/%Y|%a. %Y-%N-%D"},
     {Kind::date, Locale::english,
      "%d %B %T %Y|%b %d, %t, %Y|%B %d at %t, %Y|%a %d %b %t %Y|%b %d %t %Y|%A, %d %B %T %Y|"
      "%d %b %T %z %Y|%B %d %T %z %Y|%d %B %Y, %T|%b %d, %Y %T|%A, %D %B %Y, %T|%d-%b-%Y %T|"
      "%D-%b-%Y:%T %z|[%D %b %Y:%T]|[%Y/%b/%D:%T %z]|%T %d %b %Y|%T, %B %d, %Y|%t on %d %B %Y|"
-     "%T %n/%d/%Y",
+     "%T %n/%d/%Y|%a, %b %d %T %Y|%A, %B %d %T %Y|%a, %b %e %T %Y|%k, %i %D %T %Y|%a %b %d %t %Y|"
+     "%a %b %D %t %Y|%k %i %e %h:%m %Y|%a, %b %d %T %Y %z|%a %b %d %t %z %Y|%a %b %d %t %Y %z|"
+     "[%a, %b %D %T %Y]|[%a %b %D %t %Y]|[%k, %i %D %T.%3 %Y]|%a, %b %d %T %z %Y|%a %b %d %Y %T|"
+     "%k %i %D %Y %T|%a, %b %d %T UTC %Y|%A %B %d, %T, %Y|%b. %d %T %Y|%a %b %d, %T %Y|"
+     "%d %b %h:%m %Y|%i-%D %T %Y|%a. %b. %d %T %Y|%r: %k, %i %d %T %Y|[%k, %i %D %T.%3%3 %Y]|"
+     "%a, %b %d %T.%3%3 %Y|%d %b %T.%3%3 %Y|%b-%D %T.%3%3 %Y|[%a. %b %d %T.%3%3 %Y]|"
+     "%B %d, %T.%3%3 %Y|%a, %d %b %T.%3 %Y|[%A, %B %d, %T.%3%3 %Y]|%a, %b %D %T.%0%7%3 %Y",
      "%B %d, %T, %Y|%A %d %b %T %Y|%b %o, %Y %T|%T %d %B, %Y"},
     {Kind::date, Locale::german,
      "%d. %B %Y|%d. %p %y|%d. %b %Y|%d %B %Y|%d.%B %y|%a., %d. %p %y|%A, %d. %B %Y|"
@@ -116,7 +134,13 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "den %d.%n.%y|am %D.%N.%y|%A, %d.%n.%y|seit %D.%N.%y|Rechnung vom %d.%n.%y|"
      "Termin am %d.%n.%Y|Datum: %D.%N.%y|%a., den %d.%n.%Y|%A %d.%n.%Y|ab %d. %p '%y|%a. %d/%n/%Y|"
      "vom %d/%n/%y|%d. %B '%y|%A, %d. %b %y|%D.%N.%Y (%a)|den %o %b %Y|bis zum %D.%N.%y|"
-     "bis %A, %d.%n.%y|bis zum %d. %B %Y",
+     "bis %A, %d.%n.%y|bis zum %d. %B %Y|%l, %d. %B %Y|%l, den %d. %B %Y|%l, den %D.%N.%Y|"
+     "%l, %D.%N.%Y|%l, am %d. %B %Y|%l, %d.%n.%Y|%l, %A, %d. %B %Y|%l am %D.%N.%Y|"
+     "unterzeichnet in %l am %D.%N.%Y|%l: %d. %B %Y|%r Nr. %4 vom %d. %B %Y|"
+     "%r Nr. %3 vom %D.%N.%Y|%r %4/%2 vom %D.%N.%Y|%r %4/%2 vom %d. %B %Y|%rdatum: %D.%N.%Y|"
+     "%rdatum %d. %B %Y|%rdatum: %d.%n.%Y|%r bis %D.%N.%Y|%r bis %d. %B %Y|%r am %D.%N.%Y|"
+     "%r vom %d.%n.%Y|%r: %d. %B %Y|Auftrag Nr. %4 vom %d.%n.%Y|Bestelldatum: %D.%N.%Y|"
+     "Geburtsdatum: %D.%N.%Y",
      "%a., den %d. %B %y|%a. %d. %b '%y|%A, den %D.%N.%y|am %A, %d. %p %Y|%d. %B %Y (%A)|"
      "vom %A, %d. %B %Y|Vertrag vom %d.%n.%Y|bis %D.%N.%y"},
     {Kind::date, Locale::french,
@@ -127,7 +151,13 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "%a. %d/%n/%Y|%a. %d/%n/%y|le %a %d/%n/%Y|le %A, %d/%n/%y|du %d/%n/%y|du %a. %D/%N/%Y|"
      "commande du %d/%n/%y|facture du %D/%N/%y|facture du %D/%N/%Y|contrat du %d %B %y|"
      "%A %d/%n/%Y, svp|date : le %D/%N/%Y|du %a. %d %b '%y|%A le %d/%n/%Y|du %A %d %B %y|"
-     "le %o %b, %y",
+     "le %o %b, %y|%l, le %o %B %Y|%l, le %D/%N/%Y|%l, %d %B %Y|%l, %D/%N/%Y|%l, %d/%n/%Y|"
+     "%l le %d %B %Y|%l, %A %d %B %Y|%l, %D.%N.%Y|signe a %l le %d %B %Y|signe a %l, le %D/%N/%Y|"
+     "%l : %d %B %Y|%r no %4 du %D/%N/%Y|%r no %4 du %d %B %Y|%r no %3 du %d/%n/%Y|"
+     "%r %4/%2 du %D/%N/%Y|date de %r : %D/%N/%Y|date de %r : %d %B %Y|date d'%r : %d/%n/%Y|"
+     "%r du %D/%N/%Y|%r du %o %B %Y|%r avant le %d %B %Y|%r le %D/%N/%Y|"
+     "date de naissance : %D/%N/%Y|date limite : %D/%N/%Y|contrat no %4 du %D/%N/%Y|"
+     "%r : le %d/%n/%Y",
      "le %a. %o %b %y|%A, le %d %B %Y|le %o %B '%y|le %a. %d/%n/%Y|contrat du %D/%N/%y|"
      "du %A %o %B %Y"},
     {Kind::date, Locale::spanish,
@@ -139,7 +169,13 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "el %A, %d/%n/%y|del %D/%N/%y|del %a. %D/%N/%Y|pedido del %d/%n/%y|factura del %D/%N/%y|"
      "factura del %D/%N/%Y|contrato del %d de %B de %y|el dia %D/%N/%Y|desde el %a. %d/%n/%y|"
      "%a. %d de %b de '%y|el %A %d-%n-%Y|hasta el %D/%N/%Y|del %A %o de %B de %Y|"
-     "%A, el %d de %B de %Y",
+     "%A, el %d de %B de %Y|%l, %d de %B de %Y|%l, a %d de %B de %Y|%l, %D/%N/%Y|%l, %d/%n/%Y|"
+     "%l, el %D/%N/%Y|%l, a %D-%N-%Y|%l, %A %d de %B de %Y|%l, %d-%n-%Y|firmado en %l el %D/%N/%Y|"
+     "%l: %d de %B de %Y|%r n. %4 de %d de %B de %Y|%r n. %4 del %D/%N/%Y|%r n. %3 del %d/%n/%Y|"
+     "%r %4/%2 del %d/%n/%Y|%r %4/%2 de %d de %B de %Y|fecha de %r: %D/%N/%Y|"
+     "fecha de %r: %d/%n/%Y|%r el %d de %B de %Y|%r el %D/%N/%Y|%r antes del %d/%n/%Y|"
+     "%r del %D/%N/%Y|fecha de nacimiento: %D/%N/%Y|fecha limite: %D/%N/%Y|"
+     "contrato n. %4 del %D/%N/%Y",
      "el %A %d de %B de %Y|%a., %d de %p de %Y|%d de %B, %Y|%A %o de %B del %Y|el %a. %d/%n/%Y|"
      "contrato del %D/%N/%y|fecha: %d de %B de %Y"},
     {Kind::date, Locale::italian,
@@ -150,7 +186,13 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "%a. %d/%n/%y|il %a. %d/%n/%Y|il %A, %d/%n/%y|del %d/%n/%y|dal %a. %D/%N/%Y|"
      "ordine del %d/%n/%y|fattura del %D/%N/%y|fattura del %D/%N/%Y|contratto del %d %B %y|"
      "entro il %D/%N/%Y|dal %a %d/%n/%y|il %A %d-%n-%Y|del %A %o %B %Y|%A, il %d/%n/%Y|"
-     "%a, %d %b '%y|%A, %d %b %y",
+     "%a, %d %b '%y|%A, %d %b %y|%l, %d %B %Y|%l, %D/%N/%Y|%l, %d/%n/%Y|%l, il %D/%N/%Y|"
+     "%l, li %d/%n/%Y|%l, %A %d %B %Y|%l, il %o %B %Y|%l, %d.%n.%Y|%l, li %d %B %Y|"
+     "scritto a %l il %D/%N/%Y|%l: %d %B %Y|%r n. %4 del %D/%N/%Y|%r n. %4 del %d %B %Y|"
+     "%r n. %3 del %d/%n/%Y|%r %4/%2 del %d/%n/%Y|data di %r: %D/%N/%Y|data %r: %d/%n/%Y|"
+     "data di %r: %d %B %Y|%r entro il %d %B %Y|%r entro il %D/%N/%Y|%r il %d/%n/%Y|"
+     "%r del %D/%N/%Y|data di nascita: %D/%N/%Y|contratto n. %4 del %D/%N/%Y|%r: il %d/%n/%Y|"
+     "scadenza %r: %D/%N/%Y",
      "il %d %b '%y|%A %o %b '%y|%a %d %B %y|contratto del %D/%N/%y|data: %d %B %Y|dal %A %d/%n/%Y"},
     {Kind::date, Locale::dutch,
      "%d %B %Y|%d %p %y|%A %d %B %Y|%a. %d %b %Y|op %d %B %Y|%o %B '%y|%a %d-%n-%Y|van %d %B %Y|"
@@ -158,7 +200,13 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "leverdatum: %D-%N-%Y|leverdatum: %d %B %Y|contract van %D.%N.%Y|op %d/%n/%Y|%a. %d/%n/%Y|"
      "van %d-%n-%y|op %D-%N-%y|%A, %d-%n-%y|factuur van %D-%N-%Y|factuur van %d-%n-%y|"
      "datum: %d-%n-%Y|vanaf %A %d-%n-%Y|op %a %d-%n-%Y|tot %d-%n-%y|op %a. %d %b %y|"
-     "contract van %d %B %y|%a. %d %p %Y|van %a. %d-%n-%y|op %d/%n/%y",
+     "contract van %d %B %y|%a. %d %p %Y|van %a. %d-%n-%y|op %d/%n/%y|%l, %d %B %Y|%l, %D-%N-%Y|"
+     "%l, %d-%n-%Y|%l, %A %d %B %Y|%l, %d/%n/%Y|%l, op %d-%n-%Y|%l, %o %B %Y|"
+     "getekend te %l op %d %B %Y|%l: %d %B %Y|%r nr. %4 van %d %B %Y|%r nr. %4 van %D-%N-%Y|"
+     "%r nr. %3 van %d-%n-%Y|%r %4/%2 van %d-%n-%Y|%r %4/%2 van %d %B %Y|%rdatum: %D-%N-%Y|"
+     "%rdatum %d %B %Y|%r voor %d %B %Y|%r voor %D-%N-%Y|%r op %d-%n-%Y|%r van %D-%N-%Y|"
+     "geboortedatum: %D-%N-%Y|contract nr. %4 van %d-%n-%Y|%r: %d %B %Y|van %A %d-%n-%y|"
+     "vanaf %A %d-%n-%y|%a. %d-%n-%y|tot %A, %d-%n-%y|op %A %d-%n-%y|%A, %D-%N-%y|%A %d/%n/%y",
      "op %A %d %B %Y|%a. %d %p '%y|%A %d-%n-%y|van %A %d %B %Y|bestelling van %D-%N-%y|"
      "tot %A %d-%n-%Y"},
     {Kind::date, Locale::portuguese,
@@ -170,7 +218,13 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "em %A, %d/%n/%y|de %D/%N/%y|de %a. %D/%N/%Y|encomenda de %d/%n/%y|fatura de %D/%N/%y|"
      "fatura de %D/%N/%Y|contrato de %d de %B de %y|no dia %D/%N/%Y|desde %a. %d/%n/%y|"
      "%a, %d de %b de '%y|%A, %d-%n-%Y|ate %D/%N/%Y|de %a., %d de %B de %Y|em %o de %b. de %y|"
-     "em %d de %b '%y",
+     "em %d de %b '%y|%l, %d de %B de %Y|%l, %D/%N/%Y|%l, %d/%n/%Y|%l, em %d de %B de %Y|"
+     "%l, %D de %B de %Y|%l, %A, %d de %B de %Y|%l, %D-%N-%Y|%l, dia %D/%N/%Y|"
+     "assinado em %l em %D/%N/%Y|%l: %d de %B de %Y|%r n. %4 de %D/%N/%Y|"
+     "%r n. %4 de %d de %B de %Y|%r n. %3 de %d/%n/%Y|%r %4/%2 de %d/%n/%Y|data de %r: %D/%N/%Y|"
+     "data da %r: %D/%N/%Y|data de %r: %d/%n/%Y|%r ate %d de %B de %Y|%r ate %D/%N/%Y|"
+     "%r em %d/%n/%Y|%r de %D/%N/%Y|data de nascimento: %D/%N/%Y|contrato n. %4 de %D/%N/%Y|"
+     "%r: %D de %B de %Y",
      "em %o de %B de %y|%A %d de %B, %Y|%a, %o de %b '%y|em %a. %d/%n/%Y|contrato de %D/%N/%y|"
      "dia %d de %B de %Y"},
 
@@ -181,24 +235,32 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
     {Kind::incomplete, Locale::english,
      "%B %Y|%d %B|%B %o|%a %d %b|%A, %B %d|the %o of %B|%b '%y|%b %Y|%A %Y|%A the %o|%d of %Y|"
      "the %o|%d %B %T|%A, %B %d, %t|%B %d at %T|%a %d %b %T|%d %b, %T %w|%b %d, %t %w: %w|"
-     "%B %d %T %w[%4]|%d %b %t %s[%2]:|%T %B %d|%b %d %t %w|%T %b %d %w: %4 %w|%A %T %w[%4]:",
+     "%B %d %T %w[%4]|%d %b %t %s[%2]:|%T %B %d|%b %d %t %w|%T %b %d %w: %4 %w|%A %T %w[%4]:|"
+     "%l, %d %B|%l, %B %Y|%l, %B %d|%a, %b %d %T|%a %b %d %t|[%a, %b %D %T]|%r no. %4 of %d %B|"
+     "%r %4/%2 of %B %d",
      "%B the %o|%B, %Y|%a, %b %o|%Y %B|%A, %d %b|the %o, %A|%d %B, %t|%B %o, %T|"
      "%a, %b %d, %T %w[%4]"},
     {Kind::incomplete, Locale::german,
-     "%d. %B|%B %Y|am %d. %p|%A, %d. %B|im %B '%y|vom %d. %B|seit %B %Y|%d.%n. um %t",
+     "%d. %B|%B %Y|am %d. %p|%A, %d. %B|im %B '%y|vom %d. %B|seit %B %Y|%d.%n. um %t|"
+     "%r Nr. %4 vom %d. %B|%l, den %d. %B",
      "den %d. %B|im %B %Y|%a., %d. %b|vom %A, %d. %B"},
     {Kind::incomplete, Locale::french,
-     "le %o %B|%B %Y|%A %d %B|en %B %Y|du %d %B|depuis %B %Y|le %d/%n",
+     "le %o %B|%B %Y|%A %d %B|en %B %Y|du %d %B|depuis %B %Y|le %d/%n|%r no %4 du %d %B|"
+     "%l, le %d %B",
      "le %A %d %b|en %B '%y|du %A %d %B"},
     {Kind::incomplete, Locale::spanish,
-     "%d de %B|%B de %Y|%A, %d de %b|%B del %Y|del %d de %B|desde %B de %Y|el %d/%n",
+     "%d de %B|%B de %Y|%A, %d de %b|%B del %Y|del %d de %B|desde %B de %Y|el %d/%n|"
+     "%r n. %4 de %d de %B|%l, %d de %B",
      "el %d de %B|%A %d de %B|del %A %d de %B"},
-    {Kind::incomplete, Locale::italian, "%d %B|%B %Y|%A %o %b|del %d %B|da %B %Y|il %d/%n",
+    {Kind::incomplete, Locale::italian,
+     "%d %B|%B %Y|%A %o %b|del %d %B|da %B %Y|il %d/%n|%r n. %4 del %d %B|%l, %d %B",
      "il %o %B|%A, il %d %B|del %A %d %B"},
-    {Kind::incomplete, Locale::dutch, "%d %B|%B %Y|%A %o %b|van %d %B|sinds %B %Y|op %d-%n",
+    {Kind::incomplete, Locale::dutch,
+     "%d %B|%B %Y|%A %o %b|van %d %B|sinds %B %Y|op %d-%n|%r nr. %4 van %d %B|%l, %d %B",
      "op %d %B|op %A %d %b|van %A %d %B"},
     {Kind::incomplete, Locale::portuguese,
-     "%d de %B|%B de %Y|%A, %o de %b|a %d de %B|desde %B de %Y|em %d/%n",
+     "%d de %B|%B de %Y|%A, %o de %b|a %d de %B|desde %B de %Y|em %d/%n|%r n. %4 de %d de %B|"
+     "%l, %d de %B",
      "em %d de %B|em %B de %Y|desde %d de %B"},
 
     {Kind::year, Locale::english,
@@ -228,7 +290,9 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "%r: %d.%n.%y|%r (%d.%n.%y)|%r/%d.%n.%y|%r=%d.%n.%y|%r: %D.%N.%y|%r: %d-%n-%y|%r; %d.%n.%y|"
      "%r, %d.%n.%y|%r no. %d.%n.%y|%r %d-%n-%y|%r %d/%n/%y|%d.%n.%y %r|%D.%N.%y %r|%r %d.%n.%y %r|"
      "%w %r %d.%n.%y|%r.%d.%n.%y|%r_%d.%n.%y|the %r %d.%n.%y|%r %1.%d.%n.%y|%r v. %d.%n.%y|"
-     "%r, %D.%N.%y|%r %D.%N.%y %w|%r, %d-%n-%y|%r %d.%n.%y, %w|%r %r %D.%N.%y|%w, %r %d.%n.%y",
+     "%r, %D.%N.%y|%r %D.%N.%y %w|%r, %d-%n-%y|%r %d.%n.%y, %w|%r %r %D.%N.%y|%w, %r %d.%n.%y|"
+     "%r %r, %d.%n.%y|%r %d.%n.%y please|new %r %d.%n.%y|%r %d.%n.%y (draft)|%r%d.%n.%y|"
+     "%r on %r %d.%n.%y|%r %d.%n.%y ok|%r %d.%n.%y; thanks|my %r %d.%n.%y",
      "version: %d.%n.%y|%w version %d.%n.%y|release v%d.%n.%y|version v%D.%N.%y|"
      "update to v%d.%n.%y|%r v%d.%n.%y|upgrade to version %d.%n.%y|install version %d.%n.%y|"
      "%r %d.%n.%y-beta|software version %D.%N.%y|app v%d.%n.%y released|the new version %d.%n.%y|"
@@ -326,7 +390,11 @@ inline constexpr TemplateGroup kTemplateGroups[] = {
      "order no. %5-%1|#%5|%w #%2|%w no. %2|week %2 of %Y|week %2, %Y|%1/%1 cup|%2-%1 points|"
      "%2 people|no. %Y|no. %4|id %Y/%2|%4-%2-%r|lot %Y-%2-%1|DIN %5-%1|day %3 of %Y|%r%4|%r%Y-%2|"
      "%5-%4|no. %5/%2|serial 3%5%2|serial %5%5|%5:%2:%2|%Y-Z%1|%Y-P%1-%1|%Y/R%1|%Y.L%1.%1|"
-     "batch %Y-%1-%2|lot %Y/%2/%1|case %Y-%2-X|%YB%2|%Y-L%2",
+     "batch %Y-%1-%2|lot %Y/%2/%1|case %Y-%2-X|%YB%2|%Y-L%2|%Y/W%W|%Y.W%W.%u|%Y/W%W/%u|W%W/%Y|"
+     "W%W-%u, %Y|KW %W/%Y|%Y, W%W-%u|%Y_W%W_%u|wk %W, %Y|%Y-V%W-%u|%Y-K%W-%u|%YK%W%u|%YV%W|"
+     "%YX%W%u|%Y-X%W|%YK%W-%u|%Y-V%WT%T|%Y-K%W-%uT%h:%m|%w %Y-K%W-%u|%r %Y-V%W|%Y.%j|%Y/%jT%T|"
+     "%Y.%jT%TZ|%Y_%j|day %j, %Y|D%j/%Y|%Y-K%1-%1|%Y-V%1-%1|%Y-B%1-%1|%Y-A%1-%1|%Y-C%2-%1|"
+     "%Y-N%1-%2|%Y-F%1-%1|%YG%1-%1|%Y-U%W-%u|%Y-N%W|%Y/N%1/%1|%Y-%r-%1|%YX%1/%1",
      "serial %4-%5|%Y-Q%1|Q%1/%Y|%Y-Q%1-%1|ref. %Y/%3|id %4-%2|server %d.%n.%y.%2|"
      "host %d.%n.%y.%3|ip: %3.%d.%n.%y|lot no. %Y-%5|code %r-%4|order: %4/%5|%r %4-%5|"
      "week %2 in %Y|the %w no. %4|order #%5|%2 - %1 points|%w %2 people"},

@@ -19,7 +19,7 @@ struct TrainOptions {
   std::uint64_t seed = 1;  // of the phrases and the first weights
   // More texts without a date than the test has: they are as various as the dates, and a model that
   // has met few of them finds dates in the others.
-  Mix mix{.impossible = 60, .incomplete = 70, .numbers = 100, .wrong_year = 70, .other = 50};
+  Mix mix{.impossible = 60, .incomplete = 50, .numbers = 150, .wrong_year = 50, .other = 30};
   Index steps = 28000, batch_size = 64;
   Index warmup = 100;           // steps
   double learning_rate = 3e-3;  // at its highest

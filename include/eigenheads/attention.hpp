@@ -34,6 +34,13 @@ struct AttentionOptions {
   // Which scores the result holds: those that this function makes of the scaled ones. PlainScore{}
   // is the scaled ones themselves, the call's own score function what the softmax takes.
   std::optional<ScoreRef<T>> scores_after{};
+  // [H]: a learnt sink of each head, a score that belongs to no key and takes its share of the
+  // weights, which then sum to less than 1: O = sum_k e^S V / (sum_k e^S + e^sink), in units of the
+  // scores as the softmax takes them. -inf is no sink. The log-sum-exp stays that of the keys alone,
+  // so that parts of the keys, called without sinks, can be merged (merge_attention.hpp); an output
+  // without sink, times 1 / (1 + e^(sink - lse)), is that with it. OpenAI, "gpt-oss-120b &
+  // gpt-oss-20b Model Card", 2025.
+  std::optional<TensorView<T, 1>> sink_logits{};
 };
 
 namespace detail {
@@ -124,12 +131,16 @@ struct CheckedAttention {
     const std::array call{shape.B, shape.H, shape.Q, shape.K};
     options.score.require_fits(call);
     if (options.scores_after) options.scores_after->require_fits(call);
+    if (options.sink_logits) require_shape("sink_logits", *options.sink_logits, "[H]", {shape.H});
   }
   CheckedAttention(const CheckedAttention&) = delete;
   CheckedAttention& operator=(const CheckedAttention&) = delete;
 
   [[nodiscard]] std::array<Index, 4> output_shape() const {
     return {shape.B, shape.H, shape.Q, shape.V};
+  }
+  [[nodiscard]] const T* sinks() const {
+    return options.sink_logits ? options.sink_logits->data() : nullptr;
   }
 
   // Where the output and what else is wanted go; null where it is not.
@@ -152,7 +163,8 @@ struct CheckedAttention {
          .scores = StridedMatrix<T>::heads_apart(into.scores, Q, H, K),
          .score = options.score.forward(),
          .scores_after = options.scores_after ? options.scores_after->forward() : ScoreForward<T>{},
-         .dropout = dropout.threshold > 0 ? &dropout : nullptr},
+         .dropout = dropout.threshold > 0 ? &dropout : nullptr,
+         .sinks = sinks()},
         context);
   }
 };

@@ -9,6 +9,7 @@
 #include <eigenheads/context.hpp>    // Context
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/schedule/backward.hpp>  // attend_backward
+#include <eigenheads/kernels/sink_gradients.hpp>     // SinkGradients
 #include <eigenheads/shape.hpp>                      // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                     // TensorView
 
@@ -18,6 +19,7 @@ template <Scalar T>
 struct AttentionGradients {
   Tensor<T, 4> queries, keys, values;  // of the shapes of those; keys' and values' over all heads
   Tensor<T, 4> score_bias;             // of the ScoreBias that is added last; empty without one
+  Tensor<T, 1> sinks{0};               // of the sink_logits; empty without them
 };
 
 namespace detail {
@@ -42,6 +44,10 @@ template <class T>
                                   make_tensor<T>("gradient", inputs.keys.dimensions()),
                                   make_tensor<T>("gradient", inputs.values.dimensions()),
                                   {}};
+  const bool has_sinks = call.options.sink_logits.has_value();
+  if (has_sinks) gradients.sinks = make_tensor<T>("gradient", std::array{H});
+  const Frame frame(context);
+  const SinkGradients of_sinks(has_sinks, call.shape, frame);
   ScoreBackward<T> score = call.options.score.backward();
   if (const auto* bias = call.options.score.last_bias(); bias != nullptr) {
     gradients.score_bias = make_tensor<T>("gradient", bias->shape());
@@ -63,8 +69,11 @@ template <class T>
                       .grad_keys = Layout::heads_apart(gradients.keys.data(), K, G, D),
                       .grad_values = Layout::heads_apart(gradients.values.data(), K, G, V),
                       .dropout = call.dropout.threshold > 0 ? &call.dropout : nullptr,
-                      .score = score},
+                      .score = score,
+                      .sinks = call.sinks(),
+                      .grad_sinks = of_sinks.of_each()},
                      context);
+  of_sinks.sum_into(gradients.sinks.data(), false);
   return gradients;
 }
 

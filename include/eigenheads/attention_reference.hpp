@@ -6,6 +6,7 @@
 //   S[q, k] = score(Z[q, k])                       the score function: Z itself, most often
 //   P[q, k] = exp(S[q, k] - lse[q]),               lse[q] = log sum_k exp(S[q, k])
 //   O[q, v] = sum_k P[q, k] F[q, k] V[k, v]        F: dropout's factors, 1 without it
+// With a learnt sink in its head, P[q, k] = exp(S[q, k]) / (exp(lse[q]) + exp(sink)), lse as it was.
 // Vaswani et al., "Attention Is All You Need", 2017, equation 1; query head h reads key/value head
 // h / (H / G), as in Ainslie et al., "GQA", 2023. A query without any key has P = 0, O = 0, lse =
 // -inf, and all its gradients are 0.
@@ -14,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include <eigenheads/attention_result.hpp>   // AttentionResult
@@ -62,8 +64,10 @@ struct ReferenceProducts {
   }
   [[nodiscard]] bool sees(Index b, Index h, Index q, Index k) const {
     const Range range = bound.key_range(b, h, q);
+    const Range gap = bound.gap(b, q);
     const std::uint8_t* allowed = bound.allowed_row(b, h, q);
-    return k >= range.begin && k < range.end && (allowed == nullptr || allowed[k] != 0);
+    return k >= range.begin && k < range.end && (k < gap.begin || k >= gap.end) &&
+           (allowed == nullptr || allowed[k] != 0);
   }
   [[nodiscard]] ScorePosition position(Index b, Index h, Index q, Index k) const {
     return score_position(b, h, q, k, bound.aligned(b, q));
@@ -76,6 +80,15 @@ struct ReferenceProducts {
   }
 };
 
+// 1 - exp(sink) / (exp(lse) + exp(sink)): what is left of a row's weights beside a sink.
+template <Scalar T>
+[[nodiscard]] T share_beside_sink(T lse, T sink) {
+  if (is_negative_infinity(lse) || is_negative_infinity(sink)) return 1;
+  if (!(sink > lse)) return 1 / (1 + std::exp(sink - lse));
+  const T keys = std::exp(lse - sink);
+  return keys / (keys + 1);
+}
+
 template <Scalar T>
 [[nodiscard]] Tensor<T, 4> zeros_like(TensorView<T, 4> tensor) {
   auto zeros = make_tensor<T>("gradient", tensor.dimensions());
@@ -85,7 +98,8 @@ template <Scalar T>
 
 }  // namespace detail
 
-// queries: [B, H, Q, D], keys: [B, G, K, D], values: [B, G, K, V], of shapes that fit each other.
+// queries: [B, H, Q, D], keys: [B, G, K, D], values: [B, G, K, V], of shapes that fit each other;
+// sinks: [H], or none.
 // Serial, and builds the weights: for tests and for reading. Touches no key or value that the mask
 // hides from a query.
 template <Scalar T, class Score = PlainScore>
@@ -94,7 +108,8 @@ requires ScoreFunction<Score, T>
                                                      TensorView<T, 4> keys, TensorView<T, 4> values,
                                                      const Mask& mask, T scale,
                                                      const Score& score = {},
-                                                     const DropoutMask<T>& dropout = {}) {
+                                                     const DropoutMask<T>& dropout = {},
+                                                     std::span<const T> sinks = {}) {
   const Index B = queries.dimension(0), H = queries.dimension(1), Q = queries.dimension(2),
               K = keys.dimension(2), V = values.dimension(3);
   const detail::ReferenceProducts<T> products{queries, keys, scale, BoundMask(mask, B, Q, K, H)};
@@ -114,6 +129,12 @@ requires ScoreFunction<Score, T>
         for (Index k = 0; k < K; ++k)  // a score of -inf hides its key too
           is_seen[static_cast<std::size_t>(k)] = !detail::is_negative_infinity(weights[k]);
         result.lse(b, h, q) = detail::softmax_row(weights, K);
+        if (!sinks.empty()) {
+          const T share =
+              detail::share_beside_sink(result.lse(b, h, q), sinks[static_cast<std::size_t>(h)]);
+          for (Index k = 0; k < K; ++k)
+            if (is_seen[static_cast<std::size_t>(k)]) weights[k] *= share;
+        }
 
         dropout.factors(b, h, q, 0, K, factors.data());
         for (Index v = 0; v < V; ++v) {
@@ -133,6 +154,7 @@ struct AttentionReferenceGradients {
   Tensor<T, 4> keys;     // [B, G, K, D], and
   Tensor<T, 4> values;   // [B, G, K, V]: summed over the query heads that share a key/value head
   Tensor<T, 4> scores;   // [B, H, Q, K], by S: what is added to the scores last has this gradient
+  std::vector<T> sinks;  // [H], or none: -sum (1 - sum_k P) dO O over sequences and queries
 };
 
 // grad_output: [B, H, Q, V], the rest as the forward pass had it. From the last line of it to the
@@ -142,20 +164,25 @@ requires ScoreFunction<Score, T>
 [[nodiscard]] AttentionReferenceGradients<T> attention_reference_backward(
     TensorView<T, 4> grad_output, TensorView<T, 4> queries, TensorView<T, 4> keys,
     TensorView<T, 4> values, const Mask& mask, T scale, const Score& score = {},
-    const DropoutMask<T>& dropout = {}) {
+    const DropoutMask<T>& dropout = {}, std::span<const T> sinks = {}) {
   const Index B = queries.dimension(0), H = queries.dimension(1), Q = queries.dimension(2),
               D = queries.dimension(3), K = keys.dimension(2), V = values.dimension(3);
   const detail::ReferenceProducts<T> products{queries, keys, scale, BoundMask(mask, B, Q, K, H)};
-  const auto forward = attention_reference<T>(queries, keys, values, mask, scale, score, dropout);
-  AttentionReferenceGradients<T> result{detail::zeros_like(queries), detail::zeros_like(keys),
-                                        detail::zeros_like(values),
-                                        detail::zeros_like<T>(forward.weights)};
+  const auto forward =
+      attention_reference<T>(queries, keys, values, mask, scale, score, dropout, sinks);
+  AttentionReferenceGradients<T> result{
+      detail::zeros_like(queries), detail::zeros_like(keys), detail::zeros_like(values),
+      detail::zeros_like<T>(forward.weights), std::vector<T>(sinks.size())};
   for (Index b = 0; b < B; ++b)
     for (Index h = 0; h < H; ++h)
       for (Index q = 0; q < Q; ++q) {
         const Index g = products.key_head(h);
         T mean = 0;  // sum_k P dP = sum_k P F sum_v dO V = sum_v dO O
         for (Index v = 0; v < V; ++v) mean += grad_output(b, h, q, v) * forward.output(b, h, q, v);
+        const T lse = forward.lse(b, h, q);
+        if (const auto i = static_cast<std::size_t>(h);
+            !sinks.empty() && !detail::is_negative_infinity(lse))
+          result.sinks[i] -= (1 - detail::share_beside_sink(lse, sinks[i])) * mean;
 
         for (Index k = 0; k < K; ++k) {
           if (!products.sees(b, h, q, k)) continue;

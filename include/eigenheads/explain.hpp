@@ -65,9 +65,12 @@ template <class T>
       for (Index q = 0; q < call.mask.query_count(b); ++q) {
         const auto [begin, end] = call.mask.key_range(b, original, q);
         const std::uint8_t* allowed = call.mask.allowed_row(b, original, q);
-        pairs += static_cast<double>(
-            allowed == nullptr ? end - begin
-                               : end - begin - std::count(allowed + begin, allowed + end, 0));
+        const auto seen = [allowed](Index from, Index to) {
+          return allowed == nullptr ? to - from
+                                    : to - from - std::count(allowed + from, allowed + to, 0);
+        };
+        const KeyRange gap = begin < end ? call.mask.gap(b, q) : KeyRange{};
+        pairs += static_cast<double>(seen(begin, end) - seen(gap.begin, gap.end));
       }
     }
   return pairs;

@@ -34,9 +34,11 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 struct HeadMeasures {
   // Means over rows of its attention weights p before dropout, one row a query that sees a key; n
   // is the number of keys that it sees. A mask hides keys, and so does a score of -inf. A NaN among
-  // the scores of a row makes all of these NaN.
+  // the scores of a row makes all of these NaN. The bounds are those of weights that sum to 1: beside
+  // a learnt sink, the others go down to 0, the entropy up to ln(n + 1).
 
-  // sum |p|: 1 for every softmax, so it tells no heads apart. Here to check the others.
+  // sum |p|: 1 for every softmax without a sink, so it tells no such heads apart; 1 less what the
+  // sink takes. Here to check the others.
   double l1_norm;
   // sqrt(sum p^2), from 1 / sqrt(n), all keys alike, to 1, one key alone.
   double l2_norm;
@@ -150,7 +152,8 @@ class HeadImportance {
         .output = {},
         .score = saved.score().forward(),
         .heads = detail::head_table<T>(
-            {saved.shape(), mask, parts.heads, saved.head_gates(), detail::Mode::training}, frame)};
+            {saved.shape(), mask, parts.heads, saved.head_gates(), detail::Mode::training}, frame),
+        .sinks = parts.sink_logits()};
     detail::add_statistics<T>({attention, Layout::heads_apart(saved.lse().data(), queries, H, 1)},
                               rows_, context);
     detail::add_contributions<T>({saved.shape(), &mask, saved.heads().data(), layer.W_o.panels(),

@@ -7,6 +7,7 @@
 //   y = layer.step(token, cache);                      // [1, 1, E], and so on
 // Each row has the bits of one causal call over the whole sequence (contract C5).
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -19,6 +20,7 @@
 #include <eigenheads/error.hpp>                 // refuse
 #include <eigenheads/layer/step.hpp>            // run_step
 #include <eigenheads/multi_head_attention.hpp>  // MultiHeadAttention
+#include <eigenheads/shape.hpp>                 // require_size
 #include <eigenheads/storage.hpp>               // BFloat16, Half
 
 namespace eigenheads::inline EIGENHEADS_ABI {
@@ -30,6 +32,8 @@ struct KvCacheOptions {
   // many, itself among them, as under a mask of window.left = window - 1, and only the last `capacity`
   // (`window` or more) are kept, of sequences of any length.
   Index window = 0;
+  // Of a ring: so many first tokens are kept too, and seen, as under a mask of the same sinks.
+  Index sinks = 0;
 };
 
 namespace detail {
@@ -42,18 +46,30 @@ namespace detail {
   for (const Count& count :
        {Count{"batch_size", options.batch_size, 0}, Count{"num_kv_heads", options.num_kv_heads, 0},
         Count{"head_size", options.head_size, 1}, Count{"capacity", options.capacity, 0},
-        Count{"window", options.window, 0}})
-    if (count.value < count.least)
+        Count{"window", options.window, 0}, Count{"sinks", options.sinks, 0}})
+    // Score functions are told of positions in 32 bits.
+    if (constexpr Index most = (std::numeric_limits<std::int32_t>::max)() - 1;
+        count.value < count.least || count.value > most)
       refuse(
-          {"KvCache: ", count.name, " is ", count.value, "; expected ", count.least, " or more"});
+          {"KvCache: ", count.name, " is ", count.value, "; expected ", count.least, " to ", most});
   if (options.window > options.capacity)
     refuse({"KvCache: capacity is ", options.capacity, "; expected ", options.window,
             " or more, the window"});
-  // Score functions are told of positions in 32 bits.
-  if (options.capacity >= (std::numeric_limits<std::int32_t>::max)())
-    refuse({"KvCache: capacity is ", options.capacity, "; expected less than 2147483647"});
-  return {options.batch_size, options.num_kv_heads, options.head_size,
-          options.capacity,   options.window,       stored_as};
+  if (options.sinks > 0 && options.window == 0)
+    refuse(
+        {"KvCache: sinks is ", options.sinks,
+         " without a window; expected 0: a cache that keeps all tokens takes them from the mask"});
+  // With room for blocks that are not full.
+  require_size<double>("the keys and values of KvCache",
+                       std::array{options.batch_size, options.num_kv_heads, options.head_size + 64,
+                                  options.capacity + options.sinks + 1024, Index{2}});
+  return {.sequences = options.batch_size,
+          .heads = options.num_kv_heads,
+          .head_size = options.head_size,
+          .capacity = options.capacity,
+          .window = options.window,
+          .sinks = options.sinks,
+          .stored_as = stored_as};
 }
 
 }  // namespace detail
@@ -67,6 +83,7 @@ class AnyKvCache {
   [[nodiscard]] Index head_size() const { return heads_.size().head_size; }
   [[nodiscard]] Index capacity() const { return heads_.size().capacity; }
   [[nodiscard]] Index window() const { return heads_.size().window; }
+  [[nodiscard]] Index sinks() const { return heads_.size().sinks; }
   [[nodiscard]] Index bytes() const { return heads_.bytes(); }  // of keys and values
 
   // Tokens that sequence b has had, also those that a ring no longer holds.

@@ -5,8 +5,9 @@
 // the query, the range is what these have in common:
 //   [0, keys)                              the keys that the sequence has
 //   [0, valid_len)                         the query's length
-//   [0, aligned + 1)                       if causal
+//   [0, aligned + 1)                       if causal; [0, prefix) where that is more
 //   [aligned - left, aligned + right + 1)  the window
+// The first keys may stay visible beside a window (sinks): between both, the range has a gap.
 // A key that is masked is absent: nothing reads it.
 #include <algorithm>
 #include <array>
@@ -51,6 +52,14 @@ struct Mask {
   // the queries after it follow. It may lie beyond the last key. Not with bottom_right, which is
   // another way to say it.
   ValidLens first_positions{};
+  // The first so many keys of a sequence stay visible under a window, to either side, where lengths
+  // and causality allow. Xiao et al., "Efficient Streaming Language Models with Attention Sinks",
+  // 2023.
+  Index sinks = 0;
+  // [B]: a prefix, most often a prompt, whose queries see all of it under a causal mask; those after
+  // it see what they see without. A window goes on hiding what it hides. No sequence may have fewer
+  // keys: a part of a prefix sees other keys than the whole.
+  ValidLens prefix_lens{};
 };
 
 using KeyRange = detail::Range;  // [begin, end); begin == end: no key at all
@@ -62,7 +71,8 @@ struct KnownKeys {
   const Index* counts = nullptr;  // [B]; null: the mask says it
   // A step of decoding: the sequence's queries are its last tokens, and causal.
   bool is_step = false;
-  Index window = 0;  // of a ring: it holds no more keys than those, whatever the mask says; 0: all
+  // Of a ring: it holds no more keys than those, whatever the mask says. A window of 0 is all.
+  Index window = 0, sinks = 0;
   // What the call's query 0 is called where score functions are told of it.
   Index first_query = 0;
 };
@@ -82,6 +92,7 @@ class BoundMask {
             Index H = 1, const detail::KnownKeys& known = {})
       : mask_(mask), queries_(queries), keys_(keys), known_(known) {
     const Index B = queries.count(), Q = queries.longest(), K = keys.longest();
+    is_causal_ = mask.causal != Causal::none || known.is_step;
     if (is_packed()) require_no_lengths();
     mask.valid_lens.require_fits(B, Q, K);
     mask.query_lens.require_fits("query_lens", B, Q, "the number of queries, ");
@@ -90,6 +101,9 @@ class BoundMask {
     constexpr Index last_position = (std::numeric_limits<std::int32_t>::max)();
     mask.first_positions.require_fits("first_positions", B, last_position - Q, "");
     mask.allowed.require_fits({B, H, Q, K});
+    require_prefix(B, K);
+    if (mask.sinks < 0) detail::refuse({"sinks is ", mask.sinks, "; expected 0 or more"});
+    sinks_ = known.window > 0 ? known.sinks : mask.sinks;
     const bool has_positions = mask.first_positions.rank() != 0;
     if (has_positions && mask.causal == Causal::bottom_right)
       detail::refuse(
@@ -98,7 +112,7 @@ class BoundMask {
     const auto [left, right] = mask.window;
     left_ = left;
     if (known.window > 0 && (left < 0 || left > known.window - 1)) left_ = known.window - 1;
-    is_causal_ = mask.causal != Causal::none || known.is_step;
+    has_exceptions_ = sinks_ > 0 || mask.prefix_lens.rank() != 0;
     hides_none_ = mask.valid_lens.rank() == 0 && !is_causal_ && left_ == -1 && right == -1 &&
                   mask.query_lens.rank() == 0 && mask.key_lens.rank() == 0 &&
                   known.counts == nullptr;
@@ -120,23 +134,28 @@ class BoundMask {
   [[nodiscard]] const detail::SequenceRows& key_rows() const { return keys_; }
   [[nodiscard]] bool is_packed() const { return queries_.is_packed() || keys_.is_packed(); }
 
-  // The keys that lengths, causality and window leave: a range, the same for all heads.
+  // The keys that lengths, causality and window leave: a range, the same for all heads, which may
+  // have a gap.
   [[nodiscard]] KeyRange key_range(Index b, Index q) const {
     if (hides_none_) return {0, keys_.length(b)};
+    if (has_exceptions_) return range_with_exceptions(b, q);
     if (q >= query_count(b)) return {};
     const Index aligned = this->aligned(b, q), keys = this->keys(b);
-    Index begin = 0, end = keys;
+    Index end = keys;
     if (mask_.valid_lens.rank() != 0) end = (std::min)(end, mask_.valid_lens.length(b, q));
     if (is_causal_) end = (std::min)(end, aligned + 1);
-    const Index left = left_, right = mask_.window.right;
-    // Written so that no window, however wide, overflows.
-    if (left >= 0 && left < aligned) begin = aligned - left;
-    if (right >= 0 && right < keys - 1 - aligned) end = (std::min)(end, aligned + right + 1);
-    end = (std::max)(end, Index{0});
-    return {(std::min)(begin, end), end};
+    return in_window(aligned, keys, end);
   }
+  // The keys of that range between the sinks and the window: the query does not see them.
+  [[nodiscard]] KeyRange gap(Index b, Index q) const {
+    if (!has_gaps()) return {};
+    const Index first = sinks(b, q), begin = range_in_window(b, q).begin;
+    return first > 0 && first < begin ? KeyRange{first, begin} : KeyRange{};
+  }
+  // Whether any range may have one.
+  [[nodiscard]] bool has_gaps() const { return sinks_ > 0 && left_ >= 0; }
 
-  // And those that `allowed` leaves: the keys of this range whose byte in allowed_row is not 0.
+  // Those that `allowed` leaves too: the keys of the range whose byte in allowed_row is not 0.
   [[nodiscard]] KeyRange key_range(Index b, Index h, Index q) const {
     const bool hides_all = mask_.allowed.is_given() && mask_.allowed.shape()[3] == 1 &&
                            *mask_.allowed.row(b, h, q) == 0;
@@ -168,6 +187,7 @@ class BoundMask {
   }
 
   [[nodiscard]] Window window() const { return {left_, mask_.window.right}; }
+  [[nodiscard]] Index sinks() const { return sinks_; }
 
   // What score functions call query q.
   [[nodiscard]] Index query_number(Index q) const { return known_.first_query + q; }
@@ -178,7 +198,8 @@ class BoundMask {
   }
 
   // A range that holds those of all queries of a sequence: no other key is read, packed or
-  // projected. O(1) but for one length a query, where it is O(Q).
+  // projected, nor are those of a gap that all of them have. O(1) but for one length a query, where
+  // it is O(Q).
   [[nodiscard]] KeyRange seen_keys(Index b) const {
     const Index count = query_count(b);
     if (count == 0) return {};
@@ -189,8 +210,72 @@ class BoundMask {
       for (Index q = 0; q < count; ++q) seen.end = (std::max)(seen.end, key_range(b, q).end);
     return seen;
   }
+  // Keys of that range that no query sees, if it has so many that no kernel meets both sides in one
+  // block of keys: of a shorter gap, some kernel may read all keys.
+  [[nodiscard]] KeyRange unseen_gap(Index b) const {
+    constexpr Index least = detail::largest_key_block;
+    if (!has_gaps() || query_count(b) == 0) return {};
+    const KeyRange gap{(std::min)(sinks_, keys(b)), range_in_window(b, 0).begin};
+    return gap.count() < least ? KeyRange{} : gap;
+  }
+  // The seen keys of a part of at most largest_key_block keys.
+  [[nodiscard]] KeyRange seen_keys(Index b, KeyRange part) const {
+    const auto [begin, end] = seen_keys(b);
+    part = {(std::max)(part.begin, begin), (std::min)(part.end, end)};
+    if (part.begin >= part.end) return {};
+    return detail::without_ends(part, unseen_gap(b));
+  }
 
  private:
+  // Where the keys end that lengths, causality and a prefix leave; 0 or less: there are none.
+  [[nodiscard]] Index last_key(Index b, Index q, Index aligned, Index keys) const {
+    Index end = keys;
+    if (mask_.valid_lens.rank() != 0) end = (std::min)(end, mask_.valid_lens.length(b, q));
+    if (!is_causal_) return end;
+    const bool has_prefix = mask_.prefix_lens.rank() != 0 && aligned >= 0;
+    const Index prefix = has_prefix ? mask_.prefix_lens.length(b, 0) : Index{0};
+    return (std::min)(end, has_prefix ? (std::max)(aligned + 1, prefix) : aligned + 1);
+  }
+  // What a window leaves of the keys before `end`, of so many keys.
+  [[nodiscard]] KeyRange in_window(Index aligned, Index keys, Index end) const {
+    Index begin = 0;
+    const auto [left, right] = window();
+    // Written so that no window, however wide, overflows.
+    if (left >= 0 && left < aligned) begin = aligned - left;
+    if (right >= 0 && right < keys - 1 - aligned) end = (std::min)(end, aligned + right + 1);
+    end = (std::max)(end, Index{0});
+    return {(std::min)(begin, end), end};
+  }
+  // The range without its sinks.
+  [[nodiscard]] KeyRange range_in_window(Index b, Index q) const {
+    if (q >= query_count(b)) return {};
+    const Index aligned = this->aligned(b, q), keys = this->keys(b);
+    return in_window(aligned, keys, last_key(b, q, aligned, keys));
+  }
+  // With sinks or a prefix: apart, since it would cost the rows of short sequences 3 % of their time.
+  [[nodiscard, gnu::noinline]] KeyRange range_with_exceptions(Index b, Index q) const {
+    const KeyRange range = range_in_window(b, q);
+    const Index first = sinks(b, q);
+    return first == 0 ? range : KeyRange{0, (std::max)(range.end, first)};
+  }
+  [[nodiscard]] Index sinks(Index b, Index q) const {
+    if (q >= query_count(b)) return 0;
+    return (std::clamp)(last_key(b, q, aligned(b, q), keys(b)), Index{0}, sinks_);
+  }
+
+  void require_prefix(Index B, Index K) const {
+    const ValidLens& lens = mask_.prefix_lens;
+    if (lens.rank() == 0) return;
+    lens.require_fits("prefix_lens", B, K, "the number of keys, ");
+    for (Index b = 0; b < B; ++b)
+      if (lens.length(b, 0) > keys(b))
+        detail::refuse({"prefix_lens", std::array{b}, " is ", lens.length(b, 0),
+                        "; expected at most the keys of its sequence, ", keys(b)});
+    if (!is_causal_)
+      detail::refuse(
+          {"prefix_lens are given without a causal mask, which is what they make an exception of; "
+           "expected causal top_left or bottom_right"});
+  }
   [[nodiscard]] bool is_square() const {  // as many queries as keys, in every sequence
     if (!is_packed()) return queries_.longest() == keys_.longest();
     for (Index b = 0; b < queries_.count(); ++b)
@@ -211,9 +296,11 @@ class BoundMask {
   const Mask& mask_;
   detail::SequenceRows queries_, keys_;
   detail::KnownKeys known_;
-  Index left_ = -1;  // of the window
+  Index left_ = -1, sinks_ = 0;
   bool is_causal_ = false;
-  bool hides_none_ = false;  // by lengths, causality or window: asked for every row
+  // Asked for every row: nothing, by lengths, causality or window; what these hide, but for sinks or a
+  // prefix.
+  bool hides_none_ = false, has_exceptions_ = false;
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

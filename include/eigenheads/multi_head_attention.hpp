@@ -48,6 +48,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
   explicit MultiHeadAttention(const MultiHeadAttentionOptions& options, std::uint64_t seed = 0);
 
   Linear<T> W_q, W_k, W_v, W_o;
+  Tensor<T, 1> sinks;  // [H], or empty: none
 
   [[nodiscard]] Index num_hiddens() const { return num_hiddens_; }
   [[nodiscard]] Index num_heads() const { return heads_.count(); }
@@ -93,18 +94,19 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
   // if one of them is invalid, or is known to be another.
   void initialize(Index query_size, Index key_size, Index value_size);
 
-  // visit(Parameter) for "W_q.weight" and, if there is one, "W_q.bias", then for W_k, W_v and W_o.
+  // visit(Parameter) for "W_q.weight" and, if there is one, "W_q.bias", then for W_k, W_v and W_o,
+  // and for "sinks" if there are any.
   // The prefix tells layers apart: "decoder." makes it "decoder.W_q.weight". Throws
   // std::logic_error while lazy.
   template <class Visitor>
   void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
     detail::require_initialized(parts());
-    detail::visit_projections(*this, visit, prefix);
+    detail::visit_layer(*this, visit, prefix);
   }
   template <class Visitor>
   void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
     detail::require_initialized(parts());
-    detail::visit_projections(*this, visit, prefix);
+    detail::visit_layer(*this, visit, prefix);
   }
 
   // Every call comes twice. On a const layer that is lazy it throws std::logic_error; on one that is
@@ -319,7 +321,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
 
   // The layer as its steps see it (layer/forward.hpp).
   [[nodiscard]] detail::LayerParts<T> parts() const {
-    return {W_q, W_k, W_v, W_o, heads_, gates_, rotary()};
+    return {W_q, W_k, W_v, W_o, heads_, gates_, sinks, rotary()};
   }
 
  private:

@@ -141,6 +141,36 @@ void add_bias_gradients(Digests& digests, const std::string& type) {
   }
 }
 
+// First keys that stay visible under a window, over a gap that is longer than a block, prefixes, and a
+// learnt sink of each head; with the gradients of all of them.
+template <class T>
+void add_sinks(Digests& digests, const std::string& type) {
+  const Index B = 2, H = 4, G = 2, K = 700, D = 16;
+  const auto sinks = numbers<T>(14, T(4), H);
+  for (const Index Q : {2, 150}) {
+    const auto q = numbers<T>(1, T(2), B, H, Q, D);
+    const auto k = numbers<T>(2, T(1), B, G, K, D), v = numbers<T>(3, T(1), B, G, K, D);
+    const std::pair<const char*, eh::Mask> masks[] = {
+        {"window", {.causal = eh::Causal::bottom_right, .window = {50, -1}, .sinks = 5}},
+        {"prefix", {.causal = eh::Causal::bottom_right, .prefix_lens = {K - 1, K / 2}}}};
+    for (const auto& [name, mask] : masks) {
+      const eh::AttentionOptions<T> options{.weights = true, .sink_logits = sinks};
+      eh::Context context(2, 0);  // any work is shared
+      const auto result = eh::scaled_dot_product_attention(q, k, v, mask, options, context);
+      const auto gradients = eh::scaled_dot_product_attention_backward(
+          numbers<T>(4, T(1), B, H, Q, D), q, k, v, result, mask, options, context);
+      const std::string start = type + "/sinks/" + std::to_string(Q) + '/' + name + '/';
+      digests.emplace_back(start + "output", digest_of(result.output));
+      digests.emplace_back(start + "lse", digest_of(result.lse));
+      digests.emplace_back(start + "weights", digest_of(result.weights));
+      digests.emplace_back(start + "queries", digest_of(gradients.queries));
+      digests.emplace_back(start + "keys", digest_of(gradients.keys));
+      digests.emplace_back(start + "values", digest_of(gradients.values));
+      digests.emplace_back(start + "sinks", digest_of(gradients.sinks));
+    }
+  }
+}
+
 // A step of training, with dropout: its output, the gradients of everything, and what its heads are
 // like.
 template <class T>
@@ -311,6 +341,7 @@ void add_all(Digests& digests, const std::string& type) {
   }
   add_softmax<T>(digests, type);
   add_rotary<T>(digests, type);
+  add_sinks<T>(digests, type);
 }
 
 [[nodiscard]] inline Digests of_core() {

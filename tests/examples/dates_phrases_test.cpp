@@ -146,16 +146,19 @@ class Reader {
     run_ = start + "([0-9]{4})([0-9]{2})([0-9]{2})" + end;
     glue_ = "([0-9]{4}|/[0-9]{2}):(?=[0-9])|([0-9])t(?=[0-9])";
     time_ =
-        "(?: ?at|[ _@:-])*[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?([.][0-9]+)?( *[+-][0-9]{2}:?[0-9]{2}|z)?";
+        "(?: ?at|[ _@:-])*[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?([.][0-9]+)?"
+        "( *[+-][0-9]{2}:?[0-9]{2}|z| *utc)?";
     std::string words =
         "le|du|depuis|commande|livraison|echeance|contrat|el|del|desde|pedido|fecha|entrega|"
         "vencimiento|contrato|il|dal|ordine|data|consegna|scadenza|contratto|op|den|em|de|dia|"
-        "encomenda|vencimento|vom|ate";
+        "encomenda|vencimento|vom|ate|li|date +(?:de|d|limite)";
     for (int locale = 2; locale < 8; ++locale)
       for (const std::string_view list : {language(static_cast<Locale>(locale)).weekdays,
                                           language(static_cast<Locale>(locale)).short_weekdays})
         for (const char c : '|' + std::string(list)) words += c == ' ' || c == '/' ? '|' : lower(c);
-    other_language_ = "(?:^|[^a-z])(?:" + words + ")(?![a-z])";
+    other_language_ = "(?:^|[^a-z])(?:" + words + ")(?![a-z])" +
+                      "|(?:^|[^a-z])(?!(?:invoice|(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|"
+                      "sat(?:ur)?|sun)(?:day)?),)[a-z]+, *[0-9]+ */";  // a town
   }
 
   std::set<Date> operator()(const std::string& text) const {
@@ -529,9 +532,29 @@ TEST(DatesHeldOut, NoFormatIsMadeInTraining) {
       std::regex("[0-9]{4}-?w[0-9]{2}"),                                   // week
       std::regex("^(<[0-9]+>)?[a-z]{3}  ?[0-9]{1,2} " + time + " [a-z]"),  // syslog
       std::regex("[0-9]{2}/[a-z]{3}/[0-9]{4}:"),                           // Apache
-      std::regex("[a-z]{3} [a-z]{3} [0-9]{1,2} " + time + "[.0-9]* [0-9]{4}"),  // Apache, git
+      std::regex("[a-z]{3} [a-z]{3} +[0-9]{1,2} " + time +
+                 "[.0-9]* ([a-z]{3} )?[0-9]{4}"),                   // Apache, git, ctime
+      std::regex("[0-9]{4}/[0-9]{2}/[0-9]{2} " + time + " ?[[$]"),  // nginx, cvs
+      std::regex("[0-9]{2}-[a-z]{3}-[0-9]{4} " + time + "( gmt|[.][0-9]{3} info)"),
+      std::regex("(^|[^a-z])(dtstart|until=|date:[0-9]{8}|img_|backup|report_|db-)"),
+      std::regex("[a-z]{3} {1,2}[0-9]{1,2}  [0-9]{4} notes|<dir>"),
       std::regex("(invoice|rechnung|facture|factura|fattura|factuur|fatura)(sdatum|datum)? "
-                 "(n|date|[0-9]{4}/)")};
+                 "((n[.]|no[.]?|nr[.]) [0-9]{4} |date|[0-9]{4}/)"),
+      std::regex(
+          "(^|[^a-z])(credit note|statement no|tax point|receipt #|gutschrift|mahnung|lieferschein|"
+          "leistungsdatum|angebot|quittung|valuta|avoir no|devis no|d'emission|regler|recu [0-9]|"
+          "releve du|recibo n|albaran|de emision|vence el|presupuesto|ricevuta|bolla [0-9]|di "
+          "emissione|pagamento|preventivo|kwitantie|offerte|vervaldatum|betalen|creditnota|betaald|"
+          "orcamento|vencimento:|pagar|nota n|pago em)"),
+      std::regex(
+          "(^|[^a-z])(bristol|leeds|chicago|york|oxford|hamburg|muenchen|koeln|bonn|zuerich|"
+          "nantes|toulouse|lille|geneve|dijon|sevilla|bilbao|toledo|lima|torino|napoli|"
+          "genova|bologna|rotterdam|delft|leiden|gent|coimbra|braga|faro|recife|manchester|"
+          "dublin|exeter|edinburgh|seattle|cardiff|stuttgart|dresden|graz|freiburg|bern|kiel|"
+          "marseille|bordeaux|rennes|grenoble|liege|metz|valencia|zaragoza|granada|quito|"
+          "murcia|cordoba|firenze|venezia|palermo|verona|trieste|pisa|amsterdam|den haag|"
+          "eindhoven|breda|brugge|zwolle|aveiro|evora|funchal|curitiba|setubal|sao paulo)"
+          "($|[^a-z])")};
   const Phrases phrases(Split::train, 9);
   for (std::uint64_t i = 0; i < 50000; ++i) {
     const std::string text = lower(phrases(i).text);

@@ -48,6 +48,10 @@ TEST(DatesShipped, ReadsWhatPeopleWrite) {
       {"July 4, 1776", "1776-07-04"},
       {"2101-03-01", "2101-03-01"},
       {"Thu, 5 Mar 1066 12:30:45 +0100", "1066-03-05"},
+      {"Mon Jul  4 12:00:00 1776", "1776-07-04"},
+      {"no. 4711 of 5 May 1999", "1999-05-05"},
+      {"Torino, 3/4/1893", "1893-04-03"},
+      {"19990305T123045Z", "1999-03-05"},
       {"hello world", "----------"},
   };
   for (const auto& [text, symbols] : all) {
@@ -72,50 +76,45 @@ TEST(DatesShipped, FindsNoDateWhereThereIsNone) {
 TEST(DatesShipped, ReadsEveryCenturyAndRefusesEveryKindOfNumber) {
   eigenheads::Context context(2);
   const SplitScores unseen = score_split(shipped(), Split::test, 4000, context);
-  EXPECT_GE(unseen.four_digits.exact_share(), 0.99);
+  EXPECT_GE(unseen.four_digits.exact_share(), 0.993);
   EXPECT_LE(unseen.four_digits.misread(), unseen.four_digits.dates / 500);
-  EXPECT_GE(unseen.two_digits.exact_share(), 0.98);
+  EXPECT_GE(unseen.two_digits.exact_share(), 0.99);
   for (std::size_t i = 0; i < unseen.centuries.size(); ++i) {
     EXPECT_GT(unseen.centuries[i].dates, 80) << i;
     EXPECT_GE(unseen.centuries[i].exact_share(), 0.97) << i;
   }
   for (std::size_t i = 1; i < unseen.kinds.size(); ++i) {
     EXPECT_EQ(unseen.kinds[i].others, 400) << kKindNames[i];
-    EXPECT_LE(unseen.kinds[i].false_accept_share(), 0.01) << kKindNames[i];
+    EXPECT_LE(unseen.kinds[i].false_accept_share(), 0.005) << kKindNames[i];
   }
 }
 
 // README has the figures of 2000 texts each, and says which formats are read badly. These bounds leave
-// room for what 160 texts differ by.
+// room for what 80 texts differ by.
 struct Bounds {
-  double least_read = 0.97, most_misread = 0.015;
+  double least_read = 0.95, most_misread = 0.02;
 };
-Bounds bounds_of(std::string_view format) {
-  const std::map<std::string_view, Bounds> weak{{"ISO 8601, basic", {0.75, 0.02}},
-                                                {"Apache, error log", {0.30}},
-                                                {"git log", {0.71}},
-                                                {"letters, German", {0.82}},
-                                                {"letters, French", {0.72}},
-                                                {"letters, Spanish", {0.72, 0.16}},
-                                                {"letters, Italian", {0.82, 0.15}},
-                                                {"letters, Dutch", {0.88}},
-                                                {"letters, Portuguese", {0.76, 0.05}},
-                                                {"invoices, English", {0.92}},
-                                                {"invoices, German", {0.74}}};
-  const auto found = weak.find(format);
+Bounds bounds_of(const HeldOutFormat& format) {
+  if (format.set == HeldOut::first) return {};
+  const std::map<std::string_view, Bounds> weak{{"logs of programs", {0.88}},
+                                                {"syslog, with a year", {0.60, 0.25}},
+                                                {"files and folders", {0.68, 0.28}},
+                                                {"ISO 8601 basic, names, calendars", {0.75}},
+                                                {"invoices, German", {0.87}}};
+  const auto found = weak.find(format.name);
   return found == weak.end() ? Bounds{} : found->second;
 }
 
 TEST(DatesShipped, ReadsOrRefusesTheFormatsThatTrainingNeverMeets) {
   eigenheads::Context context(2);
-  const std::vector<Score> scores = score_formats(shipped(), 160, context);
+  const std::vector<Score> scores = score_formats(shipped(), 80, context);
   for (std::size_t i = 0; i < scores.size(); ++i) {
     const HeldOutFormat& format = kHeldOutFormats[i];
-    EXPECT_EQ(format.holds_date ? scores[i].dates : scores[i].others, 160) << format.name;
-    const Bounds bounds = bounds_of(format.name);
+    EXPECT_EQ(format.holds_date ? scores[i].dates : scores[i].others, 80) << format.name;
+    const Bounds bounds = bounds_of(format);
     EXPECT_TRUE(!format.holds_date || scores[i].exact_share() >= bounds.least_read) << format.name;
     const auto wrong = static_cast<double>(scores[i].misread() + scores[i].false_accepts);
-    EXPECT_LE(wrong / 160, bounds.most_misread) << format.name;
+    EXPECT_LE(wrong / 80, bounds.most_misread) << format.name;
   }
 }
 
@@ -129,7 +128,7 @@ TEST(DatesShipped, TrainingBeginsWithTheseBits) {
     for (eigenheads::Index i = 0; i < parameter.size(); ++i)
       hash = (hash ^ std::bit_cast<std::uint32_t>(parameter.get(i))) * 0x100000001B3u;
   });
-  EXPECT_EQ(hash, 0x7f194cbdab28875bu);
+  EXPECT_EQ(hash, 0x85512480bcb94d2au);
 }
 
 }  // namespace

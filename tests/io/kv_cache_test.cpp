@@ -39,12 +39,13 @@ class KvCacheFile : public UniqueFolder {
 };
 TYPED_TEST_SUITE(KvCacheFile, Scalars, ScalarNames);
 
-[[nodiscard]] KvCacheOptions options(Index B, Index capacity, Index window = 0) {
+[[nodiscard]] KvCacheOptions options(Index B, Index capacity, Index window = 0, Index sinks = 0) {
   return {.batch_size = B,
           .num_kv_heads = kHeads,
           .head_size = kHeadSize,
           .capacity = capacity,
-          .window = window};
+          .window = window,
+          .sinks = sinks};
 }
 
 // Steps that both caches take, the first far back if they can: they must give the same bits.
@@ -68,24 +69,25 @@ void expect_to_go_on_alike(const eh::MultiHeadAttention<T>& layer, eh::AnyKvCach
 
 struct Saved {
   Lens lengths;
-  Index capacity, window;
+  Index capacity, window, sinks = 0;
 };
 const std::vector<Saved> kSaved{
-    {{7}, 10, 0},           {{0, 300, 129}, 300, 0}, {{20, 3}, 9, 9}, {{700, 0}, 40, 33},
-    {{600, 299}, 400, 257}, {{511, 512, 513}, 1, 1}, {{}, 4, 0}};
+    {{7}, 10, 0},       {{0, 300, 129}, 300, 0},  {{20, 3}, 9, 9},
+    {{700, 0}, 40, 33}, {{600, 299}, 400, 257},   {{511, 512, 513}, 1, 1},
+    {{}, 4, 0},         {{700, 5, 0}, 40, 33, 4}, {{900, 290, 310}, 30, 30, 300}};
 
 TYPED_TEST(KvCacheFile, GoesOnAsTheCacheThatWasSaved) {
   using T = TypeParam;
-  for (const auto& [lengths, capacity, window] : kSaved)
+  for (const auto& [lengths, capacity, window, sinks] : kSaved)
     for (const Index more : {0, 200}) {  // capacity of the one that it is loaded into
       SCOPED_TRACE(testing::Message() << testing::PrintToString(lengths) << ", window " << window
                                       << ", capacity " << capacity << " + " << more);
       const Index B = std::ssize(lengths);
-      KvCache<T> saved(options(B, capacity, window));
+      KvCache<T> saved(options(B, capacity, window, sinks));
       const Sequences sequences(lengths);
       (void)this->layer_.step(random_tensor<T>(1, sequences.rows(), kSize), sequences, saved);
       eh::save_kv_cache(this->path(), saved);
-      KvCache<T> loaded(options(B, capacity + more, window));
+      KvCache<T> loaded(options(B, capacity + more, window, sinks));
       // What was there before leaves no trace.
       const auto poison = constant_tensor<T>(kNan<T>, B, std::min<Index>(capacity, 3), kSize);
       (void)this->layer_.step(poison, loaded);

@@ -5,8 +5,10 @@
 #include <string>
 #include <vector>
 
+#include <eigenheads/key_values.hpp>
 #include <eigenheads/kv_cache.hpp>
 #include <eigenheads/nn/transformer_cache.hpp>
+#include <eigenheads/nn/transformer_decoder.hpp>
 #include <eigenheads/nn/transformer_encoder.hpp>
 
 #include "../support.hpp"
@@ -75,6 +77,41 @@ TYPED_TEST(TransformerSteps, OfOneLayerHaveThemToo) {
                         .capacity = 40});
   for (Index t = 0; t < 40; t += 4)
     EXPECT_TRUE(same_bits(layer.step(part(x, t, 4), cache), part(whole, t, 4)));
+}
+
+TYPED_TEST(TransformerSteps, OfADecoderReadItsMemoryProjectedOnce) {
+  using T = TypeParam;
+  const Index K = 11, M = 15;
+  const auto x = random_tensor<T>(1, 2, 40, kFeatures);
+  const auto memory = random_tensor<T>(2, 2, K, M);
+  for (const bool norm_first : {false, true}) {
+    const auto decoder = make<eh::TransformerDecoder<T>>(stack_of(norm_first));
+    const Tensor<T, 3> whole =
+        decoder(x, memory, {.self = kCausal, .memory = {.key_lens = {K, 4}}});
+    const auto projected = decoder.project(memory, {K, 4});
+    eh::TransformerCache<T> cache(decoder, {.batch_size = 2, .capacity = 40});
+    for (Index t = 0; t < 40; t += 8) {
+      auto tokens = part(x, t, 8);
+      if (t == 16) {  // packed
+        Tensor<T, 2> rows(16, kFeatures);
+        std::copy_n(tokens.data(), tokens.size(), rows.data());
+        decoder.step_into(rows, rows, Lens{8, 8}, cache, projected);
+        std::copy_n(rows.data(), rows.size(), tokens.data());
+      } else {
+        decoder.step_into(tokens, tokens, cache, projected);
+      }
+      EXPECT_TRUE(same_bits(tokens, part(whole, t, 8)));
+    }
+    auto next = part(x, 0, 1);
+    EXPECT_NE(refusal([&] { decoder.step_into(next, next, cache, {}); }).find("0 layers"),
+              std::string::npos);
+    cache.reset();
+    EXPECT_NE(refusal([&] {
+                decoder.step_into(next, next, cache, projected, {.memory = {.key_lens = {1, 1}}});
+              }).find("key_lens"),
+              std::string::npos);
+    EXPECT_EQ(cache.length(0), 0);
+  }
 }
 
 template <class T>

@@ -26,8 +26,9 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
 struct CacheSize {
   Index sequences, heads, head_size;
-  Index capacity;  // tokens of a sequence that are kept at least
-  Index window;    // 0: all are kept
+  Index capacity;   // tokens of a sequence that are kept at least
+  Index window;     // 0: all are kept
+  Index sinks = 0;  // of a ring: the first tokens, which are kept too
   StoredAs stored_as = StoredAs::itself;
 };
 
@@ -94,7 +95,9 @@ class CachedHeads {
     const Index length = of(b).length;
     if (!is_ring()) return (std::min)(count, size_.capacity - length);
     const Index first = (std::max)(length - size_.window + 1, Index{0}) / kernels_.key_block;
-    return (std::min)(count, (first + table_.most()) * kernels_.key_block - length);
+    const Index kept = kept_pages();
+    const Index end = (std::max)(first, kept) + table_.most() - kept;
+    return (std::min)(count, end * kernels_.key_block - length);
   }
 
   // Pages for `count` more tokens of a sequence, no more than there is room for. Lengths stay as they
@@ -105,14 +108,14 @@ class CachedHeads {
     Sequence& sequence = of(b);
     const Index KB = kernels_.key_block;
     const Index last = (sequence.length + count - 1) / KB;
-    while (last - sequence.first >= table_.most()) drop_first(b);
-    if (const Index i = sequence.length / KB - sequence.first;
+    while (last - sequence.dropped >= table_.most()) drop_page(b);
+    if (const Index i = place_of(b, sequence.length / KB);
         sequence.length % KB != 0 && table_.is_shared(table_.page(b, i)))
       copy_page(b, i);
     // A page beyond the length may be there, and shared, after a step that was given up.
-    for (Index i = blocks_of(sequence.length, KB) - sequence.first; i < table_.count(b); ++i)
+    for (Index i = pages_of(b, sequence.length); i < table_.count(b); ++i)
       if (table_.is_shared(table_.page(b, i))) copy_page(b, i);
-    while (sequence.first + table_.count(b) <= last) {
+    while (sequence.dropped + table_.count(b) <= last) {
       table_.append(b);
       point_blocks(b, table_.count(b) - 1);
     }
@@ -125,7 +128,7 @@ class CachedHeads {
     const Sequence& sequence = of(b);
     for (Index done = 0, count = 0; done < left; done += count) {
       const Index token = sequence.length + done, from = token % kernels_.key_block;
-      const Index i = token / kernels_.key_block - sequence.first;
+      const Index i = place_of(b, token / kernels_.key_block);
       count = (std::min)(left - done, kernels_.key_block - from);
       const BlockTokens<T> part{.keys = keys + done * stride,
                                 .values = values + done * stride,
@@ -157,27 +160,30 @@ class CachedHeads {
   // What is stored of a token, from the oldest on: [head_size] each.
   void read(Index b, Index g, Index token, T* keys, T* values) const {
     const Index KB = kernels_.key_block;
-    with_memory(table_.page(b, token / KB - of(b).first), g, [&](const auto* block) {
+    with_memory(table_.page(b, place_of(b, token / KB)), g, [&](const auto* block) {
       for (Index d = 0; d < size_.head_size; ++d) {
         keys[d] = widened<T>(block[layout_.key_at(token % KB, d)]);
         values[d] = widened<T>(block[layout_.value_at(token % KB, d)]);
       }
     });
   }
-  // As if a ring had had so many tokens, and let go of all of them: the next are written as they were
-  // in the cache that is read back.
+  // For a cache that is read back, as if a ring had had so many tokens and let go of all but its sinks:
+  // begin_at, then the sinks, if there are any, by write, then go_on_at, and the next tokens are
+  // written as they were in the other cache.
   void begin_at(Index b, Index token) {
     table_.keep(b, 0);
-    Sequence& sequence = of(b);
-    const Index KB = kernels_.key_block;
-    sequence = {.length = token, .first = token / KB, .oldest = token};
-    if (token % KB != 0) {
+    const Index KB = kernels_.key_block, number = token / KB;
+    const Index kept = (std::min)(kept_pages(), blocks_of(token, KB));
+    of(b) = {.dropped = (std::max)(number - kept, Index{0}), .oldest = token};
+    const bool has_part = token % KB != 0 && number >= kept;
+    for (Index i = 0; i < kept + (has_part ? 1 : 0); ++i) {
       std::fill_n(page_memory(table_.append(b)), page_bytes(), std::byte{0});
-      point_blocks(b, 0);
-      for (Index g = 0; g < size_.heads; ++g) block_of(b, 0, g).is_finite = true;
+      point_blocks(b, i);
+      for (Index g = 0; g < size_.heads; ++g) block_of(b, i, g).is_finite = true;
     }
     update_heads(b);
   }
+  void go_on_at(Index b, Index token) { of(b).length = token; }
 
   // Of all sequences and heads, [sequences * heads].
   [[nodiscard]] const PackedHead<T>* heads() const { return heads_.data(); }
@@ -193,7 +199,7 @@ class CachedHeads {
       const Index KB = kernels_.key_block;
       sequence.stale = (std::max)(sequence.stale, sequence.length);
       sequence.length = length;
-      const Index count = blocks_of(length, KB) - sequence.first;
+      const Index count = pages_of(b, length);
       table_.keep(b, count);
       if (length % KB != 0) look_for_infinity(b, count - 1, length % KB);
     }
@@ -225,9 +231,9 @@ class CachedHeads {
  private:
   struct Sequence {
     Index length = 0;
-    Index first = 0;   // page of the sequence that is its first in the table
-    Index oldest = 0;  // token that is kept, by the capacity
-    Index stale = 0;   // before it, keys' panels may hold tokens that were cut off
+    Index dropped = 0;  // pages of the sequence that are gone, behind those that are kept
+    Index oldest = 0;   // token that is kept, by the capacity
+    Index stale = 0;    // before it, keys' panels may hold tokens that were cut off
   };
   struct Free {
     void operator()(std::byte* memory) const {
@@ -240,10 +246,19 @@ class CachedHeads {
         ::operator new(static_cast<std::size_t>(bytes), std::align_val_t{line_bytes}));
   }
 
-  // A ring that keeps `capacity` tokens, wherever the first of them lies in its page.
+  // A ring that keeps `capacity` tokens, wherever the first of them lies in its page, and its sinks.
   [[nodiscard]] Index pages_each() const {
     const Index KB = kernels_.key_block;
-    return is_ring() ? blocks_of(size_.capacity - 1, KB) + 1 : blocks_of(size_.capacity, KB);
+    return is_ring() ? blocks_of(size_.capacity - 1, KB) + 1 + kept_pages()
+                     : blocks_of(size_.capacity, KB);
+  }
+  [[nodiscard]] Index kept_pages() const { return blocks_of(size_.sinks, kernels_.key_block); }
+  // Where page `number` of a sequence is in the table, and how many hold its first tokens.
+  [[nodiscard]] Index place_of(Index b, Index number) const {
+    return number < kept_pages() ? number : number - of(b).dropped;
+  }
+  [[nodiscard]] Index pages_of(Index b, Index length) const {
+    return length == 0 ? 0 : place_of(b, blocks_of(length, kernels_.key_block) - 1) + 1;
   }
   [[nodiscard]] Index head_bytes() const {
     const std::size_t size = size_.stored_as == StoredAs::itself ? sizeof(T) : sizeof(BFloat16);
@@ -287,7 +302,8 @@ class CachedHeads {
       heads_[static_cast<std::size_t>(b * size_.heads + g)] = {
           .blocks = blocks_.data() + b * blocks_each() + g,
           .stride = size_.heads,
-          .first = of(b).first,
+          .kept = kept_pages(),
+          .dropped = of(b).dropped,
           .stored_as = size_.stored_as};
   }
   void update_heads() {
@@ -298,15 +314,17 @@ class CachedHeads {
     std::copy_n(page_memory(shared), page_bytes(), page_memory(table_.replace(b, i)));
     point_blocks(b, i);
   }
-  void drop_first(Index b) {
+  // The oldest that is not kept.
+  void drop_page(Index b) {
     Sequence& sequence = of(b);
-    if (table_.count(b) > 0) {
-      table_.drop_first(b);
-      PackedBlock<T>* const blocks = blocks_.data() + b * blocks_each();
-      std::copy_n(blocks + size_.heads, table_.count(b) * size_.heads, blocks);
+    const Index kept = kept_pages();
+    if (table_.count(b) > kept) {
+      table_.drop(b, kept);
+      PackedBlock<T>* const blocks = blocks_.data() + b * blocks_each() + kept * size_.heads;
+      std::copy_n(blocks + size_.heads, (table_.count(b) - kept) * size_.heads, blocks);
     }
-    ++sequence.first;
-    sequence.oldest = (std::max)(sequence.oldest, sequence.first * kernels_.key_block);
+    ++sequence.dropped;
+    sequence.oldest = (std::max)(sequence.oldest, (kept + sequence.dropped) * kernels_.key_block);
   }
 
   // Of the values of a page of which only some keys are left.

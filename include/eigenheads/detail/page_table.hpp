@@ -45,10 +45,10 @@ class PageTable {
     --owners_[at(page)];
     return page = take();
   }
-  void drop_first(Index b) {
+  void drop(Index b, Index i) {  // the others close up
     Index* const pages = of(b);
-    give_back(pages[0]);
-    std::copy(pages + 1, pages + count(b), pages);
+    give_back(pages[i]);
+    std::copy(pages + i + 1, pages + count(b), pages + i);
     --counts_[at(b)];
   }
   void keep(Index b, Index count) {  // the first ones

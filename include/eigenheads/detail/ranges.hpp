@@ -18,6 +18,17 @@ struct Range {
   [[nodiscard]] Index count() const { return end - begin; }
 };
 
+// Without what `gap` hides at its ends; a gap in its midst stays. Of an empty range, an empty one.
+[[nodiscard]] constexpr Range without_ends(Range range, Range gap) {
+  if (gap.begin <= range.begin && range.begin < gap.end)
+    range.begin = (std::min)(gap.end, range.end);
+  if (gap.begin < range.end && range.end <= gap.end) range.end = (std::max)(gap.begin, range.begin);
+  return range;
+}
+
+// No kernel meets keys in one block that lie further apart.
+inline constexpr Index largest_key_block = 256;
+
 [[nodiscard]] constexpr Index blocks_of(Index count, Index size) {
   return (count + size - 1) / size;
 }
@@ -28,22 +39,41 @@ struct Range {
   return rows;
 }
 
+// Ranges one after the other, those that touch in one.
+struct JoinedRanges {
+  Range* ranges;
+  std::size_t count = 0;
+
+  void add(Range range, Index first) {
+    if (range.begin == range.end) return;
+    if (count > 0 && ranges[count - 1].end == first + range.begin)
+      ranges[count - 1].end = first + range.end;
+    else
+      ranges[count++] = {first + range.begin, first + range.end};
+  }
+};
+
 // range_of(i), counted from the first row of part i, for all parts, in as few ranges as can be.
 // `ranges` has room for one a part.
 template <class RangeOf>
 std::span<const Range> join_ranges(const SequenceRows& parts, const RangeOf& range_of,
                                    Range* ranges) {
-  std::size_t count = 0;
+  JoinedRanges joined{ranges};
+  for (Index part = 0; part < parts.count(); ++part) joined.add(range_of(part), parts.begin(part));
+  return {ranges, joined.count};
+}
+// The same of two ranges of each part: one, without a gap inside of it. `ranges` has room for both.
+template <class RangeOf, class GapOf>
+std::span<const Range> join_ranges(const SequenceRows& parts, const RangeOf& range_of,
+                                   const GapOf& gap_of, Range* ranges) {
+  JoinedRanges joined{ranges};
   for (Index part = 0; part < parts.count(); ++part) {
-    const auto [begin, end] = range_of(part);
-    if (begin == end) continue;
-    const Range range{parts.begin(part) + begin, parts.begin(part) + end};
-    if (count > 0 && ranges[count - 1].end == range.begin)
-      ranges[count - 1].end = range.end;
-    else
-      ranges[count++] = range;
+    const Range range = range_of(part), gap = gap_of(part);
+    const bool has_gap = range.begin < range.end && gap.begin < gap.end;
+    if (has_gap) joined.add({range.begin, gap.begin}, parts.begin(part));
+    joined.add({has_gap ? gap.end : range.begin, range.end}, parts.begin(part));
   }
-  return {ranges, count};
+  return {ranges, joined.count};
 }
 
 // Rows [first, first + count), counted in what the ranges hold together.

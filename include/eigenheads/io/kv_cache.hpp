@@ -6,6 +6,7 @@
 // The steps that follow have the bits of those that the saved cache would have taken, on any CPU. Of
 // every sequence b the file holds
 //   sequence.<b>.keys, sequence.<b>.values   [G, n, D], of the n tokens that the cache has
+//   sequence.<b>.sink_keys, .sink_values     [G, s, D], of a ring's sinks, if it has any
 //   lengths, oldest                          [B]: tokens oldest to length - 1 are those; of a ring, the
 //                                            ones before are gone
 // and as metadata the sizes. Numbers are written as they are stored: F32, F64, BF16 or F16. Sequences
@@ -26,6 +27,7 @@
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/ranges.hpp>   // Range
 #include <eigenheads/io/file.hpp>         // FileError, refuse_file
 #include <eigenheads/io/safetensors.hpp>  // Safetensors, read_safetensors, write_safetensors
 #include <eigenheads/kv_cache.hpp>        // AnyKvCache
@@ -55,11 +57,12 @@ template <class T>
   with_storage<T>(size.stored_as, [&]<class Storage>(Storage) {
     storage = name_of(safetensors_type_of<Storage>());
   });
-  return std::array<std::pair<std::string, std::string>, 7>{
+  return std::array<std::pair<std::string, std::string>, 8>{
       {{"batch_size", std::to_string(size.sequences)},
        {"num_kv_heads", std::to_string(size.heads)},
        {"head_size", std::to_string(size.head_size)},
        {"window", std::to_string(size.window)},
+       {"sinks", std::to_string(size.sinks)},
        {"scalar", scalar},
        {"storage", storage},
        {"capacity", std::to_string(size.capacity)}}};
@@ -76,31 +79,32 @@ struct CacheNames {
   }
 };
 
-// What a cache holds of sequence b.
+// What a cache holds of tokens [tokens.begin, tokens.end) of sequence b.
 template <class Storage, class T>
-void add_tokens(Safetensors& file, const CachedHeads<T>& heads, const CacheNames& names, Index b) {
+void add_tokens(Safetensors& file, const CachedHeads<T>& heads, Index b, Range tokens,
+                const std::pair<std::string, std::string>& names) {
   const CacheSize& size = heads.size();
-  const Index first = heads.oldest(b), n = heads.length(b) - first, D = size.head_size;
+  const Index n = tokens.count(), D = size.head_size;
   const std::array<Index, 3> shape{size.heads, n, D};
   std::vector<Storage> keys(static_cast<std::size_t>(require_size<Storage>("keys", shape))),
       values(keys.size());
   std::vector<T> key(static_cast<std::size_t>(D)), value(key.size());
   for (Index g = 0; g < size.heads; ++g)
     for (Index i = 0; i < n; ++i) {
-      heads.read(b, g, first + i, key.data(), value.data());
+      heads.read(b, g, tokens.begin + i, key.data(), value.data());
       const Index at = (g * n + i) * D;
       std::ranges::transform(key, keys.begin() + at, stored<T, Storage>);
       std::ranges::transform(value, values.begin() + at, stored<T, Storage>);
     }
-  file.add(names.of(b, "keys"), TensorView(keys.data(), shape));
-  file.add(names.of(b, "values"), TensorView(values.data(), shape));
+  file.add(names.first, TensorView(keys.data(), shape));
+  file.add(names.second, TensorView(values.data(), shape));
 }
 
-// Tokens of a sequence as a file holds them: keys, values: [G, n, D].
+// Tokens of a sequence as a file holds them: keys, values: [G, n, D], of its sinks [G, s, D].
 template <class T>
 struct SavedSequence {
   Index oldest, length;
-  Tensor<T, 3> keys, values;
+  Tensor<T, 3> keys, values, sink_keys{}, sink_values{};
 };
 
 // A cache in a file, as far as it can be loaded into one of this size.
@@ -114,11 +118,15 @@ class SavedCache {
     std::set<std::string, std::less<>> names{names_.lengths(), names_.oldest()};
     for (Index b = 0; b < size.sequences; ++b) {
       require_tokens(b, oldest(b), lengths(b));
-      const std::array<Index, 3> shape{size.heads, lengths(b) - oldest(b), size.head_size};
-      const auto tensor = [&](const char* what) {
-        return file.tensor<T, 3>(*names.insert(names_.of(b, what)).first, shape);
+      const auto tensor = [&](const char* what, Index n) {
+        return file.tensor<T, 3>(*names.insert(names_.of(b, what)).first,
+                                 {size.heads, n, size.head_size});
       };
-      sequences_.push_back({oldest(b), lengths(b), tensor("keys"), tensor("values")});
+      const Index n = lengths(b) - oldest(b), s = (std::min)(size.sinks, lengths(b));
+      sequences_.push_back({oldest(b), lengths(b), tensor("keys", n), tensor("values", n)});
+      if (size.sinks == 0) continue;
+      sequences_.back().sink_keys = tensor("sink_keys", s);
+      sequences_.back().sink_values = tensor("sink_values", s);
     }
     for (const std::string& name : file.names())
       if (name.starts_with(prefix) && !names.contains(name))
@@ -185,7 +193,11 @@ void add_kv_cache(Safetensors& file, const AnyKvCache<T>& cache, std::string_vie
   file.add(names.oldest(), oldest);
   for (Index b = 0; b < size.sequences; ++b)
     detail::with_storage<T>(size.stored_as, [&]<class Storage>(Storage) {
-      detail::add_tokens<Storage>(file, heads, names, b);
+      detail::add_tokens<Storage>(file, heads, b, {heads.oldest(b), heads.length(b)},
+                                  {names.of(b, "keys"), names.of(b, "values")});
+      if (size.sinks > 0)
+        detail::add_tokens<Storage>(file, heads, b, {0, (std::min)(size.sinks, heads.length(b))},
+                                    {names.of(b, "sink_keys"), names.of(b, "sink_values")});
     });
   for (const auto& [name, text] : detail::described_cache<T>(size))
     file.set_metadata(names.prefix + name, text);
@@ -200,20 +212,26 @@ void set_kv_cache(AnyKvCache<T>& cache, const Safetensors& file, std::string_vie
   const detail::CacheSize& size = heads.size();
   const detail::SavedCache<T> saved(file, prefix, size);
   for (Index b = 0; b < size.sequences; ++b) {
-    const auto& [oldest, length, keys, values] = saved.sequences()[static_cast<std::size_t>(b)];
-    const Index first = (std::max)(oldest, length - size.capacity), n = length - oldest;
+    const detail::SavedSequence<T>& of = saved.sequences()[static_cast<std::size_t>(b)];
+    const Index first = (std::max)(of.oldest, of.length - size.capacity);
+    const auto write = [&](const Tensor<T, 3>& keys, const Tensor<T, 3>& values, Index from,
+                           Index count) {
+      for (Index g = 0; g < size.heads; ++g) {
+        const Index at = (g * keys.dimension(1) + from) * size.head_size;
+        heads.write({.b = b,
+                     .g = g,
+                     .count = count,
+                     .keys = keys.data() + at,
+                     .values = values.data() + at,
+                     .stride = size.head_size});
+      }
+    };
     heads.begin_at(b, first);
-    heads.reserve(b, length - first);
-    for (Index g = 0; g < size.heads; ++g) {
-      const Index at = (g * n + first - oldest) * size.head_size;
-      heads.write({.b = b,
-                   .g = g,
-                   .count = length - first,
-                   .keys = keys.data() + at,
-                   .values = values.data() + at,
-                   .stride = size.head_size});
-    }
-    heads.commit(b, length - first);
+    write(of.sink_keys, of.sink_values, 0, (std::min)(size.sinks, first));
+    heads.go_on_at(b, first);
+    heads.reserve(b, of.length - first);
+    write(of.keys, of.values, first - of.oldest, of.length - first);
+    heads.commit(b, of.length - first);
   }
 }
 

@@ -153,16 +153,13 @@ void attend_block(const AttentionCall<T>& call, const RowTask& task, const RowSt
 template <class T>
 void attend_keys(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
                  const PackedHead<T>& packed, Range keys) {
-  const Range seen = seen_by(rows, 0, rows.count, keys.begin, keys.end);
   bool is_first = true;
-  for (Index begin = seen.begin / key_block<T> * key_block<T>; begin < seen.end;
-       begin += key_block<T>) {
-    const Range range{begin, (std::min)(begin + key_block<T>, seen.end)};
+  for_each_block(rows, keys, [&](Range range) {
     KeyBlock<T> block = find_keys(call, task, rows, packed, range);
     block.is_first = is_first;
     attend_block(call, task, rows, block);
     is_first = false;
-  }
+  });
 }
 
 template <class T>

@@ -52,9 +52,11 @@ struct PackedBlock {
 // packed when it is reached: cheaper when there are few queries.
 template <class T>
 struct PackedHead {
-  const PackedBlock<T>* blocks = nullptr;  // from block `first` of the sequence on
-  Index stride = 1;                        // from one block to the next
-  Index first = 0;
+  const PackedBlock<T>* blocks = nullptr;
+  Index stride = 1;  // from one block to the next
+  // Of a ring: the blocks of a sequence that are there are its first `kept`, and those from
+  // kept + dropped on.
+  Index kept = 0, dropped = 0;
   StoredAs stored_as = StoredAs::itself;  // the numbers of all of them
 
   // Whether a task needs memory to pack keys and values in, or to widen them.
@@ -63,7 +65,7 @@ struct PackedHead {
   }
 
   [[nodiscard]] const PackedBlock<T>& block(Index number) const {
-    return blocks[(number - first) * stride];
+    return blocks[(number < kept ? number : number - dropped) * stride];
   }
 };
 
@@ -83,6 +85,7 @@ struct AttentionCall {
   std::atomic<Index>* row_by_row = nullptr;  // counts rows that take the slow edge
   HeadTable heads{};                         // of others, nothing is read or written
   GateTable<T> gates{};
+  const T* sinks = nullptr;  // [H]: a learnt score of no key, in its head's sum; null: none
   // Of a packed call: [B], where the weights of each sequence go, [H, Q, K] of its own lengths.
   T* const* packed_weights = nullptr;
   Index first_sequence = 0;  // of shape.B

@@ -16,8 +16,10 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail {
 //   dQ[q]        over blocks of keys
 //   dK[k], dV[k] over the query heads that read them and, in each, blocks of queries
 // The gradient of a bias is added up by query heads, blocks of queries, blocks of keys, keys and
-// queries, from zero in each key/value head if heads share it; that of a gate in double, by queries.
+// queries, from zero in each key/value head if heads share it; those of a gate and of a sink in
+// double, by queries.
 inline constexpr Index backward_keys = 96, backward_queries = 128;
+static_assert(backward_keys <= largest_key_block);
 
 // Backward form of ScoreForward: for one key and queries at.q + i, i in [begin, end), scores[i]
 // becomes the function's value and slopes[i] its derivative.
@@ -54,8 +56,10 @@ struct AttentionBackwardCall {
   ScoreBackward<T> score{};
   HeadTable heads{};
   GateTable<T> gates{};
-  T* grad_gates = nullptr;   // [B, H], added to
-  Index first_sequence = 0;  // of shape.B
+  const T* sinks = nullptr;      // [H]; null: none
+  T* grad_gates = nullptr;       // [B, H], added to
+  double* grad_sinks = nullptr;  // [B, H], where there are sinks
+  Index first_sequence = 0;      // of shape.B
 
   [[nodiscard]] Index blocks_per_head() const { return blocks_of(shape.Q, backward_queries); }
   [[nodiscard]] Index most_heads() const { return heads.most(shape, first_sequence); }
@@ -79,6 +83,11 @@ template <class T>
   return one;
 }
 
+// Sums over the queries of one query head, so far: the gradients of its gate and of its sink.
+struct HeadSums {
+  double of_gate = 0, of_sink = 0;
+};
+
 // What the tasks of one key/value head share, where it is cut into ranges of keys and blocks of
 // queries. A task adds to dK and dV after that of its keys and the block before, and to dQ after
 // those of its queries and the ranges before. They were taken up earlier, so it waits for tasks that
@@ -87,8 +96,8 @@ template <class T>
 struct CutHead {
   // By range: how many blocks of queries it is through with. Null: the head is not cut.
   std::atomic<Index>* done = nullptr;
-  double* of_gate = nullptr;  // the gradient of a gate, so far
-  T* sums = nullptr;          // of dQ: [query heads, blocks, backward_queries, padded D]
+  HeadSums* of_head = nullptr;
+  T* sums = nullptr;  // of dQ: [query heads, blocks, backward_queries, padded D]
   Index range = 0;
 
   void wait_for_keys(Index block) const {

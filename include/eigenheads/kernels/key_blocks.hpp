@@ -41,8 +41,9 @@ struct KeyBlock {
   bool are_keys_packed;  // in panels, stored or not; else they are rows, key_stride apart
   Index key_stride;
   Index value_stride, value_panel_stride;  // from one key to the next, from one panel to the next
-  bool hides_by_range;  // keys are hidden by ranges alone: neither one by one nor by scores of -inf
-  bool is_finite;       // all values that are seen are, or are taken to be
+  // Keys are hidden by ranges alone: neither one by one, nor by a gap in one, nor by scores of -inf.
+  bool hides_by_range;
+  bool is_finite;  // all values that are seen are, or are taken to be
   // Nobody has looked at the values, since no range hides a key from one row that another sees.
   bool is_taken_to_be_finite;
 };
@@ -65,10 +66,11 @@ struct TileList {
 template <class T>
 [[nodiscard]] bool have_one_range(const RowState<T>& rows, Index first, Index count) {
   if (rows.have_one_range) return true;
+  const auto is_as_first = [first](const Range* ranges, Index i) {
+    return ranges[i].begin == ranges[first].begin && ranges[i].end == ranges[first].end;
+  };
   for (Index i = first + 1; i < first + count; ++i)
-    if (rows.ranges[i].begin != rows.ranges[first].begin ||
-        rows.ranges[i].end != rows.ranges[first].end)
-      return false;
+    if (!is_as_first(rows.ranges, i) || (rows.has_gaps && !is_as_first(rows.gaps, i))) return false;
   return true;
 }
 
@@ -76,7 +78,17 @@ template <class T>
 template <class T>
 [[nodiscard]] EIGEN_ALWAYS_INLINE Range keys_of_row(const RowState<T>& rows, Index i,
                                                     const KeyBlock<T>& block) {
-  return within(rows.ranges[i], block.begin, 0, block.end - block.begin);
+  return keys_within(rows, i, block.begin, 0, block.end - block.begin);
+}
+
+// Whether the keys of a block that a row sees have a gap in their midst.
+template <class T>
+[[nodiscard]] bool has_gap_in(const RowState<T>& rows, Range block) {
+  for (Index i = 0; rows.has_gaps && i < rows.count; ++i) {
+    const Range keys = keys_within(rows, i, block.begin, 0, block.count());
+    if (gap_within(rows, i, block.begin, keys).count() > 0) return true;
+  }
+  return false;
 }
 
 // The scores of a row's range, relative to the block, to the caller: through the function that they
@@ -91,8 +103,8 @@ void keep_scores(const AttentionCall<T>& call, T* to, const T* scores, Range ran
     if (allowed[k] == 0) to[k] = -std::numeric_limits<T>::infinity();
 }
 
-// Takes row i's scores through the score function. Where keys are hidden one by one, copies the
-// mask's bytes of the block and returns them, else null.
+// Takes row i's scores through the score function. Where keys are hidden one by one, or lie in a gap
+// between others, returns a byte for each of the block, else null.
 template <class T>
 [[nodiscard]] const std::uint8_t* finish_scores(const AttentionCall<T>& call, const RowTask& task,
                                                 const RowState<T>& rows, const KeyBlock<T>& block,
@@ -104,16 +116,24 @@ template <class T>
   T* const scores = rows.score_row(i);
   const std::uint8_t* allowed = call.mask->allowed_row(task.b, h, q);
   if (allowed != nullptr) allowed += block.begin;
-  if (call.scores.is_given())
-    keep_scores(call, call.scores.at(task.b, head, q) + block.begin, scores, range, allowed, at);
-  if (call.score.apply != nullptr)
-    call.score.apply(call.score.score, scores, range.begin, range.end, at);
-  if (allowed == nullptr) return nullptr;
+  const Range gap = gap_within(rows, i, block.begin, range);
+  for (const Range& side : sides_of(range, gap)) {
+    if (side.begin == side.end) continue;
+    if (call.scores.is_given())
+      keep_scores(call, call.scores.at(task.b, head, q) + block.begin, scores, side, allowed, at);
+    if (call.score.apply != nullptr)
+      call.score.apply(call.score.score, scores, side.begin, side.end, at);
+  }
+  if (allowed == nullptr && gap.count() == 0) return nullptr;
   std::uint8_t* const seen = rows.seen + i * key_block<T>;
   const auto [first, last] = lanes_of({range.begin, range.end, nullptr});
   std::fill_n(seen + first, sum_lanes, std::uint8_t{0});
   std::fill_n(seen + last - sum_lanes, sum_lanes, std::uint8_t{0});
-  std::copy(allowed + range.begin, allowed + range.end, seen + range.begin);
+  if (allowed != nullptr)
+    std::copy(allowed + range.begin, allowed + range.end, seen + range.begin);
+  else
+    std::fill(seen + range.begin, seen + range.end, std::uint8_t{1});
+  std::fill(seen + gap.begin, seen + gap.end, std::uint8_t{0});
   return seen;
 }
 
@@ -177,7 +197,7 @@ template <class T>
 void zero_unseen(const RowState<T>& rows, const KeyBlock<T>& block, const Tile& tile) {
   const auto [from, to] = tile.seen;
   for (Index i = tile.first; i < tile.first + tile.count; ++i) {
-    const Range range = within(rows.ranges[i], block.begin, from, to);
+    const Range range = keys_within(rows, i, block.begin, from, to);
     const bool is_empty = range.begin == range.end;
     const auto [first, last] =
         is_empty ? Range{to, to} : lanes_of({range.begin, range.end, nullptr});

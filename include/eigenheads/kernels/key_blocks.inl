@@ -153,7 +153,8 @@ template <class T>
   block.begin = begin;
   block.end = end;
   block.seen = {from, to};
-  block.hides_by_range = !call.mask->hides_single_keys() && call.score.apply == nullptr;
+  block.hides_by_range =
+      !call.mask->hides_single_keys() && call.score.apply == nullptr && !has_gap_in(rows, range);
   if (packed.blocks != nullptr) {
     const PackedBlock<T>& found = packed.block(begin / KB);
     block.are_keys_packed = true;

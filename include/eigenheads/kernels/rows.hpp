@@ -3,6 +3,7 @@
 // The rows of queries that a task of attention works on, and what they see. Here and in
 // key_blocks.hpp is what takes no registers: compiled once, not for every instruction set.
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -14,7 +15,7 @@
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
 template <class T>
-inline constexpr Index key_block = sizeof(T) == 4 ? 256 : 128;
+inline constexpr Index key_block = sizeof(T) == 4 ? largest_key_block : 128;
 // Sums over keys run in this many lanes on every CPU, so that no lane count decides an order.
 inline constexpr Index sum_lanes = 16;
 // One row meets so many panels at once: it has enough chains for the latency of multiply-adds only
@@ -33,7 +34,9 @@ struct RowState {
   T* block_maxima;                 // m_b of every block, where weights are asked for
   std::uint8_t* seen;              // [rows, key_block], of each key of a block: 0 = hidden
   Range* ranges;
-  bool have_one_range;  // all rows
+  Range* gaps;          // keys of a row's range that it does not see
+  bool has_gaps;        // else they are not there to be read
+  bool have_one_range;  // all rows, and one gap
   Index score_stride;   // from one row of scores to the next
 
   [[nodiscard]] T* score_row(Index i) const { return scores + i * score_stride; }
@@ -82,6 +85,7 @@ Index lay_out(RowState<T>& rows, const AttentionShape& shape, RowNeeds needs, Ti
       cutter.take(needs.weights ? blocks_of(shape.K, key_block<T>) * query_block : 0);
   rows.seen = cutter.template take_as<std::uint8_t>(query_block * key_block<T>);
   rows.ranges = cutter.template take_as<Range>(query_block);
+  rows.gaps = cutter.template take_as<Range>(query_block);
   return cutter.used();
 }
 
@@ -114,7 +118,10 @@ template <class T>
   for (Index i = first; i < first + count; ++i) {
     const Index from = (std::max)(rows.ranges[i].begin, begin);
     const Index to = (std::min)(rows.ranges[i].end, end);
-    if (from < to) seen = {(std::min)(seen.begin, from), (std::max)(seen.end, to)};
+    if (from >= to) continue;
+    const Range keys = rows.has_gaps ? without_ends({from, to}, rows.gaps[i]) : Range{from, to};
+    if (keys.begin < keys.end)
+      seen = {(std::min)(seen.begin, keys.begin), (std::max)(seen.end, keys.end)};
   }
   return seen;
 }
@@ -125,6 +132,46 @@ template <class T>
   return {first, (std::min)((std::max)(row.end - begin, first), to)};
 }
 
+// Of row i, from the first that it sees to the last: a gap at an end is cut off, one in their midst is
+// not.
+template <class T>
+[[nodiscard]] EIGEN_ALWAYS_INLINE Range keys_within(const RowState<T>& rows, Index i, Index begin,
+                                                    Index from, Index to) {
+  const Range keys = within(rows.ranges[i], begin, from, to);
+  if (!rows.has_gaps) [[likely]]
+    return keys;
+  return without_ends(keys, {rows.gaps[i].begin - begin, rows.gaps[i].end - begin});
+}
+
+// The gap in the midst of such keys.
+template <class T>
+[[nodiscard]] Range gap_within(const RowState<T>& rows, Index i, Index begin, Range keys) {
+  if (!rows.has_gaps) return {};
+  const auto [first, last] = rows.gaps[i];
+  const Range gap{(std::max)(first - begin, keys.begin), (std::min)(last - begin, keys.end)};
+  return gap.begin < gap.end ? gap : Range{};
+}
+
+// What is left of a range beside a gap in its midst; without one, the range and nothing.
+[[nodiscard]] inline std::array<Range, 2> sides_of(Range range, Range gap) {
+  if (gap.begin == gap.end) return {range, Range{range.end, range.end}};
+  return {Range{range.begin, gap.begin}, Range{gap.end, range.end}};
+}
+
+// visit({begin, end}) for every block of keys of which any row sees one, as far as the last that is
+// seen.
+template <class T, class Visit>
+EIGEN_ALWAYS_INLINE void for_each_block(const RowState<T>& rows, Range keys, const Visit& visit) {
+  const Range seen = seen_by(rows, 0, rows.count, keys.begin, keys.end);
+  for (Index begin = seen.begin / key_block<T> * key_block<T>; begin < seen.end;
+       begin += key_block<T>) {
+    const Range block{begin, (std::min)(begin + key_block<T>, seen.end)};
+    if (rows.has_gaps && seen_by(rows, 0, rows.count, block.begin, block.end).count() <= 0)
+      continue;  // a gap of all of them
+    visit(block);
+  }
+}
+
 // e^(s - m_b) goes where the weights will be, and m_b is kept until m is known.
 template <class T>
 void keep_weights(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
@@ -133,7 +180,7 @@ void keep_weights(const AttentionCall<T>& call, const RowTask& task, const RowSt
   std::copy_n(rows.block_maximum, rows.count,
               rows.block_maxima + begin / key_block<T> * query_block);
   for (Index i = 0; i < rows.count; ++i) {
-    const Range row = within(rows.ranges[i], begin, 0, end - begin);
+    const Range row = keys_within(rows, i, begin, 0, end - begin);
     std::copy(
         rows.score_row(i) + row.begin, rows.score_row(i) + row.end,
         call.weights.at(task.b, task.head(call, i), task.query(shape, i)) + begin + row.begin);

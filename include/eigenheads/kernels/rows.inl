@@ -29,6 +29,19 @@ void gate_row(T* row, Index count, T gate) {
     scale_row(row, count, gate, row);
 }
 
+// The gaps of the rows' ranges.
+template <class T>
+[[gnu::noinline]] void find_gaps(const AttentionCall<T>& call, const RowTask& task,
+                                 RowState<T>& rows) {
+  for_each_row(call, task, [&](Index i, Index, Index q) {
+    const bool sees_none = rows.ranges[i].begin == rows.ranges[i].end;
+    const Range gap = sees_none ? Range{} : call.mask->gap(task.b, q);
+    rows.gaps[i] = gap;
+    rows.has_gaps = rows.has_gaps || gap.begin < gap.end;
+    if (gap.begin != rows.gaps[0].begin || gap.end != rows.gaps[0].end) rows.have_one_range = false;
+  });
+}
+
 // Scales the queries, finds what they may see, and starts with m = lowest, l = 0; O is written by
 // the first block.
 template <class T>
@@ -51,23 +64,32 @@ void begin_rows(const AttentionCall<T>& call, const RowTask& task, RowState<T>& 
     if (call.scores.is_given())
       std::fill_n(call.scores.at(task.b, h, q), shape.K, -std::numeric_limits<T>::infinity());
   });
+  rows.has_gaps = false;
+  if (call.mask->has_gaps()) find_gaps(call, task, rows);
   std::fill_n(rows.maximum, query_block, std::numeric_limits<T>::lowest());
   std::fill_n(rows.sum, query_block, T(0));
 }
 
-// P = e^(s - m_b) e^(m_b - m) / l
+// P = e^(s - m_b) e^(m_b - m) / l, of some of a row's keys
 template <class T>
-void finish_weights(T* weights, const std::uint8_t* allowed, const RowState<T>& rows, Index i,
-                    T reciprocal) {
-  const Range row = rows.ranges[i];
-  for (Index begin = row.begin; begin < row.end;) {
+void scale_weights(T* weights, const std::uint8_t* allowed, const RowState<T>& rows, Index i,
+                   Range keys, T reciprocal) {
+  for (Index begin = keys.begin; begin < keys.end;) {
     const Index number = begin / key_block<T>;
-    const Index end = (std::min)((number + 1) * key_block<T>, row.end);
+    const Index end = (std::min)((number + 1) * key_block<T>, keys.end);
     const T factor = reciprocal * exp_far_difference(rows.block_maxima[number * query_block + i],
                                                      rows.maximum[i]);
     for (; begin < end; ++begin)
       weights[begin] = allowed == nullptr || allowed[begin] != 0 ? weights[begin] * factor : T(0);
   }
+}
+template <class T>
+void finish_weights(T* weights, const std::uint8_t* allowed, const RowState<T>& rows, Index i,
+                    T reciprocal) {
+  const Range gap = gap_within(rows, i, 0, rows.ranges[i]);
+  for (const Range& side : sides_of(rows.ranges[i], gap))
+    scale_weights(weights, allowed, rows, i, side, reciprocal);
+  std::fill(weights + gap.begin, weights + gap.end, T(0));
 }
 
 // m' and l' of rows that go from (m, l) to the next block, (m_b, l_b), and e^(m - m'), e^(m_b - m').
@@ -118,13 +140,45 @@ template <class T>
   return T(1) / (l + T(detail::is_zero(l)));
 }
 
-// O / l, times the gate, into the caller's memory, and what else was asked for. l is 0 only where a
+// e^m / (l e^m + e^sink): what O is multiplied with in a head that has a sink. The larger of the two
+// powers is taken for 1. A row that sees no key has none of the other either.
+template <class T>
+[[nodiscard]] T reciprocal_with_sink(T m, T l, T sink) {
+  if (detail::is_zero(l) || detail::is_negative_infinity(sink)) return reciprocal_of_sum(l);
+  if (!(sink > m)) return T(1) / (l + exp_far_difference(sink, m));
+  const T keep = exp_far_difference(m, sink);
+  return keep / std::fma(l, keep, T(1));
+}
+
+// The same of all rows, in the place of e^(m_b - m'), which nobody needs any more. Apart from the loop
+// that reads it, which a call in its midst would slow down.
+template <class T>
+[[gnu::noinline]] void add_sinks(const AttentionCall<T>& call, const RowTask& task,
+                                 const RowState<T>& rows) {
+  for_each_row(call, task, [&](Index i, Index h, Index) {
+    rows.take[i] = reciprocal_with_sink(rows.maximum[i], rows.sum[i], call.sinks[h]);
+  });
+}
+
+// log(e^lse + e^sink): what the weights of such a row are e^(s - ...) of.
+template <class T>
+[[nodiscard]] T lse_with_sink(T lse, T sink) {
+  if (detail::is_negative_infinity(lse) || detail::is_negative_infinity(sink)) return lse;
+  const bool is_above = sink > lse;
+  const T top = is_above ? sink : lse, other = is_above ? lse : sink;
+  return top + natural_log(T(1) + exp_far_difference(other, top));
+}
+
+// O / l, times the gate, into the caller's memory, and what else was asked for. A sink enters here,
+// and not into the log-sum-exp: rows over some of the keys can still be merged. l is 0 only where a
 // row sees no key at all, or none above -inf.
 template <class T>
 void end_rows(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows) {
   const AttentionShape& shape = call.shape;
+  if (call.sinks != nullptr) add_sinks(call, task, rows);
   for_each_row(call, task, [&](Index i, Index h, Index q) {
-    const T l = rows.sum[i], w = reciprocal_of_sum(l);
+    const T l = rows.sum[i];
+    const T w = call.sinks == nullptr ? reciprocal_of_sum(l) : rows.take[i];
     const bool sees_nothing = detail::is_zero(l);
     const T* from = rows.output + i * rows.padded_V;
     T* to = call.output.at(task.b, h, q);

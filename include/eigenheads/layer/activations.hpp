@@ -133,20 +133,24 @@ void train_layer(const LayerParts<T>& layer, const LayerCall<T>& call, const Mas
   const Participation part =
       participation<T>({call.shape, call.mask, layer.heads, layer.gates, Mode::training}, frame);
   project_heads(layer, call, part, heads, context);
-  attend_heads(call, part, heads, {.dropout = saved.dropout()}, context);
+  attend_heads(call, part, heads, {.dropout = saved.dropout(), .sinks = layer.sink_logits()},
+               context);
   const T* const gated =
       gate_heads(heads.heads, call.shape, call.mask.query_rows(), layer.gates, frame, context);
   project_output(layer.W_o, call, part, gated, output, context);
 }
 
-// visit(Parameter) for those of the four projections of a layer, or of its gradients.
+// visit(Parameter) for those of the four projections of a layer, or of its gradients, and its sinks.
 template <class Layer, class Visitor>
-void visit_projections(Layer& layer, Visitor& visit, std::string_view prefix) {
+void visit_layer(Layer& layer, Visitor& visit, std::string_view prefix) {
+  using Value = element_of<decltype(layer.sinks)>;
+  using Element = std::conditional_t<std::is_const_v<Layer>, const Value, Value>;
   const std::string start(prefix);
   layer.W_q.for_each_parameter(visit, start + "W_q.");
   layer.W_k.for_each_parameter(visit, start + "W_k.");
   layer.W_v.for_each_parameter(visit, start + "W_v.");
   layer.W_o.for_each_parameter(visit, start + "W_o.");
+  if (layer.sinks.size() > 0) visit(Parameter<Element>(start + "sinks", layer.sinks));
 }
 
 }  // namespace detail
@@ -155,6 +159,7 @@ template <Scalar T>
 struct LayerGradients {
   Tensor<T, 3> queries, keys, values;  // of the inputs, each as if it were a tensor of its own
   LinearGradients<T> W_q, W_k, W_v, W_o;
+  Tensor<T, 1> sinks{0};    // [H], or empty: the layer has none
   Tensor<T, 4> score_bias;  // of its own shape; empty if the scores had none
   // Of every head's gate in every sequence, [B, H], also where none are set. That of a gate that
   // sequences share is the sum of its column.
@@ -164,11 +169,11 @@ struct LayerGradients {
   // for_each_parameter.
   template <class Visitor>
   void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
-    detail::visit_projections(*this, visit, prefix);
+    detail::visit_layer(*this, visit, prefix);
   }
   template <class Visitor>
   void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
-    detail::visit_projections(*this, visit, prefix);
+    detail::visit_layer(*this, visit, prefix);
   }
 };
 

@@ -9,6 +9,7 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/schedule/backward.hpp>         // attend_backward
 #include <eigenheads/kernels/schedule/backward_packed.hpp>  // attend_backward_packed
+#include <eigenheads/kernels/sink_gradients.hpp>            // SinkGradients
 #include <eigenheads/layer/activations.hpp>                 // LayerActivations, LayerGradients
 #include <eigenheads/layer/forward.hpp>                     // LayerParts, gate_heads
 #include <eigenheads/shape.hpp>                             // fit_gradient
@@ -41,6 +42,7 @@ void fit_parameter_gradients(const LayerParts<T>& layer, const LayerActivations<
                              LayerGradients<T>& gradients, bool accumulate) {
   fit_gradient("gradients.score_bias", gradients.score_bias, "the bias'",
                bias_shape_of(saved.score().last_bias()), accumulate);
+  fit_gradient("gradients.sinks", gradients.sinks, "[H] or none", {layer.sinks.size()}, accumulate);
   layer.W_q.fit(gradients.W_q, accumulate);
   layer.W_k.fit(gradients.W_k, accumulate);
   layer.W_v.fit(gradients.W_v, accumulate);
@@ -73,9 +75,9 @@ struct HeadGradients {
 
 // heads = attention(q, k, v)
 template <class T>
-void attend_heads_backward(const LayerActivations<T>& saved, const BoundMask& mask,
+void attend_heads_backward(const LayerActivations<T>& saved, const BoundMask& mask, const T* sinks,
                            const HeadGradients<T>& grad, LayerGradients<T>& gradients,
-                           Context& context) {
+                           bool accumulate, Context& context) {
   using Layout = StridedMatrix<T>;
   using ConstLayout = StridedMatrix<const T>;
   const auto [B, H, G, Q, K, D, V] = saved.shape();
@@ -87,6 +89,7 @@ void attend_heads_backward(const LayerActivations<T>& saved, const BoundMask& ma
     if (gradients.score_bias.size() > 0) score.grad_bias = gradients.score_bias.data();
   }
   const Frame frame(context);
+  const SinkGradients of_sinks(sinks != nullptr, saved.shape(), frame);
   const AttentionBackwardCall<T> call{
       .shape = saved.shape(),
       .scale = default_scale<T>(D),
@@ -106,11 +109,14 @@ void attend_heads_backward(const LayerActivations<T>& saved, const BoundMask& ma
       .heads = head_table<T>(
           {saved.shape(), mask, saved.head_set(), saved.head_gates(), Mode::training}, frame),
       .gates = saved.head_gates().table(),
-      .grad_gates = gradients.gates.data()};
+      .sinks = sinks,
+      .grad_gates = gradients.gates.data(),
+      .grad_sinks = of_sinks.of_each()};
   if (mask.is_packed())
     attend_backward_packed(call, context);
   else
     attend_backward(call, context);
+  of_sinks.sum_into(gradients.sinks.data(), accumulate);
 }
 
 template <class T>
@@ -141,7 +147,7 @@ void run_layer_backward(const LayerParts<T>& layer, const LayerActivations<T>& s
           .accumulate = false},
          gradients.W_o);
   }
-  attend_heads_backward(saved, mask, grad, gradients, context);
+  attend_heads_backward(saved, mask, layer.sink_logits(), grad, gradients, accumulate, context);
   // q and k were turned: only where queries and keys take part is there a gradient, and a position
   if (layer.rotary != nullptr) {
     const Frame turned(context);

@@ -35,6 +35,9 @@ void require_projections(const LayerParts<T>& layer, Index head_size, Index num_
                            Size{"W_o.out_features", layer.W_o.out_features(), num_hiddens}})
     if (size.got != size.expected)
       refuse({"MultiHeadAttention: ", size.name, " is ", size.got, "; expected ", size.expected});
+  if (layer.sinks.size() != 0)
+    require_shape("MultiHeadAttention: sinks", TensorView<T, 1>(layer.sinks), "[H]",
+                  {layer.heads.count()});
 }
 
 template <class T>

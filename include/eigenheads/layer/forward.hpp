@@ -30,7 +30,10 @@ struct LayerParts {
   const Linear<T>&W_q, &W_k, &W_v, &W_o;
   const HeadSet& heads;
   const HeadGates<T>& gates;
+  const Tensor<T, 1>& sinks;          // [H], or empty
   const Rotary<T>* rotary = nullptr;  // null: none
+
+  [[nodiscard]] const T* sink_logits() const { return sinks.size() == 0 ? nullptr : sinks.data(); }
 };
 
 // [N, size] -> [1, N, size]
@@ -160,6 +163,7 @@ struct AttendHeads {
   T* const* packed_weights = nullptr;  // [B], those of each packed sequence
   const DropoutMask<T>* dropout = nullptr;
   GateTable<T> gates{};
+  const T* sinks = nullptr;  // [H]
 };
 
 template <class T>
@@ -183,6 +187,7 @@ template <class T>
           .dropout = asked.dropout,
           .heads = part.heads,
           .gates = asked.gates,
+          .sinks = asked.sinks,
           .packed_weights = asked.packed_weights};
 }
 
@@ -252,7 +257,8 @@ void run_layer(const LayerParts<T>& layer, const LayerCall<T>& call, const Layer
   attend_heads(call, part, heads,
                {.weights = into.weights,
                 .packed_weights = into.packed_weights,
-                .gates = layer.gates.table()},
+                .gates = layer.gates.table(),
+                .sinks = layer.sink_logits()},
                context);
   project_output(layer.W_o, call, part, heads.heads, into.output, context);
 }

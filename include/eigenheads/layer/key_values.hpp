@@ -163,7 +163,8 @@ void run_attend(const LayerParts<T>& layer, const LayerCall<T>& call, const Cach
   call.attend(reading(cached, attention_call(call, part, heads,
                                              {.weights = into.weights,
                                               .packed_weights = into.packed_weights,
-                                              .gates = layer.gates.table()})),
+                                              .gates = layer.gates.table(),
+                                              .sinks = layer.sink_logits()})),
               context);
   project_output(layer.W_o, call, part, heads.heads, into.output, context);
 }

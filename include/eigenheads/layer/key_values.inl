@@ -105,12 +105,11 @@ PackedAttentionOutput<T> detail::KeyValueCalls<T>::attend_with_weights(
     const Mask& mask, const CallOptions<T>& options) const {
   const auto call = attend_call(detail::as_block(queries), &sequences, keys, mask, options.score);
   PackedAttentionOutput<T> result{detail::make_tensor<T>("output", call.packed_output_shape()), {}};
-  std::vector<T*> weights;  // of tensors that stay where they are: a moved one keeps its memory
-  for (Index b = 0; b < call.shape.B; ++b) {
+  for (Index b = 0; b < call.shape.B; ++b)
     result.weights.push_back(detail::make_tensor<T>(
         "weights", std::array{call.shape.H, sequences.length(b), call.mask.keys(b)}));
-    weights.push_back(result.weights.back().data());
-  }
+  std::vector<T*> weights;  // of tensors that stay where they are
+  for (Tensor<T, 3>& of_sequence : result.weights) weights.push_back(of_sequence.data());
   detail::run_attend<T>(layer().parts(), call, keys.parts().heads,
                         {.output = result.output.data(), .packed_weights = weights.data()},
                         options.context.get());

@@ -19,11 +19,14 @@ MultiHeadAttention<T>::MultiHeadAttention(const Completed& c, std::uint64_t seed
           seed, "W_v"),
       W_o({c.options.num_heads * c.options.head_size, c.options.num_hiddens, c.options.bias}, seed,
           "W_o"),
+      sinks(c.options.sinks ? c.options.num_heads : 0),
       num_hiddens_(c.options.num_hiddens),
       head_size_(c.options.head_size),
       dropout_(c.options.dropout),
       heads_(c.options.num_heads, c.options.num_kv_heads),
-      rotary_(detail::rotary_of<T>(c.options)) {}
+      rotary_(detail::rotary_of<T>(c.options)) {
+  std::fill_n(sinks.data(), sinks.size(), T(0));
+}
 
 template <Scalar T>
 void MultiHeadAttention<T>::initialize(Index query_size, Index key_size, Index value_size) {

@@ -146,12 +146,13 @@ template <class T>
   };
   const auto keys_of = [&](Index b) -> Range {
     if (!call.has_heads(b)) return {};
-    const auto seen = call.mask.seen_keys(b);
-    return {seen.begin, seen.end};
+    return call.mask.seen_keys(b);
   };
   const HeadColumns columns = head_columns(call, frame);
   return {.queries = join_ranges(call.mask.query_rows(), queries_of, frame.take<Range>(B)),
-          .keys = join_ranges(call.mask.key_rows(), keys_of, frame.take<Range>(B)),
+          .keys = join_ranges(
+              call.mask.key_rows(), keys_of, [&](Index b) { return call.mask.unseen_gap(b); },
+              frame.take<Range>(2 * B)),
           .columns = columns.columns,
           .kv_columns = columns.kv_columns,
           .heads = head_table(call, frame),

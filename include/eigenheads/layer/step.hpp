@@ -36,14 +36,23 @@ struct StepInputs {
 inline void require_step_mask(const Mask& mask) {
   const auto refuse_part = [](bool is_given, const char* name) {
     if (is_given)
-      refuse({"step: the mask has ", name,
-              "; expected no more than window and query_lens: a step is causal, and the cache "
-              "knows the lengths"});
+      refuse(
+          {"step: the mask has ", name,
+           "; expected no more than window, sinks, prefix_lens and query_lens: a step is causal, "
+           "and the cache knows the lengths"});
   };
   refuse_part(mask.valid_lens.rank() != 0, "valid_lens");
   refuse_part(mask.key_lens.rank() != 0, "key_lens");
   refuse_part(mask.first_positions.rank() != 0, "first_positions");
   refuse_part(mask.allowed.is_given(), "allowed");
+}
+// A ring has let go of what a longer window, a prefix or more sinks would see.
+inline void require_ring_mask(const Mask& mask, Index sinks) {
+  if (mask.prefix_lens.rank() != 0)
+    refuse({"step: the mask has prefix_lens, and the cache is a ring; expected none"});
+  if (mask.sinks != 0 && mask.sinks != sinks)
+    refuse({"step: the mask has ", mask.sinks, " sinks; expected 0 or ", sinks,
+            ", those of the ring, which it keeps whatever the mask says"});
 }
 
 // What a call reads of its inputs: `sequence`'s number of new tokens.
@@ -79,6 +88,7 @@ template <class T>
   const Index B = rows.count();
   require_cache(layer, B, cache.size(), {"the cache is made for", "as x has"});
   require_step_mask(mask);
+  if (cache.is_ring()) require_ring_mask(mask, cache.size().sinks);
   if (!rows.is_packed())
     mask.query_lens.require_fits("query_lens", B, rows.longest(), "the number of new tokens, ");
   auto* const lengths = frame.take<Index>(B);
@@ -106,7 +116,10 @@ template <class T>
           .shape = {B, H, G, rows.longest(), longest, D, D},
           .num_hiddens = layer.W_o.out_features(),
           .mask = BoundMask(mask, rows, SequenceRows(B, longest), layer.heads.original_count(),
-                            {.counts = lengths, .is_step = true, .window = cache.size().window})};
+                            {.counts = lengths,
+                             .is_step = true,
+                             .window = cache.size().window,
+                             .sinks = cache.size().sinks})};
 }
 
 // One step while it is executed.
@@ -146,6 +159,7 @@ struct StepRun {
                          {.counts = lengths,
                           .is_step = true,
                           .window = cache.size().window,
+                          .sinks = cache.size().sinks,
                           .first_query = queries.begin});
     const SequenceRows& rows = call.mask.query_rows();
     AttentionCall<T> one = rows.is_packed() ? call_of(attention, b) : attention;
@@ -240,7 +254,8 @@ void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<
       reading(cache, attention_call(call, part, heads,
                                     {.weights = into.weights,
                                      .packed_weights = into.packed_weights,
-                                     .gates = layer.gates.table()}));
+                                     .gates = layer.gates.table(),
+                                     .sinks = layer.sink_logits()}));
   reserve_scratch(attention, cache.size(), context);
   const ProjectedTokens<T> tokens{rows, heads.k, heads.v};
   const StepRun<T> run{call, tokens, cache, attention, context};

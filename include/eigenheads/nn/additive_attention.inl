@@ -33,21 +33,25 @@ void AdditiveAttention<T>::run(const Inputs& inputs, const Checked& call, const 
   const T* const w = weights_of_features(frame);
   const detail::Range features{0, H};
   const auto project = [&](const Linear<T>& linear, TensorView<T, 3> x, Index rows, T* to,
-                           const auto& range_of) {
-    const detail::Frame ranges(context);
+                           const auto& range_of, const auto& gap_of) {
+    const detail::Frame frame_of_ranges(context);
+    auto* const ranges = frame_of_ranges.take<detail::Range>(2 * B);
     const detail::Range all{0, linear.in_features()};
-    linear.project(x.data(),
-                   {detail::join_ranges({B, rows}, range_of, ranges.take<detail::Range>(B)),
-                    {&all, 1},
-                    {&features, 1}},
-                   Layout::plain(to, B * rows, H), context);
+    linear.project(
+        x.data(),
+        {detail::join_ranges({B, rows}, range_of, gap_of, ranges), {&all, 1}, {&features, 1}},
+        Layout::plain(to, B * rows, H), context);
   };
-  project(W_q, inputs.queries, Q, q,
-          [&](Index b) { return detail::Range{0, call.mask.query_count(b)}; });
+  project(
+      W_q, inputs.queries, Q, q,
+      [&](Index b) { return detail::Range{0, call.mask.query_count(b)}; },
+      [](Index) { return detail::Range{}; });
   {
     const detail::Frame rows(context);
     T* const k = rows.take<T>(B * K * H);
-    project(W_k, inputs.keys, K, k, [&](Index b) { return call.mask.seen_keys(b); });
+    project(
+        W_k, inputs.keys, K, k, [&](Index b) { return call.mask.seen_keys(b); },
+        [&](Index b) { return call.mask.unseen_gap(b); });
     detail::group_keys_of(call.shape, call.mask, k, H, k_groups, context);
   }
   detail::additive_attend<T>({.shape = call.shape,

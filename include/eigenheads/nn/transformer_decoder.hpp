@@ -30,6 +30,9 @@ struct TransformerDecoderGradients
   Tensor<T, 3> memory{0, 0, 0};
 };
 
+template <Scalar T, class Storage>
+class TransformerCache;
+
 // What it has (layers, norm, for_each_parameter) stands in nn/detail/transformer_stack.hpp.
 template <Scalar T>
 class TransformerDecoder : public detail::TransformerStack<T, TransformerDecoderLayer<T>> {
@@ -74,6 +77,41 @@ class TransformerDecoder : public detail::TransformerStack<T, TransformerDecoder
                     memory_sequences, masks);
   }
 
+  // ---- Decoding: include <eigenheads/nn/transformer_cache.hpp> and <eigenheads/key_values.hpp> ---
+
+  // memory: [B, K, M] -> what the steps of each layer read of it, of which sequence b has lengths[b]
+  // rows, or all.
+  [[nodiscard]] std::vector<KeyValues<T>> project(TensorView<T, 3> memory,
+                                                  const ValidLens& lengths = {},
+                                                  Context& context = default_context()) const {
+    std::vector<KeyValues<T>> projected;
+    for (const auto& layer : this->layers)
+      projected.push_back(layer.cross_attention.project(memory, memory, lengths, context));
+    return projected;
+  }
+  // As a layer's steps, with a TransformerCache, which has a cache for each layer.
+  template <TensorOfRank<3> Y, TensorOfRank<3> X, class Storage>
+  void step_into(Y&& y, const X& x, TransformerCache<T, Storage>& cache,
+                 const std::vector<KeyValues<T>>& memory, const DecoderMask& masks = {},
+                 const CallOptions<T>& options = {}) const {
+    require_memory(memory);
+    Stack::take_steps(TensorSpan<T, 3>(y), TensorView<T, 3>(x), cache, options.context.get(),
+                      [&](std::size_t i, const auto& to, const auto& from, auto& of_layer) {
+                        this->layers[i].step_into(to, from, of_layer, memory[i], masks, options);
+                      });
+  }
+  template <TensorOfRank<2> Y, TensorOfRank<2> X, class Storage>
+  void step_into(Y&& y, const X& x, const Sequences& sequences, TransformerCache<T, Storage>& cache,
+                 const std::vector<KeyValues<T>>& memory, const DecoderMask& masks = {},
+                 const CallOptions<T>& options = {}) const {
+    require_memory(memory);
+    Stack::take_steps(TensorSpan<T, 2>(y), TensorView<T, 2>(x), cache, options.context.get(),
+                      [&](std::size_t i, const auto& to, const auto& from, auto& of_layer) {
+                        this->layers[i].step_into(to, from, sequences, of_layer, memory[i], masks,
+                                                  options);
+                      });
+  }
+
   // ---- Training: as a layer's --------------------------------------------------------------------
 
   template <TensorOfRank<3> X>
@@ -106,6 +144,13 @@ class TransformerDecoder : public detail::TransformerStack<T, TransformerDecoder
     for (std::size_t i = gradients.layers.size() - 1; i-- > 0;)
       detail::add_elements<T>(sum, gradients.layers[i].memory.data(), sum, gradients.memory.size(),
                               context);
+  }
+
+ private:
+  void require_memory(const std::vector<KeyValues<T>>& memory) const {
+    if (memory.size() != this->layers.size())
+      detail::refuse({"TransformerDecoder: memory is projected for ", memory.size(),
+                      " layers; expected ", this->layers.size()});
   }
 };
 

@@ -18,6 +18,7 @@
 #include <eigenheads/multi_head_attention.hpp>           // MultiHeadAttention
 #include <eigenheads/nn/detail/module_text.hpp>          // print_member
 #include <eigenheads/nn/detail/row_forms.hpp>            // padded_form, packed_form
+#include <eigenheads/nn/detail/step_guard.hpp>           // StepGuard
 #include <eigenheads/nn/detail/sublayer.hpp>             // SublayerRun, train_sublayer
 #include <eigenheads/nn/detail/transformer_steps.hpp>    // StepDropout, self_attention_backward
 #include <eigenheads/nn/feed_forward.hpp>                // FeedForward
@@ -96,6 +97,27 @@ class TransformerDecoderLayer {
                     const Sequences& memory_sequences, const DecoderMask& masks = {},
                     const CallOptions<T>& options = {}) const {
     run_into(TensorSpan<T, 2>(y), packed(x, sequences, memory, memory_sequences), masks, options);
+  }
+
+  // ---- Decoding: include <eigenheads/kv_cache.hpp> and <eigenheads/key_values.hpp> ---------------
+
+  // x: [B, n, E], the next tokens of every sequence, or packed, [N, E], into y, which may be x itself.
+  // memory: of cross_attention.project. Causal, with the bits of one call over the whole sequence. What
+  // is refused leaves the cache as it was.
+  template <TensorOfRank<3> Y, TensorOfRank<3> X>
+  void step_into(Y&& y, const X& x, AnyKvCache<T>& cache, const KeyValues<T>& memory,
+                 const DecoderMask& masks = {}, const CallOptions<T>& options = {}) const {
+    require_parts();
+    take_step(detail::padded_form<T>("x", x, size()), TensorSpan<T, 3>(y), TensorView<T, 3>(x),
+              cache, memory, masks, options);
+  }
+  template <TensorOfRank<2> Y, TensorOfRank<2> X>
+  void step_into(Y&& y, const X& x, const Sequences& sequences, AnyKvCache<T>& cache,
+                 const KeyValues<T>& memory, const DecoderMask& masks = {},
+                 const CallOptions<T>& options = {}) const {
+    require_parts();
+    take_step(detail::packed_form<T>("x", x, sequences, size()), TensorSpan<T, 2>(y),
+              TensorView<T, 2>(x), cache, memory, masks, options, sequences);
   }
 
   // ---- Training ----------------------------------------------------------------------------------
@@ -241,22 +263,53 @@ class TransformerDecoderLayer {
   template <class Form>
   void run_steps(const Inputs<Form>& inputs, T* y, const DecoderMask& masks,
                  const CallOptions<T>& options) const {
-    const Form &form = inputs.form, &memory_form = inputs.memory_form;
-    const T *const x = inputs.x, *const memory = inputs.memory;
+    const Form& form = inputs.form;
+    const CallOptions<T> of_memory{.context = options.context};
+    run_sublayers(
+        form, inputs.x, y, options.context.get(),
+        [&](const T* in, T* out) {
+          form.with_self(in, [&](const auto&... of) {
+            self_attention.forward_into(form.span(out), of..., masks.self, options);
+          });
+        },
+        [&](const T* in, T* out) {
+          form.with_memory(in, inputs.memory_form, inputs.memory, [&](const auto&... of) {
+            cross_attention.forward_into(form.span(out), of..., masks.memory, of_memory);
+          });
+        });
+  }
+  // sequences: of packed tokens, or nothing.
+  template <class Form, class Cache, class... Of>
+  void take_step(const Form& form, TensorSpan<T, Form::rank> y, TensorView<T, Form::rank> x,
+                 Cache& cache, const KeyValues<T>& memory, const DecoderMask& masks,
+                 const CallOptions<T>& options, const Of&... sequences) const {
+    const TensorView<T, Form::rank> result(y);
+    require_shape("y", result, "x's shape", x.dimensions());
+    detail::require_same_or_disjoint("y", result, "x", x);
     Context& context = options.context.get();
+    const CallOptions<T> of_memory{.context = options.context};
+    const detail::Frame frame(context);
+    detail::StepGuard<Cache> guard(cache, frame);
+    run_sublayers(
+        form, x.data(), y.data(), context,
+        [&](const T* in, T* out) {
+          self_attention.step_into(form.span(out), form.view(in), sequences..., cache, masks.self,
+                                   options);
+        },
+        [&](const T* in, T* out) {
+          cross_attention.attend_into(form.span(out), form.view(in), sequences..., memory,
+                                      masks.memory, of_memory);
+        });
+    guard.is_done = true;
+  }
+  // attend(in, out), attend_to_memory(in, out): the attentions of rows `in`.
+  template <class Form, class Attend, class AttendToMemory>
+  void run_sublayers(const Form& form, const T* x, T* y, Context& context, const Attend& attend,
+                     const AttendToMemory& attend_to_memory) const {
     const detail::Frame frame(context);
     detail::SublayerRun<T, Form> run(form, options_.norm_first, x, frame, context);
-    run.step(norm1, [&](const T* in, T* out) {
-      form.with_self(in, [&](const auto&... of) {
-        self_attention.forward_into(form.span(out), of..., masks.self, options);
-      });
-    });
-    const CallOptions<T> of_memory{.context = options.context};
-    run.step(norm2, [&](const T* in, T* out) {
-      form.with_memory(in, memory_form, memory, [&](const auto&... of) {
-        cross_attention.forward_into(form.span(out), of..., masks.memory, of_memory);
-      });
-    });
+    run.step(norm1, attend);
+    run.step(norm2, attend_to_memory);
     run.last(
         norm3,
         [&](const T* in, T* out) {

@@ -74,23 +74,33 @@ class TransformerEncoder : public detail::TransformerStack<T, TransformerEncoder
   template <TensorOfRank<3> X, class Storage>
   [[nodiscard]] Tensor<T, 3> step(const X& x, TransformerCache<T, Storage>& cache,
                                   const Mask& mask = {}, const CallOptions<T>& options = {}) const {
-    return Stack::step(TensorView<T, 3>(x), cache, options, mask);
+    auto y = detail::make_tensor<T>("y", TensorView<T, 3>(x).dimensions());
+    step_into(y, x, cache, mask, options);
+    return y;
   }
   template <TensorOfRank<2> X, class Storage>
   [[nodiscard]] Tensor<T, 2> step(const X& x, const Sequences& sequences,
                                   TransformerCache<T, Storage>& cache, const Mask& mask = {},
                                   const CallOptions<T>& options = {}) const {
-    return Stack::step(TensorView<T, 2>(x), cache, options, mask, sequences);
+    auto y = detail::make_tensor<T>("y", TensorView<T, 2>(x).dimensions());
+    step_into(y, x, sequences, cache, mask, options);
+    return y;
   }
   template <TensorOfRank<3> Y, TensorOfRank<3> X, class Storage>
   void step_into(Y&& y, const X& x, TransformerCache<T, Storage>& cache, const Mask& mask = {},
                  const CallOptions<T>& options = {}) const {
-    Stack::step_into(TensorSpan<T, 3>(y), TensorView<T, 3>(x), cache, options, mask);
+    Stack::take_steps(TensorSpan<T, 3>(y), TensorView<T, 3>(x), cache, options.context.get(),
+                      [&](std::size_t i, const auto& to, const auto& from, auto& of_layer) {
+                        this->layers[i].step_into(to, from, of_layer, mask, options);
+                      });
   }
   template <TensorOfRank<2> Y, TensorOfRank<2> X, class Storage>
   void step_into(Y&& y, const X& x, const Sequences& sequences, TransformerCache<T, Storage>& cache,
                  const Mask& mask = {}, const CallOptions<T>& options = {}) const {
-    Stack::step_into(TensorSpan<T, 2>(y), TensorView<T, 2>(x), cache, options, mask, sequences);
+    Stack::take_steps(TensorSpan<T, 2>(y), TensorView<T, 2>(x), cache, options.context.get(),
+                      [&](std::size_t i, const auto& to, const auto& from, auto& of_layer) {
+                        this->layers[i].step_into(to, from, sequences, of_layer, mask, options);
+                      });
   }
 
   // ---- Training: as a layer's --------------------------------------------------------------------

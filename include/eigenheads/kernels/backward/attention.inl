@@ -114,6 +114,29 @@ void backward_block(const AttentionBackwardCall<T>& call, const BackwardScratch<
   add_to_keys<T>({scores.ds_t, s.query_columns, call.grad_keys, D}, block, seen, s.edge);
 }
 
+// What find_seen() finds, where ranges have gaps. Keys at the ends that all queries have in their gaps
+// are left out, and not read.
+template <class T>
+[[nodiscard, gnu::noinline]] SeenBlock without_gaps(const QueryBlock<T>& block,
+                                                    const BlockScores<T>& s, SeenBlock seen) {
+  const Range keys = seen.keys;
+  seen.keys = {keys.end, keys.begin};
+  seen.queries = {};
+  for (Index q = 0; q < block.count; ++q) {
+    const Range of_query{(std::max)(s.ranges[q].begin, keys.begin),
+                         (std::min)(s.ranges[q].end, keys.end)};
+    if (of_query.begin >= of_query.end) continue;
+    const auto [begin, end] = detail::without_ends(of_query, s.gaps[q]);
+    const bool has_gap = s.gaps[q].begin < keys.end && s.gaps[q].end > keys.begin;
+    seen.is_all_seen = seen.is_all_seen && !has_gap;
+    if (begin == end) continue;
+    if (seen.queries.end == 0) seen.queries.begin = q / panel_width<T> * panel_width<T>;
+    seen.queries.end = q + 1;
+    seen.keys = {(std::min)(seen.keys.begin, begin), (std::max)(seen.keys.end, end)};
+  }
+  return seen;
+}
+
 // What the queries of a block see of some keys.
 template <class T>
 [[nodiscard]] SeenBlock find_seen(const AttentionBackwardCall<T>& call, const QueryBlock<T>& block,
@@ -127,7 +150,7 @@ template <class T>
     }
     seen.is_all_seen = seen.is_all_seen && begin <= keys.begin && end >= keys.end;
   }
-  return seen;
+  return s.has_gaps ? without_gaps(block, s, seen) : seen;
 }
 
 // Over all keys of the task that any of the queries sees.
@@ -189,16 +212,37 @@ template <class T>
           .sums = sums == nullptr ? s.grad_queries : sums + index * backward_queries * s.padded_D};
 }
 
+// -sum p gate delta, where p is what the sink takes of each row; nothing goes back through a gate of 0.
+template <class T>
+[[nodiscard, gnu::noinline]] double sink_gradient(const AttentionBackwardCall<T>& call,
+                                                  const QueryBlock<T>& block,
+                                                  const BlockScores<T>& s) {
+  const T sink = call.sinks[block.h];
+  double sum = 0;
+  if (block.gate == 0 || detail::is_negative_infinity(sink)) return sum;
+  for (Index q = 0; q < block.count; ++q) {
+    if (sees_none(s, q)) continue;
+    const T p = sink < s.lse[q] ? exp_far_difference(sink, s.lse[q]) : T(1);
+    sum -= static_cast<double>(p) * static_cast<double>(block.gate * s.delta[q]);
+  }
+  return sum;
+}
+
 // The first range of keys begins the sums of a block of queries.
 template <class T>
 void start_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& block,
-                   const BackwardScratch<T>& s, double& of_gate) {
+                   const BackwardScratch<T>& s, HeadSums& sums) {
   std::fill_n(block.sums, block.count * s.padded_D, T(0));
+  if (block.first == 0) sums = {};
+  const bool is_last = block.first + block.count == call.shape.Q;
+  const Index at = block.b * call.shape.H + block.h;
+  if (call.grad_sinks != nullptr) {
+    sums.of_sink += sink_gradient(call, block, s.scores);
+    if (is_last) call.grad_sinks[at] = sums.of_sink;
+  }
   if (call.grad_gates == nullptr) return;
-  if (block.first == 0) of_gate = 0;
-  for (Index q = 0; q < block.count; ++q) of_gate += static_cast<double>(s.scores.delta[q]);
-  if (block.first + block.count == call.shape.Q)
-    call.grad_gates[block.b * call.shape.H + block.h] += static_cast<T>(of_gate);
+  for (Index q = 0; q < block.count; ++q) sums.of_gate += static_cast<double>(s.scores.delta[q]);
+  if (is_last) call.grad_gates[at] += static_cast<T>(sums.of_gate);
 }
 
 // Gradients of the task's keys and values, and its part of those of the queries that read them.
@@ -212,13 +256,13 @@ void attend_backward(const AttentionBackwardCall<T>& call, const BackwardTask<T>
     std::fill_n(call.grad_keys.at(task.b, task.g, k), call.shape.D, T(0));
     std::fill_n(call.grad_values.at(task.b, task.g, k), call.shape.V, T(0));
   }
-  double of_head = 0;
-  double& of_gate = task.cut.of_gate == nullptr ? of_head : *task.cut.of_gate;
+  HeadSums of_task;
+  HeadSums& of_head = task.cut.of_head == nullptr ? of_task : *task.cut.of_head;
   for (Index index = task.blocks.begin; index < task.blocks.end; ++index) {
     const QueryBlock<T> block = query_block_of(call, task, index, s);
     find_queries(call, block, s.scores);
     task.cut.wait_for_keys(index);
-    if (task.keys.begin == 0) start_queries(call, block, s, of_gate);
+    if (task.keys.begin == 0) start_queries(call, block, s, of_head);
     if (block.gate != 0) backward_query_block(call, task, block, s);
     if (task.keys.end < call.shape.K) continue;
     task.cut.wait_for_queries(index);

@@ -39,7 +39,9 @@ Index lay_out(BackwardScratch<T>& s, const AttentionShape& shape, bool drops, T*
               .lse = cutter.take(queries),
               .delta = cutter.take(queries),
               .ranges = cutter.template take_as<Range>(queries),
+              .gaps = cutter.template take_as<Range>(queries),
               .seen = cutter.template take_as<std::uint8_t>(queries),
+              .has_gaps = false,
               .keeps_nan = false};
   return cutter.used();
 }
@@ -83,11 +85,24 @@ template <class T>
   return s.ranges[q].begin == s.ranges[q].end;
 }
 
+// What a learnt sink makes of the log-sum-exps, and the gaps of the ranges: apart from the loop that
+// every call has.
+template <class T>
+[[gnu::noinline]] void add_sink(T sink, const QueryBlock<T>& block, const BlockScores<T>& s) {
+  for (Index i = 0; i < block.count; ++i)
+    if (!sees_none(s, i)) s.lse[i] = lse_with_sink(s.lse[i], sink);
+}
+template <class T>
+[[gnu::noinline]] void find_gaps(const BoundMask& mask, const QueryBlock<T>& block,
+                                 const BlockScores<T>& s) {
+  for (Index i = 0; i < block.count; ++i) s.gaps[i] = mask.gap(block.b, block.first + i);
+}
+
 // What the queries of a block see, and their delta without the gate: the gradient of the gate is the
 // sum of these.
 template <class T>
 void find_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& block,
-                  const BlockScores<T>& s) {
+                  BlockScores<T>& s) {
   std::fill_n(s.lse, backward_queries, T(0));
   std::fill_n(s.delta, backward_queries, T(0));
   for (Index i = 0; i < block.count; ++i) {
@@ -101,6 +116,9 @@ void find_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& blo
     s.delta[i] = dot(call.grad_output.at(block.b, block.h, q), call.output.at(block.b, block.h, q),
                      call.shape.V);
   }
+  s.has_gaps = call.mask->has_gaps();
+  if (s.has_gaps) find_gaps(*call.mask, block, s);
+  if (call.sinks != nullptr) add_sink(call.sinks[block.h], block, s);
 }
 
 // Rows of a block of queries times a factor, packed in both ways; a query that sees no key has

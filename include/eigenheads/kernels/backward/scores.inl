@@ -36,10 +36,19 @@ struct BlockScores {
   T *p_t, *ds_t;   // S^T, then P^T after dropout; dP^T, then dS^T
   T* factors;      // of dropout; null without it
   T *lse, *delta;  // by query; both are 0 for one that sees no key and for one that is not there
-  Range* ranges;   // of keys that a query sees
+  Range* ranges;   // of keys that a query sees,
+  Range* gaps;     // and the keys of these that it does not; not there to be read without has_gaps
   std::uint8_t* seen;  // of one key, by each query
-  bool keeps_nan;      // dO is not finite: then its columns are, and P has the NaN for them
+  bool has_gaps;
+  bool keeps_nan;  // dO is not finite: then its columns are, and P has the NaN for them
 };
+
+// Key k is in the gaps of some queries.
+template <class T>
+[[gnu::noinline]] void hide_gaps(const BlockScores<T>& s, Range queries, Index k) {
+  for (Index q = queries.begin; q < queries.end; ++q)
+    if (k >= s.gaps[q].begin && k < s.gaps[q].end) s.seen[q] = 0;
+}
 
 // One key and the queries of a block.
 template <class T>
@@ -128,6 +137,7 @@ void differentiate_block(const AttentionBackwardCall<T>& call, const BlockScores
         s.seen[q] = k >= s.ranges[q].begin && k < s.ranges[q].end &&
                     (allowed[q] == nullptr || allowed[q][k] != 0) &&
                     !detail::is_negative_infinity(row.p[q]);
+      if (s.has_gaps) hide_gaps(s, {from, to}, k);
     }
     differentiate_row(s, row, seen.queries);
     if (call.score.apply != nullptr) differentiate_score(call, block, row, slopes, k, seen.queries);

@@ -84,6 +84,31 @@ Index additive_scratch(const AdditiveShape& shape) {
   return AdditiveScratch<T>::lay_out(scratch, shape, nullptr);
 }
 
+// Keys of a row's range that it does not see.
+struct HiddenKeys {
+  const std::uint8_t* allowed;  // null: hides none
+  Range gap;
+
+  [[nodiscard]] bool are_in(Range keys) const {
+    return allowed != nullptr || (gap.begin < keys.end && keys.begin < gap.end);
+  }
+  [[nodiscard]] bool leave(Index k) const {
+    return (allowed == nullptr || allowed[k] != 0) && (k < gap.begin || k >= gap.end);
+  }
+};
+
+// visit(keys) for every block of keys, from the first that the row sees to the last.
+template <class T, class Visit>
+void for_each_block_of_row(Range range, Range gap, const Visit& visit) {
+  constexpr Index KB = key_block<T>;
+  for (Index begin = range.begin; begin < range.end;) {
+    const Index end = (std::min)((begin / KB + 1) * KB, range.end);
+    const Range keys = detail::without_ends({begin, end}, gap);
+    if (keys.begin < keys.end) visit(keys);
+    begin = end;
+  }
+}
+
 // Of a row of queries, over the keys of `range` that lie in one block: e^(s - m_b) to scores, the product
 // with the values, and m_b and l_b.
 template <class T>
@@ -92,15 +117,15 @@ struct AdditiveBlock {
 };
 template <class T>
 AdditiveBlock<T> additive_block(const AdditiveCall<T>& call, Index b, Index q, Range range,
-                                const std::uint8_t* allowed, const AdditiveScratch<T>& scratch) {
+                                const HiddenKeys& hidden, const AdditiveScratch<T>& scratch) {
   constexpr Index N = detail::group_keys, KB = key_block<T>;
   const auto& [B, Q, K, H, V] = call.shape;
   const Index begin = range.begin / KB * KB;
   const SeenKeys seen{range.begin - begin, range.end - begin,
-                      allowed == nullptr ? nullptr : scratch.allowed};
-  if (allowed != nullptr) {
+                      hidden.are_in(range) ? scratch.allowed : nullptr};
+  if (seen.allowed != nullptr) {
     std::fill_n(scratch.allowed, KB, std::uint8_t{0});
-    std::copy(allowed + range.begin, allowed + range.end, scratch.allowed + seen.begin);
+    for (Index k = range.begin; k < range.end; ++k) scratch.allowed[k - begin] = hidden.leave(k);
   }
   const auto [first, last] = lanes_of(seen);
   for (Index k = first; k < last; k += N)
@@ -133,17 +158,16 @@ template <class T>
 void additive_row(const AdditiveCall<T>& call, Index b, Index q,
                   const AdditiveScratch<T>& scratch) {
   constexpr Index KB = key_block<T>;
-  const auto& [B, Q, K, H, V] = call.shape;
+  const Index Q = call.shape.Q, K = call.shape.K, V = call.shape.V;
   const Range range = call.mask->key_range(b, 0, q);
-  const std::uint8_t* const allowed = call.mask->allowed_row(b, 0, q);
+  const HiddenKeys hidden{call.mask->allowed_row(b, 0, q), call.mask->gap(b, q)};
   T* const weights = call.weights == nullptr ? nullptr : call.weights + (b * Q + q) * K;
   if (weights != nullptr) std::fill_n(weights, K, T(0));
   T m = std::numeric_limits<T>::lowest(), l = 0;
   std::fill_n(scratch.output, V, T(0));
-  for (Index begin = range.begin; begin < range.end;) {
-    const Index end = (std::min)((begin / KB + 1) * KB, range.end);
-    const AdditiveBlock<T> block = additive_block(call, b, q, {begin, end}, allowed, scratch);
-    scratch.maxima[begin / KB] = block.maximum;
+  for_each_block_of_row<T>(range, hidden.gap, [&](Range keys) {
+    const AdditiveBlock<T> block = additive_block(call, b, q, keys, hidden, scratch);
+    scratch.maxima[keys.begin / KB] = block.maximum;
     const MergedSums<T> next =
         merged_sums(broadcast(m), broadcast(l), broadcast(block.maximum), broadcast(block.sum));
     T maximum[Register<T>::width], sum[Register<T>::width], keep[Register<T>::width],
@@ -156,8 +180,7 @@ void additive_row(const AdditiveCall<T>& call, Index b, Index q,
     l = sum[0];
     for (Index v = 0; v < V; ++v)
       scratch.output[v] = std::fma(keep[0], scratch.output[v], take[0] * scratch.product[v]);
-    begin = end;
-  }
+  });
   T* const to = call.output + (b * Q + q) * V;
   const bool sees_nothing = detail::is_zero(l);
   const T reciprocal = reciprocal_of_sum(l);
@@ -168,12 +191,11 @@ void additive_row(const AdditiveCall<T>& call, Index b, Index q,
   if (call.lse != nullptr)
     call.lse[b * Q + q] = sees_nothing ? -std::numeric_limits<T>::infinity() : m + natural_log(l);
   if (weights == nullptr) return;
-  for (Index begin = range.begin; begin < range.end;) {
-    const Index end = (std::min)((begin / KB + 1) * KB, range.end);
-    const T factor = reciprocal * exp_far_difference(scratch.maxima[begin / KB], m);
-    for (; begin < end; ++begin)
-      weights[begin] = allowed == nullptr || allowed[begin] != 0 ? weights[begin] * factor : T(0);
-  }
+  for_each_block_of_row<T>(range, hidden.gap, [&](Range keys) {
+    const T factor = reciprocal * exp_far_difference(scratch.maxima[keys.begin / KB], m);
+    for (Index k = keys.begin; k < keys.end; ++k)
+      weights[k] = hidden.leave(k) ? weights[k] * factor : T(0);
+  });
 }
 
 template <class T>

@@ -29,12 +29,11 @@ struct SeenLanes {
   std::array<std::uint8_t, static_cast<std::size_t>(detail::group_keys)> keep;
   bool any, all;
 };
-[[nodiscard]] inline SeenLanes lanes_seen(Range range, const std::uint8_t* allowed, Index first) {
+[[nodiscard]] inline SeenLanes lanes_seen(Range range, const HiddenKeys& hidden, Index first) {
   SeenLanes lanes{{}, false, true};
   for (Index i = 0; i < detail::group_keys; ++i) {
     const Index k = first + i;
-    const bool is_seen =
-        k >= range.begin && k < range.end && (allowed == nullptr || allowed[k] != 0);
+    const bool is_seen = k >= range.begin && k < range.end && hidden.leave(k);
     lanes.keep[static_cast<std::size_t>(i)] = is_seen;
     lanes.any = lanes.any || is_seen;
     lanes.all = lanes.all && is_seen;
@@ -59,7 +58,7 @@ void additive_backward_row(const AdditiveBackwardCall<T>& call, const AdditiveBa
   const Index b = task.b, row = b * Q + q;
   const T *const features = call.q + row * H, *const dO = call.grad_output + row * V;
   const Range range = call.mask->key_range(b, 0, q);
-  const std::uint8_t* const allowed = call.mask->allowed_row(b, 0, q);
+  const HiddenKeys hidden{call.mask->allowed_row(b, 0, q), call.mask->gap(b, q)};
   if (task.for_queries) {
     std::fill_n(scratch.grad_q, H * N, T(0));
     std::fill_n(scratch.grad_w, H * N, T(0));
@@ -73,7 +72,7 @@ void additive_backward_row(const AdditiveBackwardCall<T>& call, const AdditiveBa
   const Index end = is_empty ? begin : (std::min)(range.end, task.keys.end);
   const Register<T> zero = broadcast(T(0)), one = broadcast(T(1));
   for (Index first = begin; first < end; first += N) {
-    const SeenLanes seen = lanes_seen(range, allowed, first);
+    const SeenLanes seen = lanes_seen(range, hidden, first);
     if (!seen.any) continue;
     const std::uint8_t* const keep = seen.keep.data();
     T scores[N], factors[N], kept[N];

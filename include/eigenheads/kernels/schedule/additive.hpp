@@ -38,8 +38,7 @@ void group_keys_of(const AdditiveShape& shape, const BoundMask& mask, const T* m
                           static_cast<double>(features));
   context.parallel_for(shape.B * cuts, threads, [&](Index task) {
     const Index b = task / cuts, first = task % cuts * keys_per_task;
-    const Range seen = mask.seen_keys(b);
-    const Range part{(std::max)(seen.begin, first), (std::min)(seen.end, first + keys_per_task)};
+    const Range part = mask.seen_keys(b, {first, first + keys_per_task});
     if (part.begin < part.end)
       kernels.pack_groups(matrix + b * shape.K * features, part, features,
                           groups + b * shape.grouped(features));

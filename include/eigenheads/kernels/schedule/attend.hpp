@@ -87,9 +87,8 @@ void pack_block(const AttentionRun<T>& run, Index head, Index number, T* memory,
   const AttentionCall<T>& call = run.call;
   const Index b = call.first_sequence + head / call.shape.G, g = head % call.shape.G;
   const Index W = run.kernels.panel_width, first = number * run.kernels.key_block;
-  const Range seen = call.mask->seen_keys(b);
-  const Index begin = (std::max)(first, seen.begin) - first;
-  const Index end = (std::min)(first + run.kernels.key_block, seen.end) - first;
+  const Range seen = call.mask->seen_keys(b, {first, first + run.kernels.key_block});
+  const Index begin = seen.begin - first, end = seen.end - first;
   T* const values = memory + run.plan.key_elements;
   block = {memory, values, run.plan.block_capacity * W, true};
   if (begin >= end) return;

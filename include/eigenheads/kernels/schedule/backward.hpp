@@ -242,7 +242,7 @@ class CutHeads {
     if (ranges == 1) return;
     sums_size_ = backward_kernels<T>().shared_sums(call);
     sums_ = frame.take<T>(heads * sums_size_);
-    of_gates_ = frame.take<double>(heads);
+    of_heads_ = frame.take<HeadSums>(heads);
     done_ = frame.take<std::atomic<Index>>(heads * ranges);
   }
 
@@ -269,7 +269,7 @@ class CutHeads {
     task.keys = {range_begin(range), range_begin(range + 1)};
     task.blocks = {block, (std::min)(block + 1, all)};
     task.cut = {.done = done_ + i * ranges_,
-                .of_gate = of_gates_ + i,
+                .of_head = of_heads_ + i,
                 .sums = sums_ + i * sums_size_,
                 .range = range};
     // A score function that throws keeps nobody waiting.
@@ -290,7 +290,7 @@ class CutHeads {
   const AttentionBackwardCall<T>& call_;
   Index ranges_, blocks_, sums_size_ = 0;
   T* sums_ = nullptr;
-  double* of_gates_ = nullptr;
+  HeadSums* of_heads_ = nullptr;
   std::atomic<Index>* done_ = nullptr;
 };
 

@@ -65,7 +65,7 @@ template <class T>
   const AttentionShape& shape = call.shape;
   Index keys = 0;
   for (Index b = call.first_sequence; b < call.first_sequence + shape.B; ++b)
-    keys += call.mask->seen_keys(b).count();
+    keys += call.mask->seen_keys(b).count() - call.mask->unseen_gap(b).count();
   const Index width = shape.D + shape.V;
   const double scores = product(rows, keys, shape.G), packed = product(keys, shape.G, width);
   return floats_per<T> * (scores * (static_cast<double>(width) + multiply_adds_per_score) +

@@ -84,6 +84,13 @@ void add_scores(T* scores, const SeenKeys& seen, T lse, Index beside, RowSums<T>
   row.keys += keys;
 }
 
+// What a row's weights are e^(s - ...) of.
+template <class T>
+[[nodiscard]] T lse_of(const AttentionStatisticsCall<T>& call, Index b, Index h, Index q) {
+  const T lse = *call.lse.at(b, h, q);
+  return call.attention.sinks == nullptr ? lse : lse_with_sink(lse, call.attention.sinks[h]);
+}
+
 template <class T>
 void add_block(const AttentionStatisticsCall<T>& call, const RowTask& task, const RowState<T>& rows,
                const KeyBlock<T>& block, RowSums<T>* sums) {
@@ -95,7 +102,7 @@ void add_block(const AttentionStatisticsCall<T>& call, const RowTask& task, cons
     const Index h = task.head(attention, i), q = task.query(attention.shape, i);
     const std::uint8_t* const allowed = finish_scores(attention, task, rows, block, i, range);
     add_scores(rows.score_row(i), SeenKeys{range.begin, range.end, allowed},
-               *call.lse.at(task.b, h, q), attention.mask->aligned(task.b, q) - block.begin,
+               lse_of(call, task.b, h, q), attention.mask->aligned(task.b, q) - block.begin,
                sums[i]);
   }
 }
@@ -108,13 +115,14 @@ void add_block(const AttentionStatisticsCall<T>& call, const RowTask& task, cons
 }
 
 template <class T>
-[[nodiscard]] RowStatistics end_row(const RowSums<T>& row, T lse) {
+[[nodiscard]] RowStatistics end_row(const RowSums<T>& row, T lse, bool has_sink) {
   const double n = static_cast<double>(row.keys);
   const auto is_at = [&](Index offset) { return row.offset == offset ? 1.0 : 0.0; };
   RowStatistics result{.rows = 1};
   result[RowMeasure::l1_norm] = row.sum;
   result[RowMeasure::l2_norm] = std::sqrt(row.squares);
-  result[RowMeasure::entropy] = (std::clamp)(-row.logarithms, 0.0, natural_log(n));
+  result[RowMeasure::entropy] =
+      (std::clamp)(-row.logarithms, 0.0, natural_log(has_sink ? n + 1 : n));
   // sum (p - 1/n)^2, with the sum of p as it was rounded
   result[RowMeasure::variance] = (std::max)(row.squares - (2 * row.sum - 1) / n, 0.0) / n;
   result[RowMeasure::confidence] = static_cast<double>(exp_far_difference(row.maximum, lse));
@@ -136,24 +144,21 @@ template <class T>
 void measure_rows(const AttentionStatisticsCall<T>& call, const RowTask& task, T* scratch) {
   const AttentionCall<T>& attention = call.attention;
   RowState<T> rows = begin_task(attention, task, {}, scratch);
-  const auto at_row = [&](const auto& matrix, Index i) -> auto& {
-    return *matrix.at(task.b, task.head(attention, i), task.query(attention.shape, i));
+  const auto lse_of_row = [&](Index i) {
+    return lse_of(call, task.b, task.head(attention, i), task.query(attention.shape, i));
   };
   for (Index i = 0; i < rows.count; ++i)
-    if (const T lse = at_row(call.lse, i); detail::is_negative_infinity(lse) || detail::is_nan(lse))
+    if (const T lse = lse_of_row(i); detail::is_negative_infinity(lse) || detail::is_nan(lse))
       hide_keys(rows, i);
   RowSums<T> sums[query_block];
-  const Range seen = seen_by(rows, 0, rows.count, 0, attention.shape.K);
-  for (Index begin = seen.begin / key_block<T> * key_block<T>; begin < seen.end;
-       begin += key_block<T>)
-    add_block(call, task, rows,
-              find_keys(attention, task, rows, PackedHead<T>{},
-                        {begin, (std::min)(begin + key_block<T>, seen.end)}),
-              sums);
+  for_each_block(rows, {0, attention.shape.K}, [&](Range block) {
+    add_block(call, task, rows, find_keys(attention, task, rows, PackedHead<T>{}, block), sums);
+  });
   for (Index i = 0; i < rows.count; ++i) {
-    const T lse = at_row(call.lse, i);
-    at_row(call.rows, i) = detail::is_negative_infinity(lse) ? RowStatistics{}
-                           : detail::is_nan(lse)             ? unknown_row()
-                                                             : end_row(sums[i], lse);
+    const T lse = lse_of_row(i);
+    *call.rows.at(task.b, task.head(attention, i), task.query(attention.shape, i)) =
+        detail::is_negative_infinity(lse) ? RowStatistics{}
+        : detail::is_nan(lse)             ? unknown_row()
+                                          : end_row(sums[i], lse, attention.sinks != nullptr);
   }
 }

@@ -146,38 +146,27 @@ class TransformerStack {
     return y;
   }
 
-  // sequences: of packed tokens, or nothing.
-  template <int Rank, class Cache, class... Sequences>
-  void step_into(TensorSpan<T, Rank> y, TensorView<T, Rank> x, Cache& cache,
-                 const CallOptions<T>& options, const Mask& mask,
-                 const Sequences&... sequences) const {
+  // step(i, to, from, cache of layer i): that layer's.
+  template <int Rank, class Cache, class Step>
+  void take_steps(TensorSpan<T, Rank> y, TensorView<T, Rank> x, Cache& cache, Context& context,
+                  const Step& step) const {
     require_parts();
     if (cache.num_layers() != static_cast<Index>(layers.size()))
       refuse({name_, ": the cache is made for ", cache.num_layers(), " layers; expected ",
               layers.size()});
     require_shape("y", TensorView<T, Rank>(y), "x's shape", x.dimensions());
     require_same_or_disjoint("y", TensorView<T, Rank>(y), "x", x);
-    Context& context = options.context.get();
     const Frame frame(context);
     StepGuard<Cache> guard(cache, frame);
     const TensorSpan<T, Rank> between(
         layers.size() > 1 ? frame.template take<T>(x.size()) : y.data(), x.dimensions());
     for (std::size_t i = 0; i < layers.size(); ++i) {
       const bool is_last = i + 1 == layers.size();
-      layers[i].step_into(is_last ? y : between, x, sequences...,
-                          cache.layer(static_cast<Index>(i)), mask, options);
+      step(i, is_last ? y : between, x, cache.layer(static_cast<Index>(i)));
       x = TensorView<T, Rank>(between);
     }
     if (norm) norm->forward_into(y, y, context);
     guard.is_done = true;
-  }
-  template <int Rank, class Cache, class... Sequences>
-  [[nodiscard]] Tensor<T, Rank> step(TensorView<T, Rank> x, Cache& cache,
-                                     const CallOptions<T>& options, const Mask& mask,
-                                     const Sequences&... sequences) const {
-    auto y = make_tensor<T>("y", x.dimensions());
-    step_into(TensorSpan<T, Rank>(y), x, cache, options, mask, sequences...);
-    return y;
   }
 
   template <int Rank, class... Rest>
