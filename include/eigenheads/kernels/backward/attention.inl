@@ -223,7 +223,7 @@ template <class T>
   for (Index q = 0; q < block.count; ++q) {
     if (sees_none(s, q)) continue;
     const T p = sink < s.lse[q] ? exp_far_difference(sink, s.lse[q]) : T(1);
-    sum -= static_cast<double>(p) * static_cast<double>(block.gate * s.delta[q]);
+    sum = std::fma(-static_cast<double>(p), static_cast<double>(block.gate * s.delta[q]), sum);
   }
   return sum;
 }
