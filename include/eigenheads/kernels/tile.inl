@@ -127,6 +127,9 @@ struct StoredRowCall {
   bool goes_on;  // from what c holds
   Index panel_stride;
 };
+// Asked for so far ahead, 32768 keys take 7.0 ms of a step, else 8.3 (Zen 5, AVX-512); floats of the same
+// panels are found by the CPU itself, and gain nothing.
+inline constexpr Index stored_ahead = 1024;
 template <StoredAs Stored, class T, int Panels>
 void stored_row_product(const StoredRowCall<T>& call) {
   constexpr Index S = Register<T>::width;
@@ -140,6 +143,7 @@ void stored_row_product(const StoredRowCall<T>& call) {
 #pragma GCC unroll 16
     for (int j = 0; j < registers; ++j) {
       const std::uint16_t* const from = b + k * b_stride + j / 2 * panel_stride + j % 2 * S;
+      if (j % 2 == 0) __builtin_prefetch(from + stored_ahead);
       if constexpr (Stored == StoredAs::bfloat16)
         sum[j] = fma(factor, load_bfloat16(from), sum[j]);
       else
