@@ -113,7 +113,12 @@ class AnyKvCache {
                       least, " to ", most});
     heads_.truncate(b, length);
   }
-  void reset() { heads_.reset(); }  // all sequences are empty
+  // All sequences are empty, or one is.
+  void reset() { heads_.reset(); }
+  void reset(Index b) {
+    require_sequence("reset", b);
+    heads_.truncate(b, 0);
+  }
 
   // Sequence `to` becomes what `from` is. Both read the same memory; a block that one of them goes on
   // to write is copied then, and full blocks never are.

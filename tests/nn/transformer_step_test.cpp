@@ -122,6 +122,47 @@ struct Throws {
   }
 };
 
+// A function that throws when it is called for the last time.
+template <class T>
+struct ThrowsLater {
+  int* calls_left;
+  T operator()(T score, eh::ScorePosition) const {
+    if (--*calls_left == 0) throw std::runtime_error("no further");
+    return score;
+  }
+};
+
+TYPED_TEST(TransformerSteps, LayersOfARingThatCannotGoBackAreEmptyTogether) {
+  using T = TypeParam;
+  const auto x = random_tensor<T>(1, 2, 20, kFeatures);
+  const auto encoder = make<eh::TransformerEncoder<T>>(stack_of(true));
+  Context context;
+  for (const Index capacity : {4, 10}) {
+    const eh::KvCacheOptions ring{.batch_size = 2, .capacity = capacity, .window = 4};
+    eh::TransformerCache<T> cache(encoder, ring);
+    (void)encoder.step(part(x, 0, 7), cache, {}, context);
+    auto counted = cache.copy(), failed = cache.copy();
+    int calls = 0;
+    const ThrowsLater<T> counts{&calls};
+    (void)encoder.step(part(x, 7, 5), counted, {}, {.score = counts, .context = context});
+    calls = -calls / 3 + 2;  // the second call of the second layer
+    const ThrowsLater<T> throws{&calls};
+    EXPECT_EQ(refusal<std::runtime_error>([&] {
+                (void)encoder.step(part(x, 7, 5), failed, {},
+                                   {.score = throws, .context = context});
+              }),
+              "no further");
+    // Of 4 tokens, those before the step are gone; of 10, they are there.
+    const Index left = capacity == 4 ? 0 : 7;
+    for (Index i = 0; i < failed.num_layers(); ++i)
+      for (Index b = 0; b < 2; ++b) EXPECT_EQ(failed.layer(i).length(b), left);
+    if (left > 0) {
+      EXPECT_TRUE(same_bits(encoder.step(part(x, 7, 5), failed, {}, context),
+                            encoder.step(part(x, 7, 5), cache, {}, context)));
+    }
+  }
+}
+
 TYPED_TEST(TransformerSteps, WhatFailsLeavesTheCacheAsItWas) {
   using T = TypeParam;
   const auto x = random_tensor<T>(1, 1, 20, kFeatures);

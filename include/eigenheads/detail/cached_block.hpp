@@ -83,10 +83,9 @@ template <class T, class Storage>
                                const BlockTokens<T>& tokens, Storage* block) {
   const Index W = layout.panel_width, D = layout.head_size;
   const auto [begin, end] = tokens.to;
+  const Index fresh = (std::min)(blocks_of(begin, W) * W, end);  // from here on, panels begin
+  write_keys(layout, tokens, {begin, fresh}, block);
   if constexpr (std::is_same_v<T, Storage>) {
-    // Panels that begin here are packed like any.
-    const Index fresh = (std::min)(blocks_of(begin, W) * W, end);
-    write_keys(layout, tokens, {begin, fresh}, block);
     if (fresh < end)
       kernels.pack_panels(tokens.keys + (fresh - begin) * tokens.stride, tokens.stride,
                           {0, end - fresh}, D, block + layout.key_at(fresh, 0));
@@ -97,8 +96,6 @@ template <class T, class Storage>
                                  .panels = block + layout.value_at(begin, 0),
                                  .panel_stride = layout.value_panel_stride()});
   } else {
-    const Index fresh = (std::min)(blocks_of(begin, W) * W, end);
-    write_keys(layout, tokens, {begin, fresh}, block);
     write_keys(layout, tokens, {fresh, end}, block);
     bool is_finite = true;
     for (Index i = begin; i < end; ++i)

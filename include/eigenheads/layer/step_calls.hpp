@@ -40,8 +40,8 @@ class StepCalls {
                                   const CallOptions<T>& options) const {
     return step(x, cache, {}, options);
   }
-  // The same into `y`, which may be x itself. Allocates nothing once the context has seen such a step
-  // with as many keys.
+  // The same into `y`, which may be x itself. Allocates nothing from the second such step on, up to
+  // the cache's capacity.
   void step_into(TensorSpan<T, 3> y, TensorView<T, 3> x, AnyKvCache<T>& cache,
                  const Mask& mask = {}, const CallOptions<T>& options = {}) const;
   // The same output to the bit, and every head's weights, [B, H, n, K] for the K tokens of the

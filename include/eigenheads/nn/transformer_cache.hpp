@@ -43,7 +43,11 @@ class TransformerCache {
   [[nodiscard]] Index capacity() const { return layers_.front().capacity(); }
   [[nodiscard]] Index window() const { return layers_.front().window(); }
   [[nodiscard]] Index length(Index b) const { return layers_.front().length(b); }
-  [[nodiscard]] Index shortest(Index b) const { return layers_.front().shortest(b); }
+  [[nodiscard]] Index shortest(Index b) const {
+    Index shortest = 0;
+    for (const auto& layer : layers_) shortest = (std::max)(shortest, layer.shortest(b));
+    return shortest;
+  }
   [[nodiscard]] Index bytes() const {
     Index bytes = 0;
     for (const auto& layer : layers_) bytes += layer.bytes();
@@ -56,6 +60,9 @@ class TransformerCache {
   }
   void reset() {
     for (auto& layer : layers_) layer.reset();
+  }
+  void reset(Index b) {
+    for (auto& layer : layers_) layer.reset(b);
   }
   void fork(Index from, Index to) {
     for (auto& layer : layers_) layer.fork(from, to);
