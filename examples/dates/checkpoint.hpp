@@ -2,14 +2,10 @@
 #pragma once
 // Models and half-done training runs in files:
 //   metadata   the sizes of the model
-//   tensors    "model." and its parameters, by name; in a checkpoint also "adam." and what the
-//              optimizer remembers, "step" and "options": how many steps are done, and of what run
-#include <algorithm>
+//   tensors    "model." and its parameters, by name; in a checkpoint also what training_state.hpp
+//              says
 #include <charconv>
-#include <cstddef>
-#include <cstdint>
 #include <filesystem>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -19,10 +15,10 @@
 
 #include <eigenheads/io/module.hpp>       // add_parameters, set_parameters
 #include <eigenheads/io/safetensors.hpp>  // Safetensors
-#include <eigenheads/tensor.hpp>          // TensorView
 
-#include "model.hpp"  // Model, ModelOptions
-#include "train.hpp"  // Trainer
+#include "../training_state.hpp"  // add, restore_optimizer
+#include "model.hpp"              // Model, ModelOptions
+#include "train.hpp"              // Trainer
 
 namespace dates {
 
@@ -102,35 +98,18 @@ inline void save_model(const std::filesystem::path& path, const Model<float>& mo
 inline void save_checkpoint(const std::filesystem::path& path, const Trainer<float>& trainer) {
   eigenheads::Safetensors file;
   detail::add_model(file, trainer.model, trainer.options().model);
-  trainer.adam.for_each_state([&](const std::string& name, std::span<const float> values) {
-    file.add("adam." + name,
-             eigenheads::TensorView<float, 1>(values.data(), {static_cast<Index>(values.size())}));
-  });
-  file.add("step", std::int64_t{trainer.step_count()});
-  const std::vector<double> options = detail::options_of(trainer.options());
-  file.add("options",
-           eigenheads::TensorView<double, 1>(options.data(), {static_cast<Index>(options.size())}));
+  training_state::add(file, trainer, detail::options_of(trainer.options()));
   eigenheads::write_safetensors(path, file);
 }
 
 // Goes on from there, to the same bits as if it had never stopped.
 inline void load_checkpoint(const std::filesystem::path& path, Trainer<float>& trainer) {
   const eigenheads::Safetensors file = eigenheads::read_safetensors(path);
-  const std::vector<double> expected = detail::options_of(trainer.options());
-  const auto options = file.tensor<double, 1>("options", {static_cast<Index>(expected.size())});
-  if (!std::equal(expected.begin(), expected.end(), options.data()))
-    throw std::runtime_error(path.string() + ": a checkpoint of a run with other options");
+  training_state::require_options(file, detail::options_of(trainer.options()), path,
+                                  "other options");
   Model<float> model(trainer.options().model, 0);
   eigenheads::set_parameters(model, file, detail::kModel);
-  constexpr std::string_view prefix = "adam.";
-  std::vector<eigenheads::OptimizerState<float>> states;
-  for (const std::string& name : file.names())
-    if (name.starts_with(prefix)) {
-      const auto values = file.tensor<float, 1>(name);
-      states.push_back(
-          {name.substr(prefix.size()), {values.data(), values.data() + values.size()}});
-    }
-  trainer.adam.restore(file.value<std::int64_t>("step"), states);
+  training_state::restore_optimizer(file, trainer);
   trainer.model = std::move(model);
 }
 

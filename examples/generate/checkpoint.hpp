@@ -2,13 +2,11 @@
 #pragma once
 // Models and half-done training runs in files:
 //   metadata   the sizes of the model
-//   tensors    "model." and its parameters, by name; in a checkpoint also "adam." and what the
-//              optimizer remembers, "step" and "options": how many steps are done, and of what run
-#include <algorithm>
+//   tensors    "model." and its parameters, by name; in a checkpoint also what training_state.hpp
+//              says
 #include <charconv>
 #include <cstdint>
 #include <filesystem>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -19,10 +17,10 @@
 #include <eigenheads/io/module.hpp>       // add_parameters, set_parameters
 #include <eigenheads/io/safetensors.hpp>  // Safetensors
 #include <eigenheads/random.hpp>          // random_stream
-#include <eigenheads/tensor.hpp>          // TensorView
 
-#include "model.hpp"  // Model, ModelOptions
-#include "train.hpp"  // Trainer
+#include "../training_state.hpp"  // add, restore_optimizer
+#include "model.hpp"              // Model, ModelOptions
+#include "train.hpp"              // Trainer
 
 namespace byte_model {
 
@@ -113,35 +111,18 @@ inline void save_model(const std::filesystem::path& path, const Model<float>& mo
 inline void save_checkpoint(const std::filesystem::path& path, const Trainer<float>& trainer) {
   eigenheads::Safetensors file;
   detail::add_model(file, trainer.model);
-  const auto add = [&](const std::string& name, const auto& values) {
-    file.add(name, TensorView(values.data(), {std::ssize(values)}));
-  };
-  trainer.adam.for_each_state(
-      [&](const std::string& name, std::span<const float> values) { add("adam." + name, values); });
-  file.add("step", std::int64_t{trainer.step_count()});
-  add("options", detail::options_of(trainer));
+  training_state::add(file, trainer, detail::options_of(trainer));
   eigenheads::write_safetensors(path, file);
 }
 
 // Goes on from there, to the same bits as if it had never stopped.
 inline void load_checkpoint(const std::filesystem::path& path, Trainer<float>& trainer) {
   const eigenheads::Safetensors file = eigenheads::read_safetensors(path);
-  const std::vector<double> expected = detail::options_of(trainer);
-  const auto options = file.tensor<double, 1>("options", {std::ssize(expected)});
-  if (!std::equal(expected.begin(), expected.end(), options.data()))
-    throw std::runtime_error(path.string() +
-                             ": a checkpoint of a run with other options or another text");
+  training_state::require_options(file, detail::options_of(trainer), path,
+                                  "other options or another text");
   Model<float> model(trainer.options().model, 0);
   eigenheads::set_parameters(model, file, detail::kModel);
-  constexpr std::string_view prefix = "adam.";
-  std::vector<eigenheads::OptimizerState<float>> states;
-  for (const std::string& name : file.names())
-    if (name.starts_with(prefix)) {
-      const auto values = file.tensor<float, 1>(name);
-      states.push_back(
-          {name.substr(prefix.size()), {values.data(), values.data() + values.size()}});
-    }
-  trainer.adam.restore(file.value<std::int64_t>("step"), states);
+  training_state::restore_optimizer(file, trainer);
   trainer.model = std::move(model);
 }
 
