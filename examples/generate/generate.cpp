@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -41,12 +42,14 @@ using std::filesystem::path;
 
 constexpr const char* kUsage =
     "Usage: generate [MODEL] PROMPT [OPTION...]   (without a MODEL: the one in this program)\n"
-    "       generate train [FILE] [OPTION...]     (without a FILE: stories that it makes itself)\n"
+    "       generate train [FILE] [OPTION...]     (without a FILE: stories that it makes itself;\n"
+    "                                             of a FILE, the last twentieth is held out)\n"
     "       generate evaluate [MODEL] [OPTION...]\n"
     "       generate stories [OPTION...]\n\n";
 
-constexpr std::array<Option, 9> kWrite{{
+constexpr std::array<Option, 10> kWrite{{
     {"--tokens", "N", "how many to write, which are bytes (200)"},
+    {"--stop", "TEXT", "end once this is written"},
     {"--temperature", "T", "0 writes the likeliest byte, 1 as the model learnt (0.8)"},
     {"--top-k", "K", "only the K likeliest bytes"},
     {"--top-p", "P", "only the likeliest bytes that have P of the probability"},
@@ -76,6 +79,8 @@ constexpr std::array<Option, 2> kStories{{
 
 constexpr std::uint64_t kTextSeed = 1;
 constexpr std::uint64_t kTextStories = 30'000;  // 4 MB
+constexpr std::uint64_t kHeldOutSeed = 2, kHeldOutStories = 120;
+constexpr Index kHeldOutEvery = 500;  // steps
 
 // The words before the first option.
 [[nodiscard]] std::vector<std::string> take_words(std::vector<std::string>& words) {
@@ -126,6 +131,14 @@ void require_prompt(const std::string& prompt) {
                    .repetition_penalty = number(line, "--penalty", 1),
                    .seed = static_cast<std::uint64_t>(count(line, "--seed", 1'000'000'000, 1))},
       .max_new_tokens = tokens};
+  if (line.has("--stop")) {
+    const byte_model::Ids stop = byte_model::to_ids(line.value("--stop"));
+    // The prompt follows a line's end, which the model reads first.
+    options.stops = [stop, known = prompt.size() + 1](Index, std::span<const Index> text) {
+      const std::span<const Index> written = text.subspan(known);
+      return written.size() >= stop.size() && std::ranges::equal(written.last(stop.size()), stop);
+    };
+  }
   options.on_token = [&](Index, Index id) {
     std::cout << stream.add(static_cast<char>(id)) << std::flush;
   };
@@ -139,9 +152,10 @@ void require_prompt(const std::string& prompt) {
 [[nodiscard]] std::string write_likeliest(const Model<float>& model, const std::string& prompt,
                                           const CommandLine& line, Index tokens,
                                           eh::Context& context) {
-  for (const char* name : {"--temperature", "--top-k", "--top-p", "--min-p", "--penalty", "--seed"})
+  for (const char* name :
+       {"--temperature", "--top-k", "--top-p", "--min-p", "--penalty", "--seed", "--stop"})
     if (line.has(name))
-      throw UsageError("--beams makes no choices; expected no " + std::string(name));
+      throw UsageError("--beams finds the likeliest line; expected no " + std::string(name));
   const auto texts =
       byte_model::search_after(model, prompt, line.count("--beams", 64), tokens, context);
   byte_model::Utf8Stream stream;
@@ -200,15 +214,17 @@ int train(std::vector<std::string> words) {
   options.seed = static_cast<std::uint64_t>(count(line, "--seed", 1'000'000'000, 1));
   options.steps = count(line, "--steps", 10'000'000, options.steps);
   options.warmup = (std::min)(options.warmup, options.steps);
-  byte_model::Trainer<float> trainer(options, files.empty()
-                                                  ? byte_model::stories(kTextSeed, kTextStories)
-                                                  : eh::read_file(path(files.front())));
+  byte_model::Trainer<float> trainer(
+      options, files.empty() ? byte_model::Texts{byte_model::stories(kTextSeed, kTextStories),
+                                                 byte_model::stories(kHeldOutSeed, kHeldOutStories)}
+                             : byte_model::split(eh::read_file(path(files.front()))));
   const path folder = line.value("--out", "out/generate");
   std::filesystem::create_directories(folder);
   const path checkpoint = folder / "checkpoint.safetensors";
   eh::Context context(line.has("--threads") ? line.count("--threads", 1024) : 2);
   if (line.has("--resume")) byte_model::load_checkpoint(checkpoint, trainer);
   std::vector<double> losses;
+  std::vector<LossAt> held_out;
   Progress progress(static_cast<double>(options.steps), static_cast<double>(trainer.step_count()));
   const std::string of_all = " of " + std::to_string(options.steps) + "  loss ";
   while (!trainer.is_done()) {
@@ -216,9 +232,15 @@ int train(std::vector<std::string> words) {
     progress.add(
         1, "step " + std::to_string(trainer.step_count()) + of_all + std::to_string(losses.back()));
     if (trainer.step_count() % 100 == 0) byte_model::save_checkpoint(checkpoint, trainer);
+    if (trainer.step_count() % kHeldOutEvery == 0 || trainer.is_done())
+      held_out.push_back({losses.size() - 1, trainer.held_out_loss(context)});
   }
   byte_model::save_model(folder / "weights.safetensors", trainer.model);
-  eh::write_file(folder / "loss.svg", loss_curve(losses, "Loss: cross entropy of a byte"));
+  eh::write_file(folder / "loss.svg",
+                 loss_curve(losses, "Loss: cross entropy of a byte (points: held out)", held_out));
+  if (!losses.empty())
+    std::printf("Loss of a byte: %.3f, of text that is held out %.3f\n", losses.back(),
+                held_out.back().loss);
   std::cout << "The weights are in " << (folder / "weights.safetensors").string() << '\n';
   return 0;
 }

@@ -20,15 +20,10 @@
 
 #include "model.hpp"    // Model, Reader
 #include "stories.hpp"  // Verdict, judge
-#include "train.hpp"    // to_id
+#include "train.hpp"    // to_id, to_ids
 
 namespace byte_model {
 
-[[nodiscard]] inline Ids to_ids(std::string_view text) {
-  Ids ids;
-  for (const char c : text) ids.push_back(to_id(c));
-  return ids;
-}
 [[nodiscard]] inline std::string to_text(std::span<const Index> ids) {
   std::string text;
   for (const Index id : ids) text += static_cast<char>(static_cast<unsigned char>(id));

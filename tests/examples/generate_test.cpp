@@ -2,6 +2,7 @@
 // examples/generate: its stories and who judges them, its model and its files, UTF-8, and that the
 // weights that come with it write stories that are right.
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -173,13 +174,36 @@ TEST(GenerateModel, LooksAtNothingThatComesLater) {
 TEST(GenerateTraining, BeginsWithTheseBits) {
   for (const int threads : {1, 3}) {
     eigenheads::Context context(threads);
-    Trainer<float> trainer(kShort, stories(1, 50));
+    Trainer<float> trainer(kShort, {stories(1, 50), ""});
     const double first = trainer.step(context);
     double last = 0;
     while (!trainer.is_done()) last = trainer.step(context);
     EXPECT_LT(last, first);
     EXPECT_EQ(hash_of(trainer.model), 0xb945c61ab7110d4bu) << threads;
   }
+}
+
+TEST(GenerateTraining, HoldsOutTheEndOfATextAndMeasuresItByPieces) {
+  const std::string text = stories(3, 20);
+  const Texts parts = split(text);
+  EXPECT_EQ(parts.training + parts.held_out, text);
+  EXPECT_EQ(parts.held_out.size(), text.size() / 20);
+
+  eigenheads::Context context(1);
+  // 24 bytes a piece: two whole ones, and one of 11.
+  const Trainer<float> trainer(kShort, {text, text.substr(0, 60)});
+  double sum = 0;
+  for (std::size_t i = 0; i + 1 < 60; ++i) {
+    const std::size_t first = i / 24 * 24;
+    const Ids ids = to_ids(text.substr(first, i - first + 1));
+    const auto logits = trainer.model(ids, {std::ssize(ids)}, context);
+    double exps = 0;
+    const float* const last = logits.data() + (std::ssize(ids) - 1) * kBytes;
+    for (Index k = 0; k < kBytes; ++k) exps += std::exp(static_cast<double>(last[k]));
+    sum += std::log(exps) - static_cast<double>(last[to_id(text[i + 1])]);
+  }
+  EXPECT_NEAR(trainer.held_out_loss(context), sum / 59, 1e-5);
+  EXPECT_TRUE(std::isnan(Trainer<float>(kShort, {text, "a"}).held_out_loss(context)));
 }
 
 class GenerateCheckpoint : public testing::Test {
@@ -198,7 +222,7 @@ class GenerateCheckpoint : public testing::Test {
 };
 
 TEST_F(GenerateCheckpoint, ARunOfBytesGoesOnAsIfItHadNotStopped) {
-  const std::string text = stories(1, 50);
+  const Texts text{stories(1, 50), ""};
   Trainer<float> whole(kShort, text), first(kShort, text), second(kShort, text);
   while (first.step_count() < 5) EXPECT_EQ(first.step(context_), whole.step(context_));
   save_checkpoint(path("half.safetensors"), first);
@@ -208,10 +232,10 @@ TEST_F(GenerateCheckpoint, ARunOfBytesGoesOnAsIfItHadNotStopped) {
   save_model(path("model.safetensors"), second.model);
   EXPECT_EQ(hash_of(load_model(path("model.safetensors"))), hash_of(whole.model));
 
-  Trainer<float> other(kShort, stories(2, 50));
+  Trainer<float> other(kShort, {stories(2, 50), ""});
   EXPECT_THROW(load_checkpoint(path("half.safetensors"), other), std::runtime_error);
   EXPECT_EQ(other.step_count(), 0);
-  EXPECT_THROW(Trainer<float>(kShort, "too short"), std::runtime_error);
+  EXPECT_THROW(Trainer<float>(kShort, {"too short", ""}), std::runtime_error);
 }
 
 TEST_F(GenerateCheckpoint, WhatIsNoModelOfBytesIsRefused) {
