@@ -23,7 +23,7 @@
 #include <eigenheads/sequences.hpp>               // Sequences
 #include <eigenheads/tensor.hpp>                  // Tensor, TensorView, Scalar
 
-#include "../dates/module.hpp"  // Module
+#include "../module.hpp"  // Module
 
 namespace byte_model {
 
@@ -56,7 +56,7 @@ struct ModelOptions {
 }
 
 template <Scalar T>
-class Model : public dates::Module<Model<T>> {
+class Model : public examples::Module<Model<T>> {
  public:
   explicit Model(const ModelOptions& options, std::uint64_t seed)
       : embedding({.num_embeddings = kBytes, .embedding_dim = options.num_hiddens}, seed,
@@ -77,7 +77,7 @@ class Model : public dates::Module<Model<T>> {
     typename eigenheads::TransformerEncoder<T>::Activations encoder;
     Tensor<T, 2> y;  // the encoder's output
   };
-  struct Gradients : dates::Module<Gradients, Model> {
+  struct Gradients : examples::Module<Gradients, Model> {
     typename eigenheads::Embedding<T>::Gradients embedding;
     typename eigenheads::TransformerEncoder<T>::Gradients encoder;
     eigenheads::LinearGradients<T> head;
