@@ -63,4 +63,4 @@ refused 'temperature is -1; expected 0 or more' 'Tom' --temperature -1
 refused "--top-p is 'much'; expected a number" 'Tom' --top-p much
 refused 'expected no --top-k' 'Tom' --beams 2 --top-k 3
 refused '--stop needs a value' 'Tom' --stop ''
-refused 'expected 16383 at most' "$(head -c 10000 /dev/zero | tr '\0' 'a')" --tokens 9000
+refused 'expected 16384 at most' "$(head -c 10000 /dev/zero | tr '\0' 'a')" --tokens 9000

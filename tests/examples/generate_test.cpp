@@ -15,6 +15,7 @@
 #include <eigenheads/context.hpp>
 #include <eigenheads/io/safetensors.hpp>
 
+#include "generate/byte_writing.hpp"
 #include "generate/checkpoint.hpp"
 #include "generate/stories.hpp"
 #include "generate/train.hpp"
@@ -24,6 +25,7 @@
 namespace {
 
 using namespace byte_model;
+using language_model::look, language_model::search_after, language_model::write_after;
 
 constexpr ModelOptions kSmall{.num_hiddens = 16,
                               .num_heads = 4,
@@ -113,7 +115,7 @@ TEST(GenerateUtf8, WhatIsNoneIsFoundAndReplaced) {
 TEST(GenerateModel, WritesWhatReadingAllAgainWrites) {
   const Model<float> model(kSmall, 3);
   eigenheads::Context context;
-  const std::vector<std::string> prompts{"Mira has", "T", "\u00e4"};
+  const std::vector<Ids> prompts{prompt_ids("Mira has"), prompt_ids("T"), prompt_ids("\u00e4")};
   const eigenheads::GenerateOptions options{
       .sampling = {.temperature = 0.9, .top_p = 0.95, .seed = 4}, .max_new_tokens = 60};
   const auto texts = write_after(model, prompts, options, context);
@@ -128,8 +130,8 @@ TEST(GenerateModel, WritesWhatReadingAllAgainWrites) {
       std::copy_n(logits.data() + logits.size() - kBytes, kBytes, last.data());
       return last;
     };
-    const auto again = eigenheads::generate(whole, {prompt_ids(prompts[b])}, own, context);
-    EXPECT_EQ(to_text(again.front().ids), texts[b]) << b;
+    const auto again = eigenheads::generate(whole, {prompts[b]}, own, context);
+    EXPECT_EQ(again.front().ids, texts[b]) << b;
   }
 }
 
@@ -137,11 +139,13 @@ TEST(GenerateModel, OneBeamIsTheLikeliestByte) {
   const Model<float> model(kSmall, 3);
   eigenheads::Context context;
   const auto greedy = write_after(
-      model, {"Tom"},
+      model, {prompt_ids("Tom")},
       {.sampling = {.temperature = 0}, .max_new_tokens = 30, .stop_ids = {to_id('\n')}}, context);
-  const auto one = search_after(model, "Tom", 1, 30, context);
-  EXPECT_EQ(one.front().text, greedy.front());
-  const auto four = search_after(model, "Tom", 4, 30, context);
+  const auto one = search_after(model, prompt_ids("Tom"),
+                                {.beams = 1, .most = 30, .stop_ids = {to_id('\n')}}, context);
+  EXPECT_EQ(one.front().ids, greedy.front());
+  const auto four = search_after(model, prompt_ids("Tom"),
+                                 {.beams = 4, .most = 30, .stop_ids = {to_id('\n')}}, context);
   ASSERT_EQ(four.size(), 4u);
   for (std::size_t i = 1; i < 4; ++i)
     EXPECT_GE(four[i - 1].log_probability, four[i].log_probability);
@@ -151,7 +155,7 @@ TEST(GenerateModel, LooksAtNothingThatComesLater) {
   const Model<float> model(kSmall, 3);
   eigenheads::Context context;
   const std::string text = "Mira has 7 apples. Tom \u00e4 has";  // longer than the window
-  const auto layers = look(model, text, context);
+  const auto layers = look(model, to_ids(text), {}, context);
   ASSERT_EQ(layers.size(), 2u);
   const Index L = std::ssize(text);
   for (const auto& layer : layers) {
@@ -264,9 +268,11 @@ TEST(GenerateShipped, EndsStoriesRightly) {
   EXPECT_GE(score.formed, 45);
   EXPECT_GE(score.names, 45);
   EXPECT_GE(score.right, 40);
-  const auto line = search_after(model, "Mira has 7 apples. Tom gives her 5 more, and now she has",
-                                 2, 200, context);
-  EXPECT_TRUE(line.front().text.starts_with(" 12 apples.")) << line.front().text;
+  const auto line =
+      search_after(model, prompt_ids("Mira has 7 apples. Tom gives her 5 more, and now she has"),
+                   {.beams = 2, .most = 200, .stop_ids = {to_id('\n')}}, context);
+  const std::string text = to_text(line.front().ids);
+  EXPECT_TRUE(text.starts_with(" 12 apples.")) << text;
 }
 
 }  // namespace
