@@ -14,6 +14,8 @@
 #include <eigenheads/io/safetensors.hpp>
 #include <eigenheads/nn/activation.hpp>
 #include <eigenheads/nn/layer_norm.hpp>
+#include <eigenheads/nn/left_padding.hpp>
+#include <eigenheads/nn/parameters.hpp>
 
 #include "support.hpp"
 
@@ -30,6 +32,9 @@ class Peers : public testing::Test {
   [[nodiscard]] static Tensor<double, Rank> tensor(const std::string& name) {
     if (file().type(name) == eh::SafetensorsType::float64) return file().tensor<double, Rank>(name);
     return Tensor<double, Rank>(file().tensor<float, Rank>(name).template cast<double>());
+  }
+  [[nodiscard]] static Tensor<std::int64_t, 2> integers(const std::string& name) {
+    return file().tensor<std::int64_t, 2>(name);
   }
   [[nodiscard]] static eh::Allowed seen() {  // what `hidden` hides, negated
     const auto hidden = file().tensor<bool, 2>("hidden");
@@ -85,6 +90,23 @@ TEST_F(Peers, PaddingIsSaidByLengths) {
   const auto d2l = layer(false).with_weights(x_, memory_, memory_, {.valid_lens = lens});
   expect_near(d2l.output, tensor<3>("d2l_lens"));
   expect_near(d2l.weights, tensor<4>("d2l_lens_weights"));
+}
+
+TEST_F(Peers, PromptsThatArePaddedOnTheLeftArePacked) {
+  const Tensor<std::int64_t, 2> mask = integers("bert_left_mask");
+  const auto [rows, sequences] = eh::remove_padding(tensor<3>("memory_left"), mask);
+  const auto expected = eh::remove_padding(tensor<3>("bert_left"), mask);
+  expect_near(layer(true)(rows, sequences), expected.rows);
+}
+
+// Not for want of a rate: that of 0.5 is for training.
+TEST_F(Peers, ACallDropsNothing) {
+  eh::MultiHeadAttention<double> plain = layer(true);
+  eh::MultiHeadAttention<double> layer(
+      {.num_hiddens = 8, .num_heads = 2, .dropout = 0.5, .bias = true});
+  layer.initialize(8, 8, 8);
+  eh::copy_parameters(plain, layer);
+  expect_near(layer(x_, memory_, memory_, {.valid_lens = {5, 2}}), tensor<3>("torch_padding"));
 }
 
 TEST_F(Peers, PyTorchsLayerGivesTheMeanOfTheHeadsWeights) {

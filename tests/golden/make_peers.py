@@ -128,6 +128,12 @@ def main(out):
         found = attention.self(d["memory"], attention_mask=mask)
         t["bert_real"] = attention.output.dense(found[0])
         t["bert_real_weights"] = found[1]
+        # The same tokens, padded on the left.
+        left = d["memory"].clone()
+        left[1] = torch.cat([d["memory"][1, 2:], d["memory"][1, :2]])
+        found = attention.self(left, attention_mask=mask.flip(-1))
+        t["bert_left"], t["bert_left_mask"] = attention.output.dense(found[0]), real.flip(-1)
+        t["memory_left"] = left.float()
 
     # ---- d2l.MultiHeadAttention ----
     layer = d2l.MultiHeadAttention(E, H, 0.0).eval()
