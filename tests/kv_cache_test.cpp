@@ -329,9 +329,11 @@ TYPED_TEST(Decoding, AWindowOfTheMaskIsOneOfTheWholeCall) {
 TYPED_TEST(Decoding, SinksAndAPrefixAreThoseOfTheWholeCall) {
   using T = TypeParam;
   const Index B = 2, length = 600;
-  const auto layer = make_layer<T>(
-      kSize,
-      {.num_hiddens = kSize, .num_heads = 4, .num_kv_heads = 2, .head_size = 6, .sinks = true});
+  const auto layer = make_layer<T>(kSize, {.num_hiddens = kSize,
+                                           .num_heads = 4,
+                                           .num_kv_heads = 2,
+                                           .head_size = 6,
+                                           .sink_logits = true});
   const auto x = random_tensor<T>(1, B, length, kSize);
   for (const Mask& mask :
        {Mask{.window = {.left = 20}, .sinks = 3}, Mask{.window = {.left = 20}, .sinks = 300},

@@ -164,7 +164,7 @@ void run_attend(const LayerParts<T>& layer, const LayerCall<T>& call, const Cach
                                              {.weights = into.weights,
                                               .packed_weights = into.packed_weights,
                                               .gates = layer.gates.table(),
-                                              .sinks = layer.sink_logits()})),
+                                              .sinks = layer.sinks()})),
               context);
   project_output(layer.W_o, call, part, heads.heads, into.output, context);
 }

@@ -255,7 +255,7 @@ void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<
                                     {.weights = into.weights,
                                      .packed_weights = into.packed_weights,
                                      .gates = layer.gates.table(),
-                                     .sinks = layer.sink_logits()}));
+                                     .sinks = layer.sinks()}));
   reserve_scratch(attention, cache.size(), context);
   const ProjectedTokens<T> tokens{rows, heads.k, heads.v};
   const StepRun<T> run{call, tokens, cache, attention, context};
