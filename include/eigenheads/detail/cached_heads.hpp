@@ -205,8 +205,9 @@ class CachedHeads {
     }
     update_heads(b);
   }
+  void reset(Index b) { truncate(b, 0); }
   void reset() {
-    for (Index b = 0; b < size_.sequences; ++b) truncate(b, 0);
+    for (Index b = 0; b < size_.sequences; ++b) reset(b);
   }
   void fork(Index from, Index to) {
     table_.fork(from, to);
