@@ -516,6 +516,28 @@ TYPED_TEST(Decoding, BeamsAreReorderedAllAtOnce) {
   }
 }
 
+TYPED_TEST(Decoding, ACacheGoesOnWhereItWasMovedToAndWhatItWasMovedFromIsRefused) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(2, 2);
+  const auto x = random_tensor<T>(1, 2, 8, kSize);
+  const Tensor<T, 3> whole = layer(x, x, x, causal());
+  KvCache<T> from = cache_for(layer, 2, 8);
+  (void)layer.step(part(x, 0, 5), from);
+  std::vector<KvCache<T>> moved;
+  moved.push_back(std::move(from));
+  moved.push_back(cache_for(layer, 1, 1));
+  std::swap(moved[0], moved[1]);
+  EXPECT_EQ(refusal([&] { (void)layer.step(part(x, 5, 1), from); }),
+            "eigenheads: the cache is made for 0 sequences; expected 2, as x has");
+  EXPECT_EQ(refusal([&] { from.reset(0); }),
+            "eigenheads: reset: there is no sequence 0; expected 0 to less than 0");
+  from.reset();
+  EXPECT_EQ(from.copy().batch_size(), 0);
+  from = moved[1].copy();
+  EXPECT_TRUE(same_bits(layer.step(part(x, 5, 3), from), part(whole, 5, 3)));
+  EXPECT_TRUE(same_bits(layer.step(part(x, 5, 3), moved[1]), part(whole, 5, 3)));
+}
+
 // ---- Refusals ------------------------------------------------------------------------------------
 
 TYPED_TEST(Decoding, WhatDoesNotFitIsRefusedInASentenceAndNothingWritten) {
@@ -616,10 +638,15 @@ TYPED_TEST(Decoding, AScoreFunctionThatThrowsLeavesTheCacheAsItWas) {
   const Tensor<T, 3> whole = layer(x, x, x, causal());
   KvCache<T> cache = cache_for(layer, 2, 300);
   (void)layer.step(part(x, 0, 200), cache);
-  EXPECT_EQ(refusal<std::runtime_error>(
-                [&] { (void)layer.step(part(x, 100, 90), cache, {}, {.score = Throws<T>{250}}); }),
-            "no further");
-  EXPECT_EQ(cache.length(0), 200);
+  for (const int threads : {1, 3}) {
+    Context context(threads, kAnyWork);
+    EXPECT_EQ(refusal<std::runtime_error>([&] {
+                (void)layer.step(part(x, 100, 90), cache, {},
+                                 {.score = Throws<T>{250}, .context = context});
+              }),
+              "no further");
+    EXPECT_EQ(cache.length(0), 200);
+  }
   cache.fork(0, 1);  // what the step had reserved is shared now
   Tensor<T, 3> same(2, 100, kSize);
   for (Index b = 0; b < 2; ++b)

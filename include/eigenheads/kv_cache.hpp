@@ -158,7 +158,7 @@ class AnyKvCache {
 // Keys and values are stored as they are, or, of float, as BFloat16 or Half (storage.hpp): half the
 // memory, and a step that waits for memory takes little more than half the time. They are rounded when
 // they are stored; what is promised of bits holds within one storage.
-// Not copied but by name: it may be large. One that was moved from may only be assigned to.
+// Not copied but by name: it may be large. One that was moved from has no sequences, and steps refuse it.
 template <Scalar T, class Storage = T>
 class KvCache : public AnyKvCache<T> {
  public:

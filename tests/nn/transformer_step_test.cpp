@@ -290,6 +290,10 @@ TYPED_TEST(TransformerSteps, WhatFailsLeavesTheCacheAsItWas) {
             std::string::npos);
   for (Index i = 0; i < cache.num_layers(); ++i) EXPECT_EQ(cache.layer(i).length(0), 10);
   EXPECT_TRUE(same_bits(encoder.step(part(x, 10, 10), cache), part(whole, 10, 10)));
+  cache.layer(1).truncate(0, 3);
+  EXPECT_EQ(refusal([&] { (void)encoder.step(part(x, 0, 1), cache); }),
+            "eigenheads: TransformerEncoder: layer 1 of the cache has 3 tokens of sequence 0; "
+            "expected 20, as layer 0 has");
   encoder.layers.pop_back();
   EXPECT_NE(refusal([&] { (void)encoder.step(part(x, 0, 1), cache); }).find("layers"),
             std::string::npos);

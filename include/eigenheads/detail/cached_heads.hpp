@@ -65,11 +65,11 @@ class CachedHeads {
   CachedHeads& operator=(CachedHeads&&) noexcept = default;
 
   [[nodiscard]] CachedHeads copy() const {
-    CachedHeads copied(size_);
+    CachedHeads copied(size());
     copied.table_ = table_;
     copied.blocks_ = blocks_;
     copied.sequences_ = sequences_;
-    for (Index b = 0; b < size_.sequences; ++b)
+    for (Index b = 0; b < std::ssize(sequences_); ++b)
       for (Index i = 0; i < table_.count(b); ++i) {
         const Index page = table_.page(b, i);
         std::copy_n(page_memory(page), page_bytes(), copied.page_memory(page));
@@ -79,7 +79,12 @@ class CachedHeads {
     return copied;
   }
 
-  [[nodiscard]] const CacheSize& size() const { return size_; }
+  // Of no sequences once it was moved from: whoever goes on with it is refused.
+  [[nodiscard]] CacheSize size() const {
+    CacheSize size = size_;
+    size.sequences = std::ssize(sequences_);
+    return size;
+  }
   [[nodiscard]] bool is_ring() const { return size_.window > 0; }
   [[nodiscard]] Index length(Index b) const { return of(b).length; }
   [[nodiscard]] Index bytes() const { return table_.total() * page_bytes(); }
@@ -219,7 +224,7 @@ class CachedHeads {
   }
   void reset(Index b) { truncate(b, 0); }
   void reset() {
-    for (Index b = 0; b < size_.sequences; ++b) reset(b);
+    for (Index b = 0; b < std::ssize(sequences_); ++b) reset(b);
   }
   void fork(Index from, Index to) {
     table_.fork(from, to);
@@ -325,7 +330,7 @@ class CachedHeads {
           .stored_as = size_.stored_as};
   }
   void update_heads() {
-    for (Index b = 0; b < size_.sequences; ++b) update_heads(b);
+    for (Index b = 0; b < std::ssize(sequences_); ++b) update_heads(b);
   }
   void copy_page(Index b, Index i) {
     const Index shared = table_.page(b, i);

@@ -85,7 +85,7 @@ struct CacheNames {
 template <class Storage, class T>
 void add_tokens(Safetensors& file, const CachedHeads<T>& heads, Index b, Range tokens,
                 const std::pair<std::string, std::string>& names) {
-  const CacheSize& size = heads.size();
+  const CacheSize size = heads.size();
   const Index n = tokens.count(), D = size.head_size;
   const std::array<Index, 3> shape{size.heads, n, D};
   std::vector<Storage> keys(static_cast<std::size_t>(require_size<Storage>("keys", shape))),
@@ -210,7 +210,7 @@ void add_sequences(Safetensors& file, const CachedHeads<T>& heads, Range which,
 // Sequence b becomes what was saved. A ring of a smaller capacity keeps as many of the last tokens.
 template <class T>
 void set_sequence(CachedHeads<T>& heads, Index b, const SavedSequence<T>& saved) {
-  const CacheSize& size = heads.size();
+  const CacheSize size = heads.size();
   const Index first = (std::max)(saved.oldest, saved.length - size.capacity);
   const auto write = [&](const Tensor<T, 3>& keys, const Tensor<T, 3>& values, Index from,
                          Index count) {

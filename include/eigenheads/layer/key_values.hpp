@@ -116,7 +116,7 @@ template <class T>
                   {any_size, any_size, layer.W_q.in_features()});
   else
     require_packed_input("queries", queries, *sequences, layer.W_q, "[N, query_size]");
-  const CacheSize& size = keys.heads.size();
+  const CacheSize size = keys.heads.size();
   const SequenceRows rows = rows_of(sequences, queries);
   require_cache(layer, rows.count(), size, {"the keys and values are of", "as the queries are"});
   if (mask.key_lens.rank() != 0)

@@ -262,6 +262,11 @@ class TransformerStack {
     if (cache.num_layers() != static_cast<Index>(layers.size()))
       refuse({name_, ": the cache is made for ", cache.num_layers(), " layers; expected ",
               layers.size()});
+    for (Index i = 1; i < cache.num_layers(); ++i)
+      for (Index b = 0; b < cache.batch_size(); ++b)
+        if (cache.layer(i).length(b) != cache.length(b))
+          refuse({name_, ": layer ", i, " of the cache has ", cache.layer(i).length(b),
+                  " tokens of sequence ", b, "; expected ", cache.length(b), ", as layer 0 has"});
   }
   // The layers and the norm are public, so a caller may have put others in their place.
   void require_parts() const {
