@@ -102,14 +102,11 @@ template <Scalar T>
                                  : std::string{digits[byte / 16], digits[byte % 16]});
   }
   std::vector<eigenheads::AttentionViewLayer<T>> layers;
-  Tensor<T, 2> x = model.embedding(to_ids(text), context);
-  for (const auto& layer : model.encoder.layers) {
-    const Tensor<T, 2> n = layer.norm1(x, context);
-    auto seen = layer.self_attention.with_weights(n, one, model.mask(), {.context = context});
+  const Tensor<T, 2> x = model.embedding(to_ids(text), context);
+  auto seen = model.encoder.with_weights(x, one, model.mask(), {.context = context});
+  for (auto& weights : seen.weights)
     layers.push_back(
-        {.weights = std::move(seen.weights.front()), .query_labels = labels, .key_labels = labels});
-    x = layer(x, one, model.mask(), {.context = context});
-  }
+        {.weights = std::move(weights.front()), .query_labels = labels, .key_labels = labels});
   return layers;
 }
 
