@@ -6,6 +6,7 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -329,9 +330,11 @@ TYPED_TEST(Decoding, AWindowOfTheMaskIsOneOfTheWholeCall) {
 TYPED_TEST(Decoding, SinksAndAPrefixAreThoseOfTheWholeCall) {
   using T = TypeParam;
   const Index B = 2, length = 600;
-  const auto layer = make_layer<T>(
-      kSize,
-      {.num_hiddens = kSize, .num_heads = 4, .num_kv_heads = 2, .head_size = 6, .sinks = true});
+  const auto layer = make_layer<T>(kSize, {.num_hiddens = kSize,
+                                           .num_heads = 4,
+                                           .num_kv_heads = 2,
+                                           .head_size = 6,
+                                           .sink_logits = true});
   const auto x = random_tensor<T>(1, B, length, kSize);
   for (const Mask& mask :
        {Mask{.window = {.left = 20}, .sinks = 3}, Mask{.window = {.left = 20}, .sinks = 300},
@@ -684,6 +687,51 @@ TYPED_TEST(Decoding, AScoreFunctionThatThrowsLeavesTheCacheAsItWas) {
   for (Index b = 0; b < 2; ++b)
     for (Index t = 0; t < 100; ++t)
       ASSERT_TRUE(same_bits(row(y, b, t), row(whole, Index{0}, 200 + t)));
+}
+
+// A function that throws when it meets a certain key of a sequence.
+template <class T>
+struct ThrowsIn {
+  Index b, from;
+  T operator()(T score, eh::ScorePosition at) const {
+    if (at.b == b && at.k >= from) throw std::runtime_error("no further");
+    return score;
+  }
+};
+
+// Three sequences of 10 tokens bring 3, 790 and 2. Those that were through before the second throws, and
+// those that had not begun, are as they were; of the second, what it held is gone.
+TYPED_TEST(Decoding, AStepThatFailsLeavesARingWithoutRoomForItEmptyAndOthersAsTheyWere) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(2, 1);
+  const Lens counts{3, 790, 2};
+  const auto x = random_tensor<T>(1, 795, kSize), next = random_tensor<T>(3, 3, kSize);
+  for (const Index sinks : {0, 2})
+    for (const auto& [b, from, left] :
+         std::vector<std::tuple<Index, Index, Lens>>{{1, 780, {10, 0, 10}},
+                                                     {2, 0, {10, 0, 10}},
+                                                     {1, 0, {10, 10, 10}},
+                                                     {0, 12, {10, 10, 10}}}) {
+      KvCache<T> cache({.batch_size = 3,
+                        .num_kv_heads = 1,
+                        .head_size = layer.head_size(),
+                        .capacity = 4,
+                        .window = 4,
+                        .sinks = sinks});
+      (void)layer.step(random_tensor<T>(2, 3, 10, kSize), cache);
+      KvCache<T> before = cache.copy();
+      EXPECT_EQ(refusal<std::runtime_error>([&, b = b, from = from] {
+                  (void)layer.step(x, counts, cache, {}, {.score = ThrowsIn<T>{b, from}});
+                }),
+                "no further");
+      for (Index s = 0; s < 3; ++s) {
+        EXPECT_EQ(cache.length(s), left[static_cast<std::size_t>(s)]);
+        if (cache.length(s) == 0) before.reset(s);
+        EXPECT_EQ(cache.shortest(s), before.shortest(s));
+      }
+      EXPECT_TRUE(same_bits(layer.step(next, Lens{1, 1, 1}, cache),
+                            layer.step(next, Lens{1, 1, 1}, before)));
+    }
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
   explicit MultiHeadAttention(const MultiHeadAttentionOptions& options, std::uint64_t seed = 0);
 
   Linear<T> W_q, W_k, W_v, W_o;
-  Tensor<T, 1> sinks;  // [H], or empty: none
+  Tensor<T, 1> sink_logits;  // [H], or empty: none
 
   [[nodiscard]] Index num_hiddens() const { return num_hiddens_; }
   [[nodiscard]] Index num_heads() const { return heads_.count(); }
@@ -95,7 +95,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
   void initialize(Index query_size, Index key_size, Index value_size);
 
   // visit(Parameter) for "W_q.weight" and, if there is one, "W_q.bias", then for W_k, W_v and W_o,
-  // and for "sinks" if there are any.
+  // and for "sink_logits" if there are any.
   // The prefix tells layers apart: "decoder." makes it "decoder.W_q.weight". Throws
   // std::logic_error while lazy.
   template <class Visitor>
@@ -321,7 +321,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
 
   // The layer as its steps see it (layer/forward.hpp).
   [[nodiscard]] detail::LayerParts<T> parts() const {
-    return {W_q, W_k, W_v, W_o, heads_, gates_, sinks, rotary()};
+    return {W_q, W_k, W_v, W_o, heads_, gates_, sink_logits, rotary()};
   }
 
  private:

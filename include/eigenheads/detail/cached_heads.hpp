@@ -205,8 +205,21 @@ class CachedHeads {
     }
     update_heads(b);
   }
+  // Whether a sequence may go back to so many tokens of those that it had, or has, before it goes on:
+  // the next sees all that its window holds. Unlike shortest(), this goes by the pages that are there.
+  [[nodiscard]] bool can_go_back(Index b, Index length) const {
+    const Index seen = is_ring() ? (std::max)(length - size_.window + 1, Index{0}) : 0;
+    return length <= of(b).length && first_there(b) <= seen;
+  }
+  // `oldest`: what it was at that length.
+  void go_back(Index b, Index length, Index oldest) {
+    if (length == of(b).length) return;
+    truncate(b, length);
+    of(b).oldest = (std::max)(oldest, first_there(b));
+  }
+  void reset(Index b) { truncate(b, 0); }
   void reset() {
-    for (Index b = 0; b < size_.sequences; ++b) truncate(b, 0);
+    for (Index b = 0; b < size_.sequences; ++b) reset(b);
   }
   void fork(Index from, Index to) {
     table_.fork(from, to);
@@ -259,6 +272,11 @@ class CachedHeads {
   }
   [[nodiscard]] Index pages_of(Index b, Index length) const {
     return length == 0 ? 0 : place_of(b, blocks_of(length, kernels_.key_block) - 1) + 1;
+  }
+  // The first token from which on none is gone.
+  [[nodiscard]] Index first_there(Index b) const {
+    const Index dropped = of(b).dropped;
+    return dropped == 0 ? 0 : (kept_pages() + dropped) * kernels_.key_block;
   }
   [[nodiscard]] Index head_bytes() const {
     const std::size_t size = size_.stored_as == StoredAs::itself ? sizeof(T) : sizeof(BFloat16);
@@ -324,7 +342,7 @@ class CachedHeads {
       std::copy_n(blocks + size_.heads, (table_.count(b) - kept) * size_.heads, blocks);
     }
     ++sequence.dropped;
-    sequence.oldest = (std::max)(sequence.oldest, (kept + sequence.dropped) * kernels_.key_block);
+    sequence.oldest = (std::max)(sequence.oldest, first_there(b));
   }
 
   // Of the values of a page of which only some keys are left.

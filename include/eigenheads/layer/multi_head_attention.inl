@@ -19,13 +19,13 @@ MultiHeadAttention<T>::MultiHeadAttention(const Completed& c, std::uint64_t seed
           seed, "W_v"),
       W_o({c.options.num_heads * c.options.head_size, c.options.num_hiddens, c.options.bias}, seed,
           "W_o"),
-      sinks(c.options.sinks ? c.options.num_heads : 0),
+      sink_logits(c.options.sink_logits ? c.options.num_heads : 0),
       num_hiddens_(c.options.num_hiddens),
       head_size_(c.options.head_size),
       dropout_(c.options.dropout),
       heads_(c.options.num_heads, c.options.num_kv_heads),
       rotary_(detail::rotary_of<T>(c.options)) {
-  std::fill_n(sinks.data(), sinks.size(), T(0));
+  std::fill_n(sink_logits.data(), sink_logits.size(), T(0));
 }
 
 template <Scalar T>

@@ -14,17 +14,18 @@
 
 #include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/step_guard.hpp>              // StepGuard
 #include <eigenheads/mask.hpp>                           // Mask
 #include <eigenheads/multi_head_attention.hpp>           // MultiHeadAttention
 #include <eigenheads/nn/detail/module_text.hpp>          // print_member
 #include <eigenheads/nn/detail/row_forms.hpp>            // padded_form, packed_form
-#include <eigenheads/nn/detail/step_guard.hpp>           // StepGuard
 #include <eigenheads/nn/detail/sublayer.hpp>             // SublayerRun, train_sublayer
 #include <eigenheads/nn/detail/transformer_steps.hpp>    // StepDropout, self_attention_backward
 #include <eigenheads/nn/feed_forward.hpp>                // FeedForward
 #include <eigenheads/nn/layer_norm.hpp>                  // AnyNorm
 #include <eigenheads/nn/transformer_layer_training.hpp>  // TransformerDecoderLayerActivations
 #include <eigenheads/nn/transformer_options.hpp>         // TransformerLayerOptions
+#include <eigenheads/nn/transformer_weights.hpp>         // TransformerDecoderLayerOutput
 #include <eigenheads/sequences.hpp>                      // Sequences
 #include <eigenheads/shape.hpp>                          // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                         // Tensor, TensorView, TensorSpan
@@ -99,11 +100,26 @@ class TransformerDecoderLayer {
     run_into(TensorSpan<T, 2>(y), packed(x, sequences, memory, memory_sequences), masks, options);
   }
 
+  // The same output to the bit, and every head's weights in both attentions.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] TransformerDecoderLayerOutput<T> with_weights(
+      const X& x, TensorView<T, 3> memory, const DecoderMask& masks = {},
+      const CallOptions<T>& options = {}) const {
+    return call_with_weights(padded(x, memory), masks, options);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] TransformerDecoderLayerOutput<T, 2> with_weights(
+      const X& x, const Sequences& sequences, TensorView<T, 2> memory,
+      const Sequences& memory_sequences, const DecoderMask& masks = {},
+      const CallOptions<T>& options = {}) const {
+    return call_with_weights(packed(x, sequences, memory, memory_sequences), masks, options);
+  }
+
   // ---- Decoding: include <eigenheads/kv_cache.hpp> and <eigenheads/key_values.hpp> ---------------
 
   // x: [B, n, E], the next tokens of every sequence, or packed, [N, E], into y, which may be x itself.
   // memory: of cross_attention.project. Causal, with the bits of one call over the whole sequence. What
-  // is refused leaves the cache as it was.
+  // is refused or fails leaves the cache as that of an attention's step (layer/step_calls.hpp).
   template <TensorOfRank<3> Y, TensorOfRank<3> X>
   void step_into(Y&& y, const X& x, AnyKvCache<T>& cache, const KeyValues<T>& memory,
                  const DecoderMask& masks = {}, const CallOptions<T>& options = {}) const {
@@ -118,6 +134,40 @@ class TransformerDecoderLayer {
     require_parts();
     take_step(detail::packed_form<T>("x", x, sequences, size()), TensorSpan<T, 2>(y),
               TensorView<T, 2>(x), cache, memory, masks, options, sequences);
+  }
+
+  template <TensorOfRank<3> X>
+  [[nodiscard]] Tensor<T, 3> step(const X& x, AnyKvCache<T>& cache, const KeyValues<T>& memory,
+                                  const DecoderMask& masks = {},
+                                  const CallOptions<T>& options = {}) const {
+    auto y = detail::make_tensor<T>("y", TensorView<T, 3>(x).dimensions());
+    step_into(y, x, cache, memory, masks, options);
+    return y;
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] Tensor<T, 2> step(const X& x, const Sequences& sequences, AnyKvCache<T>& cache,
+                                  const KeyValues<T>& memory, const DecoderMask& masks = {},
+                                  const CallOptions<T>& options = {}) const {
+    auto y = detail::make_tensor<T>("y", TensorView<T, 2>(x).dimensions());
+    step_into(y, x, sequences, cache, memory, masks, options);
+    return y;
+  }
+  // The same output to the bit, and every head's weights in both attentions.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] TransformerDecoderLayerOutput<T> step_with_weights(
+      const X& x, AnyKvCache<T>& cache, const KeyValues<T>& memory, const DecoderMask& masks = {},
+      const CallOptions<T>& options = {}) const {
+    require_parts();
+    return take_step_with_weights(detail::padded_form<T>("x", x, size()), TensorView<T, 3>(x),
+                                  cache, memory, masks, options);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] TransformerDecoderLayerOutput<T, 2> step_with_weights(
+      const X& x, const Sequences& sequences, AnyKvCache<T>& cache, const KeyValues<T>& memory,
+      const DecoderMask& masks = {}, const CallOptions<T>& options = {}) const {
+    require_parts();
+    return take_step_with_weights(detail::packed_form<T>("x", x, sequences, size()),
+                                  TensorView<T, 2>(x), cache, memory, masks, options, sequences);
   }
 
   // ---- Training ----------------------------------------------------------------------------------
@@ -289,7 +339,7 @@ class TransformerDecoderLayer {
     Context& context = options.context.get();
     const CallOptions<T> of_memory{.context = options.context};
     const detail::Frame frame(context);
-    detail::StepGuard<Cache> guard(cache, frame);
+    detail::StepGuard guard(1, [&](Index) -> auto& { return cache.heads(); }, frame);
     run_sublayers(
         form, x.data(), y.data(), context,
         [&](const T* in, T* out) {
@@ -301,6 +351,59 @@ class TransformerDecoderLayer {
                                       masks.memory, of_memory);
         });
     guard.is_done = true;
+  }
+  template <class Form, class Cache, class... Of>
+  [[nodiscard]] TransformerDecoderLayerOutput<T, Form::rank> take_step_with_weights(
+      const Form& form, TensorView<T, Form::rank> x, Cache& cache, const KeyValues<T>& memory,
+      const DecoderMask& masks, const CallOptions<T>& options, const Of&... sequences) const {
+    const CallOptions<T> of_memory{.context = options.context};
+    const detail::Frame frame(options.context.get());
+    detail::StepGuard guard(1, [&](Index) -> auto& { return cache.heads(); }, frame);
+    auto result = run_with_weights(
+        form, x.data(), options.context.get(),
+        [&](const T* in) {
+          return self_attention.step_with_weights(form.view(in), sequences..., cache, masks.self,
+                                                  options);
+        },
+        [&](const T* in) {
+          return cross_attention.attend_with_weights(form.view(in), sequences..., memory,
+                                                     masks.memory, of_memory);
+        });
+    guard.is_done = true;
+    return result;
+  }
+  template <class Form>
+  [[nodiscard]] TransformerDecoderLayerOutput<T, Form::rank> call_with_weights(
+      const Inputs<Form>& inputs, const DecoderMask& masks, const CallOptions<T>& options) const {
+    const Form& form = inputs.form;
+    const CallOptions<T> of_memory{.context = options.context};
+    return run_with_weights(
+        form, inputs.x, options.context.get(),
+        [&](const T* in) {
+          return form.with_self(in, [&](const auto&... of) {
+            return self_attention.with_weights(of..., masks.self, options);
+          });
+        },
+        [&](const T* in) {
+          return form.with_memory(in, inputs.memory_form, inputs.memory, [&](const auto&... of) {
+            return cross_attention.with_weights(of..., masks.memory, of_memory);
+          });
+        });
+  }
+  // attend(in), attend_to_memory(in): the attentions of rows `in`, with weights.
+  template <class Form, class Attend, class AttendToMemory>
+  [[nodiscard]] TransformerDecoderLayerOutput<T, Form::rank> run_with_weights(
+      const Form& form, const T* x, Context& context, const Attend& attend,
+      const AttendToMemory& attend_to_memory) const {
+    TransformerDecoderLayerOutput<T, Form::rank> result;
+    result.output = detail::make_tensor<T>("y", form.view(x).dimensions());
+    run_sublayers(
+        form, x, result.output.data(), context,
+        [&](const T* in, T* out) { detail::keep_weights<T>(attend(in), result.weights, out); },
+        [&](const T* in, T* out) {
+          detail::keep_weights<T>(attend_to_memory(in), result.memory_weights, out);
+        });
+    return result;
   }
   // attend(in, out), attend_to_memory(in, out): the attentions of rows `in`.
   template <class Form, class Attend, class AttendToMemory>

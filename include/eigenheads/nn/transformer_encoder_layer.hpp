@@ -15,17 +15,18 @@
 
 #include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/step_guard.hpp>              // StepGuard
 #include <eigenheads/mask.hpp>                           // Mask
 #include <eigenheads/multi_head_attention.hpp>           // MultiHeadAttention
 #include <eigenheads/nn/detail/module_text.hpp>          // print_member
 #include <eigenheads/nn/detail/row_forms.hpp>            // PaddedForm, PackedForm
-#include <eigenheads/nn/detail/step_guard.hpp>           // StepGuard
 #include <eigenheads/nn/detail/sublayer.hpp>             // SublayerRun, train_sublayer
 #include <eigenheads/nn/detail/transformer_steps.hpp>    // StepDropout, self_attention_backward
 #include <eigenheads/nn/feed_forward.hpp>                // FeedForward
 #include <eigenheads/nn/layer_norm.hpp>                  // AnyNorm
 #include <eigenheads/nn/transformer_layer_training.hpp>  // TransformerEncoderLayerActivations
 #include <eigenheads/nn/transformer_options.hpp>         // TransformerLayerOptions
+#include <eigenheads/nn/transformer_weights.hpp>         // WeightedOutput, keep_weights
 #include <eigenheads/sequences.hpp>                      // Sequences
 #include <eigenheads/shape.hpp>                          // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                         // Tensor, TensorView, TensorSpan
@@ -88,11 +89,25 @@ class TransformerEncoderLayer {
     run_into(packed(x, sequences), TensorSpan<T, 2>(y), TensorView<T, 2>(x), mask, options);
   }
 
+  // The same output to the bit, and every head's weights in self-attention: [B, H, L, L], or packed,
+  // for each sequence [H, Q, K].
+  template <TensorOfRank<3> X>
+  [[nodiscard]] AttentionOutput<T> with_weights(const X& x, const Mask& mask = {},
+                                                const CallOptions<T>& options = {}) const {
+    return call_with_weights(padded(x), TensorView<T, 3>(x), mask, options);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] PackedAttentionOutput<T> with_weights(const X& x, const Sequences& sequences,
+                                                      const Mask& mask = {},
+                                                      const CallOptions<T>& options = {}) const {
+    return call_with_weights(packed(x, sequences), TensorView<T, 2>(x), mask, options);
+  }
+
   // ---- Decoding: include <eigenheads/kv_cache.hpp> -----------------------------------------------
 
   // As those of the attention: x: [B, n, E], the next tokens of every sequence, or packed, [N, E];
-  // causal, with the bits of one call over the whole sequence. What is refused leaves the cache as it
-  // was.
+  // causal, with the bits of one call over the whole sequence. What is refused or fails leaves the
+  // cache as that of an attention's step (layer/step_calls.hpp).
   template <TensorOfRank<3> X>
   [[nodiscard]] Tensor<T, 3> step(const X& x, AnyKvCache<T>& cache, const Mask& mask = {},
                                   const CallOptions<T>& options = {}) const {
@@ -127,6 +142,21 @@ class TransformerEncoderLayer {
           self_attention.step_into(out, in, sequences, cache, mask, options);
         },
         cache);
+  }
+
+  // The same output to the bit, and every head's weights in self-attention, as those of a layer's step.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] AttentionOutput<T> step_with_weights(const X& x, AnyKvCache<T>& cache,
+                                                     const Mask& mask = {},
+                                                     const CallOptions<T>& options = {}) const {
+    return take_step_with_weights(padded(x), TensorView<T, 3>(x), cache, mask, options);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] PackedAttentionOutput<T> step_with_weights(
+      const X& x, const Sequences& sequences, AnyKvCache<T>& cache, const Mask& mask = {},
+      const CallOptions<T>& options = {}) const {
+    return take_step_with_weights(packed(x, sequences), TensorView<T, 2>(x), cache, mask, options,
+                                  sequences);
   }
 
   // ---- Training ----------------------------------------------------------------------------------
@@ -246,10 +276,44 @@ class TransformerEncoderLayer {
                  const CallOptions<T>& options, const Attend& attend, Cache& cache) const {
     Context& context = options.context.get();
     const detail::Frame frame(context);
-    detail::StepGuard<Cache> guard(cache, frame);
+    detail::StepGuard guard(1, [&](Index) -> auto& { return cache.heads(); }, frame);
     run_sublayers(form, y, x, context,
                   [&](const T* in, T* out) { attend(form.view(in), form.span(out)); });
     guard.is_done = true;
+  }
+  // sequences: of packed tokens, or nothing.
+  template <class Form, class Cache, class... Of>
+  [[nodiscard]] detail::WeightedOutput<T, Form::rank> take_step_with_weights(
+      const Form& form, TensorView<T, Form::rank> x, Cache& cache, const Mask& mask,
+      const CallOptions<T>& options, const Of&... sequences) const {
+    const detail::Frame frame(options.context.get());
+    detail::StepGuard guard(1, [&](Index) -> auto& { return cache.heads(); }, frame);
+    auto result = run_with_weights(form, x, options.context.get(), [&](const T* in) {
+      return self_attention.step_with_weights(form.view(in), sequences..., cache, mask, options);
+    });
+    guard.is_done = true;
+    return result;
+  }
+  template <class Form>
+  [[nodiscard]] detail::WeightedOutput<T, Form::rank> call_with_weights(
+      const Form& form, TensorView<T, Form::rank> x, const Mask& mask,
+      const CallOptions<T>& options) const {
+    return run_with_weights(form, x, options.context.get(), [&](const T* in) {
+      return form.with_self(
+          in, [&](const auto&... of) { return self_attention.with_weights(of..., mask, options); });
+    });
+  }
+  // attend(in): self-attention of rows `in`, with weights.
+  template <class Form, class Attend>
+  [[nodiscard]] detail::WeightedOutput<T, Form::rank> run_with_weights(const Form& form,
+                                                                       TensorView<T, Form::rank> x,
+                                                                       Context& context,
+                                                                       const Attend& attend) const {
+    detail::WeightedOutput<T, Form::rank> result{detail::make_tensor<T>("y", x.dimensions()), {}};
+    run_sublayers(
+        form, TensorSpan<T, Form::rank>(result.output), x, context,
+        [&](const T* in, T* out) { detail::keep_weights<T>(attend(in), result.weights, out); });
+    return result;
   }
   // attend(in, out): self-attention of rows `in`.
   template <class Form, class Attend>
