@@ -68,8 +68,7 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
     const T* keys;
     if (block.stored_keys != nullptr && rows.count <= few_rows) {
       for (Index i = 0; i < rows.count; ++i)
-        multiply_stored_row<T>(
-            block.stored_as, blocks_of(end - first, W),
+        block.stored->multiply_row[static_cast<std::size_t>(blocks_of(end - first, W) - 1)](
             {.a = rows.queries + i * D,
              .b = static_cast<const std::uint16_t*>(block.stored_keys) + first * D,
              .b_stride = W,
@@ -80,8 +79,9 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
       continue;
     }
     if (block.stored_keys != nullptr) {
-      widen<T>(block.stored_as, block.stored_keys, first * D,
-               {rows.packed_keys, static_cast<std::size_t>(blocks_of(end - first, W) * W * D)});
+      block.stored->widen(
+          block.stored_keys, first * D,
+          {rows.packed_keys, static_cast<std::size_t>(blocks_of(end - first, W) * W * D)});
       keys = rows.packed_keys;
     } else if (block.are_keys_packed) {
       keys = block.keys + first * D;
@@ -134,9 +134,8 @@ void widen_values(const RowState<T>& rows, const KeyBlock<T>& block, Range keys)
   constexpr Index W = panel_width<T>;
   const auto count = static_cast<std::size_t>(keys.count() * W);
   for (Index panel = 0; panel < rows.padded_V / W; ++panel)
-    widen<T>(block.stored_as, block.stored_values,
-             panel * block.value_panel_stride + keys.begin * W,
-             {rows.packed_values + panel * key_block<T> * W + keys.begin * W, count});
+    block.stored->widen(block.stored_values, panel * block.value_panel_stride + keys.begin * W,
+                        {rows.packed_values + panel * key_block<T> * W + keys.begin * W, count});
 }
 
 // Where the products find the keys and values [range.begin, range.end) of a block. Values that are
@@ -161,8 +160,8 @@ template <class T>
     block.value_stride = W;
     block.value_panel_stride = found.value_panel_stride;
     block.is_finite = found.is_finite;
-    block.stored_as = packed.stored_as;
-    if (packed.stored_as == StoredAs::itself) {
+    block.stored = packed.stored;
+    if (packed.stored == nullptr) {
       block.keys = static_cast<const T*>(found.keys);
       block.values = static_cast<const T*>(found.values);
       return block;

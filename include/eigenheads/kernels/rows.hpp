@@ -18,9 +18,6 @@ template <class T>
 inline constexpr Index key_block = sizeof(T) == 4 ? largest_key_block : 128;
 // Sums over keys run in this many lanes on every CPU, so that no lane count decides an order.
 inline constexpr Index sum_lanes = 16;
-// One row meets so many panels at once: it has enough chains for the latency of multiply-adds only
-// with several.
-inline constexpr Index panels_per_row = 4;
 
 // Scratch memory of one task, and the state of its rows between two blocks.
 template <class T>

@@ -116,56 +116,6 @@ EIGEN_ALWAYS_INLINE void multiply_row(Index panels, const TileCall<T>& call) {
   run_tile<T>(row_products<T>[static_cast<std::size_t>(panels - 1)], call);
 }
 
-// One row by n panels of numbers that are stored in 16 bits, widened on the way to the registers:
-// panels that are widened to memory first are read in one stream, not n, and take twice as long.
-template <class T>
-struct StoredRowCall {
-  const T* a;
-  const std::uint16_t* b;
-  Index b_stride, depth;
-  T* c;
-  bool goes_on;  // from what c holds
-  Index panel_stride;
-};
-// Asked for so far ahead, 32768 keys take 7.0 ms of a step, else 8.3 (Zen 5, AVX-512); floats of the same
-// panels are found by the CPU itself, and gain nothing.
-inline constexpr Index stored_ahead = 1024;
-template <StoredAs Stored, class T, int Panels>
-void stored_row_product(const StoredRowCall<T>& call) {
-  constexpr Index S = Register<T>::width;
-  constexpr int registers = 2 * Panels;
-  const auto [a, b, b_stride, depth, c, goes_on, panel_stride] = call;
-  Register<T> sum[registers];
-#pragma GCC unroll 16
-  for (int j = 0; j < registers; ++j) sum[j] = goes_on ? load(c + j * S) : broadcast(T(0));
-  for (Index k = 0; k < depth; ++k) {
-    const Register<T> factor = broadcast(a[k]);
-#pragma GCC unroll 16
-    for (int j = 0; j < registers; ++j) {
-      const std::uint16_t* const from = b + k * b_stride + j / 2 * panel_stride + j % 2 * S;
-      if (j % 2 == 0) __builtin_prefetch(from + stored_ahead);
-      if constexpr (Stored == StoredAs::bfloat16)
-        sum[j] = fma(factor, load_bfloat16(from), sum[j]);
-      else
-        sum[j] = fma(factor, load_half(from), sum[j]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int j = 0; j < registers; ++j) store(c + j * S, sum[j]);
-}
-template <StoredAs Stored, class T>
-inline constexpr std::array<void (*)(const StoredRowCall<T>&), panels_per_row> stored_products{
-    stored_row_product<Stored, T, 1>, stored_row_product<Stored, T, 2>,
-    stored_row_product<Stored, T, 3>, stored_row_product<Stored, T, 4>};
-template <class T>
-void multiply_stored_row(StoredAs stored_as, Index panels, const StoredRowCall<T>& call) {
-  if constexpr (std::is_same_v<T, float>) {
-    const auto& products = stored_as == StoredAs::bfloat16 ? stored_products<StoredAs::bfloat16, T>
-                                                           : stored_products<StoredAs::half, T>;
-    products[static_cast<std::size_t>(panels - 1)](call);
-  }
-}
-
 // Cuts `rows` into tiles and calls visit(first, count). Evenly: 8 rows are 4 + 4, because 6 + 2
 // would end in a tile too small to hide its latency.
 template <class Visit>
