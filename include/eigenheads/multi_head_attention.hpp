@@ -74,15 +74,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
   // that is not finite.
   template <detail::TensorLike Gates>
   requires(rank_of<Gates> == 1 || rank_of<Gates> == 2)
-  void set_gates(const Gates& gates) {
-    const TensorView<T, rank_of<Gates>> view(gates);
-    if constexpr (rank_of<Gates> == 1) {
-      require_shape("gates", view, "[H]", {num_heads()});
-      gates_.set({view.data(), {1, num_heads()}}, num_heads());
-    } else {
-      gates_.set(view, num_heads());
-    }
-  }
+  void set_gates(const Gates& gates);
   void set_gates(const std::vector<T>& gates) {  // [H]
     set_gates(TensorView<T, 1>(gates.data(), {std::ssize(gates)}));
   }
@@ -386,19 +378,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
 
 // The module as the chapter shows it, in PyTorch's manner, and what pruning left of its heads.
 template <Scalar T>
-std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) {
-  out << "MultiHeadAttention(\n  (attention): DotProductAttention(\n    (dropout): "
-      << layer.dropout() << "\n  )\n  (W_q): " << layer.W_q << "\n  (W_k): " << layer.W_k
-      << "\n  (W_v): " << layer.W_v << "\n  (W_o): " << layer.W_o;
-  if (layer.rotary() != nullptr) out << "\n  (rotary): " << *layer.rotary();
-  if (layer.num_heads() < layer.num_original_heads()) {
-    out << "\n  (heads):";
-    for (const Index head : layer.original_heads()) out << ' ' << std::to_string(head);
-    out << (layer.num_heads() == 0 ? " none" : "") << " of "
-        << std::to_string(layer.num_original_heads());
-  }
-  return out << "\n)";
-}
+std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer);
 
 #include <eigenheads/layer/multi_head_attention.inl>
 #include <eigenheads/layer/packed_calls.inl>

@@ -47,6 +47,7 @@ class CachedHeads {
   explicit CachedHeads(const CacheSize& size)
       : size_(size),
         kernels_(attention_kernels<T>()),
+        stored_(stored_kernels<T>(size.stored_as)),
         table_(size.sequences, pages_each()),
         blocks_(static_cast<std::size_t>(table_.total() * size.heads)),
         spare_blocks_(blocks_.size()),
@@ -327,7 +328,7 @@ class CachedHeads {
           .stride = size_.heads,
           .kept = kept_pages(),
           .dropped = of(b).dropped,
-          .stored_as = size_.stored_as};
+          .stored = stored_};
   }
   void update_heads() {
     for (Index b = 0; b < std::ssize(sequences_); ++b) update_heads(b);
@@ -363,6 +364,7 @@ class CachedHeads {
 
   CacheSize size_;
   AttentionKernels<T> kernels_;
+  const StoredKernels<T>* stored_;
   BlockLayout layout_;
   PageTable table_;
   std::unique_ptr<std::byte, Free> memory_;            // [pages, heads] blocks

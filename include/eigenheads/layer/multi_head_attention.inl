@@ -29,6 +29,19 @@ MultiHeadAttention<T>::MultiHeadAttention(const Completed& c, std::uint64_t seed
 }
 
 template <Scalar T>
+template <detail::TensorLike Gates>
+requires(rank_of<Gates> == 1 || rank_of<Gates> == 2)
+void MultiHeadAttention<T>::set_gates(const Gates& gates) {
+  const TensorView<T, rank_of<Gates>> view(gates);
+  if constexpr (rank_of<Gates> == 1) {
+    require_shape("gates", view, "[H]", {num_heads()});
+    gates_.set({view.data(), {1, num_heads()}}, num_heads());
+  } else {
+    gates_.set(view, num_heads());
+  }
+}
+
+template <Scalar T>
 void MultiHeadAttention<T>::initialize(Index query_size, Index key_size, Index value_size) {
   detail::require_input_size("query_size", query_size, W_q);
   detail::require_input_size("key_size", key_size, W_k);
@@ -199,4 +212,19 @@ void MultiHeadAttention<T>::initialize_to_train(const Inputs& inputs, const Mask
   static_cast<void>(fitting(inputs, mask, options.score));
   require_step(options);
   initialize_for(inputs, mask, options.score);
+}
+
+template <Scalar T>
+std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) {
+  out << "MultiHeadAttention(\n  (attention): DotProductAttention(\n    (dropout): "
+      << layer.dropout() << "\n  )\n  (W_q): " << layer.W_q << "\n  (W_k): " << layer.W_k
+      << "\n  (W_v): " << layer.W_v << "\n  (W_o): " << layer.W_o;
+  if (layer.rotary() != nullptr) out << "\n  (rotary): " << *layer.rotary();
+  if (layer.num_heads() < layer.num_original_heads()) {
+    out << "\n  (heads):";
+    for (const Index head : layer.original_heads()) out << ' ' << std::to_string(head);
+    out << (layer.num_heads() == 0 ? " none" : "") << " of "
+        << std::to_string(layer.num_original_heads());
+  }
+  return out << "\n)";
 }
