@@ -477,4 +477,157 @@ TEST(TokenizersRefusals, NameTheValueThatDoesNotFit) {
       "the two");
 }
 
+// Whatever a file says, it is read or refused, and what is read can be used.
+void expect_read_or_refused(const std::string& json, const std::vector<std::string>& texts) {
+  try {
+    const Tokenizer tokenizer = Tokenizer::parse(json);
+    for (const std::string& text : texts) {
+      const Encoding encoding = tokenizer.encode(text);
+      ASSERT_EQ(encoding.spans.size(), encoding.ids.size());
+      for (const Span span : encoding.spans) ASSERT_LE(span.end, text.size());
+      try {
+        static_cast<void>(tokenizer.decode(encoding.ids));
+      } catch (const std::invalid_argument&) {  // a template may name an id that no token has
+      }
+      try {
+        static_cast<void>(tokenizer.encode_pair(text, "a b", {.max_tokens = 3}));
+      } catch (const std::invalid_argument&) {  // or more tokens than three
+      }
+    }
+  } catch (const std::runtime_error& error) {
+    ASSERT_GT(std::string_view(error.what()).size(), 10u);
+  }
+}
+
+TEST(TokenizersRefusals, MutatedFilesAreReadOrRefused) {
+  std::mt19937 random(14);
+  const auto below = [&](std::size_t end) { return random() % end; };
+  const std::vector<std::string> values{"null",
+                                        "true",
+                                        "-1",
+                                        "0",
+                                        "2",
+                                        "2147483648",
+                                        "1e300",
+                                        "\"\"",
+                                        "\"a\"",
+                                        "\"\\u0120\"",
+                                        "[]",
+                                        "[[[[0]]]]",
+                                        "{}",
+                                        R"({"type":"Sequence"})",
+                                        R"({"type":"NFKC"})",
+                                        R"({"type":"Sequence","normalizers":[{"type":"NFC"}]})"};
+  const std::vector<std::string> texts{"", "a [MASK]b hello <|endoftext|> 12\u00e9\u4e2d\xff",
+                                       times(60, "ab\u0301") + "  aa"};
+  std::vector<std::string> files{small_bert(), small_bpe({"a", "b", "ab"}, {"a b"})};
+  for (const char* model : {"bert_uncased", "llama3", "normalizers", "roberta"}) {
+    // Those parts of a golden file that are not lists of words.
+    nlohmann::json file = nlohmann::json::parse(read(kGolden / (std::string(model) + ".json")));
+    nlohmann::json& vocabulary = file["model"]["vocab"];
+    for (auto token = vocabulary.begin(); token != vocabulary.end();)
+      token = token.key().size() > 2 && token.value() > 8 ? vocabulary.erase(token) : ++token;
+    if (file["model"].contains("merges"))
+      file["model"]["merges"] = {"a b"}, vocabulary["ab"] = 9999;
+    files.push_back(file.dump());
+    EXPECT_EQ(refusal(files.back()), "") << model;
+  }
+  for (int i = 0; i < 1000; ++i) {
+    std::string file = files[below(files.size())];
+    if (i % 4 == 0) {  // bytes
+      for (std::size_t n = 1 + below(3); n > 0; --n)
+        file[below(file.size())] = "0123456789\"{}[],:ab\\ "[below(22)];
+    } else {  // values, at their place in the tree
+      nlohmann::json tree = nlohmann::json::parse(file);
+      for (std::size_t n = 1 + below(2); n > 0; --n) {
+        nlohmann::json* node = &tree;
+        while (node->is_structured() && !node->empty() && (node == &tree || below(8) > 0))
+          node = &*std::next(node->begin(), static_cast<std::ptrdiff_t>(below(node->size())));
+        *node = nlohmann::json::parse(values[below(values.size())]);
+      }
+      file = tree.dump();
+    }
+    expect_read_or_refused(file, texts);
+  }
+  for (const std::string& file : {files[0], files[1]})
+    for (std::size_t size = 0; size < file.size(); size += 7)
+      EXPECT_NE(refusal(file.substr(0, size)), "");
+}
+
+TEST(Tokenizers, TakeAnyBytes) {
+  std::mt19937 random(5);
+  std::vector<Tokenizer> all;
+  for (const char* model : {"bert_cased", "normalizers", "llama3", "gpt2", "roberta"})
+    all.push_back(Tokenizer::load(kGolden / (std::string(model) + ".json")));
+  for (int i = 0; i < 500; ++i) {
+    std::string text(random() % 40, '\0');
+    for (char& byte : text) {
+      byte = static_cast<char>(random() % 256);
+      if (random() % 2 == 0) byte = "\xe2\x80\xcc\xf0 a'\n"[random() % 8];
+    }
+    for (const Tokenizer& tokenizer : all) {
+      const Encoding encoding = tokenizer.encode(text);
+      ASSERT_TRUE(tokenizers::is_utf8(tokenizer.decode(encoding.ids)));
+      ASSERT_EQ(encoding.ids, tokenizer.encode(tokenizers::text_of(text).bytes).ids);
+    }
+  }
+}
+
+// ---- Files --------------------------------------------------------------------------------------
+
+class TokenizersFiles : public testing::Test {
+ protected:
+  TokenizersFiles() { fs::create_directories(folder_); }
+  ~TokenizersFiles() override { fs::remove_all(folder_); }
+
+  void write(const char* name, std::string_view text) const {
+    std::ofstream(folder_ / name, std::ios::binary) << text;
+  }
+  [[nodiscard]] std::string refusal_of(const fs::path& path) const {
+    try {
+      static_cast<void>(Tokenizer::load(path));
+    } catch (const std::runtime_error& error) {
+      return with(error.what(), folder_.string(), "FOLDER");
+    }
+    return "";
+  }
+
+  const fs::path folder_ = fs::temp_directory_path() /
+                           ("eigenheads_tokenizers_" + std::to_string(std::random_device{}()));
+};
+
+TEST_F(TokenizersFiles, AFolderHoldsTokenizerJsonOrVocabTxt) {
+  write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\r\n[SEP]\n[MASK]\nun\n##aff\n##able\n\u00e9\n[Q]\n");
+  const auto ids = [&](std::string_view text) { return Tokenizer::load(folder_).encode(text).ids; };
+  EXPECT_EQ(ids("Unaffable[MASK]"), (Ids{2, 5, 6, 7, 4, 3}));
+  EXPECT_EQ(ids("\u00c9"), (Ids{2, 1, 3}));
+  EXPECT_EQ(Tokenizer::load(folder_ / "vocab.txt").decode(Ids{2, 5, 6, 7}), "unaffable");
+  write("tokenizer_config.json", R"({"do_lower_case":true,"strip_accents":false,
+      "mask_token":{"content":"[Q]"},"tokenizer_class":"BertTokenizer","truncation_side":"left"})");
+  EXPECT_EQ(ids("\u00c9[Q]"), (Ids{2, 8, 9, 3}));
+  EXPECT_EQ(Tokenizer::load(folder_).encode("un [Q]", {.max_tokens = 3}).ids, (Ids{2, 9, 3}));
+  write("tokenizer.json", small_bert());
+  EXPECT_EQ(ids("hello"), (Ids{2, 10, 3}));
+}
+
+TEST_F(TokenizersFiles, AreRefusedByNameAndReason) {
+  EXPECT_EQ(refusal_of(folder_), "FOLDER: there is no tokenizer.json and no vocab.txt in it");
+  EXPECT_EQ(refusal_of(folder_ / "none.json"), "FOLDER/none.json: it cannot be read");
+  write("vocab.txt", "[UNK]\n[CLS]\n");
+  EXPECT_EQ(refusal_of(folder_),
+            "FOLDER/vocab.txt: sep_token is \"[SEP]\"; expected a token of the vocabulary");
+  write("vocab.txt", "[UNK]\n\xff\n");
+  EXPECT_EQ(refusal_of(folder_), "FOLDER/vocab.txt: line 2 is not UTF-8");
+  write("tokenizer_config.json", R"({"tokenizer_class":"LlamaTokenizer"})");
+  EXPECT_EQ(
+      refusal_of(folder_),
+      "FOLDER/vocab.txt: tokenizer_config.json.tokenizer_class is \"LlamaTokenizer\"; expected "
+      "BertTokenizer; others need a tokenizer.json");
+  write("tokenizer.json", small_bert());
+  write("tokenizer_config.json", R"({"truncation_side":"up"})");
+  EXPECT_EQ(refusal_of(folder_),
+            "FOLDER/tokenizer.json: tokenizer_config.json.truncation_side is \"up\"; expected "
+            "\"left\" or \"right\"");
+}
+
 }  // namespace
