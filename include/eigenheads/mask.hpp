@@ -166,6 +166,8 @@ class BoundMask {
     return hides_single_keys() ? mask_.allowed.row(b, h, q) : nullptr;
   }
 
+  // Whether every query sees all keys of its sequence.
+  [[nodiscard]] bool hides_none() const { return hides_none_ && !mask_.allowed.is_given(); }
   [[nodiscard]] bool hides_single_keys() const {
     return mask_.allowed.is_given() && mask_.allowed.shape()[3] != 1;
   }

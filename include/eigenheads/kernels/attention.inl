@@ -13,10 +13,14 @@ template <class T>
 void softmax_rows(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows,
                   const KeyBlock<T>& block) {
   constexpr Index S = Register<T>::width;
+  SeenKeys keys[S];
+  // As nearly always: to ask every row took 3 % of a head of 32 keys.
+  const bool are_alike =
+      rows.have_one_range && block.is_finite && block.hides_by_range && !call.scores.is_given();
+  if (are_alike) std::fill_n(keys, S, seen_keys(call, task, rows, block, 0));
   for (Index first = 0; first < rows.count; first += S) {
     const Index count = (std::min)(S, rows.count - first);
-    SeenKeys keys[S];
-    for (Index i = first; i < first + count; ++i)
+    for (Index i = first; !are_alike && i < first + count; ++i)
       keys[i - first] = seen_keys(call, task, rows, block, i);
     softmax_block<T>(rows.score_row(first), rows.score_stride,
                      {keys, static_cast<std::size_t>(count)}, rows.block_maximum + first,

@@ -119,6 +119,39 @@ template <class T>
   return std::fma(n, ln2_high<T>, f - std::fma(half, f, -correction));
 }
 
+// The same of `width` numbers; anything for NaN.
+template <class T>
+[[nodiscard]] EIGEN_ALWAYS_INLINE Register<T> log_register(Register<T> x) {
+  using Bits = detail::BitsOf<T>;
+  using Words [[gnu::vector_size(sizeof(Register<T>))]] = Bits;
+  using Integers [[gnu::vector_size(sizeof(Register<T>))]] = std::make_signed_t<Bits>;
+  using Numbers [[gnu::vector_size(sizeof(Register<T>))]] = T;
+  using Coefficients = LogCoefficients<T>;
+  constexpr int mantissa = std::numeric_limits<T>::digits - 1;
+  constexpr Bits fraction = (Bits(1) << mantissa) - 1;
+  constexpr Bits root_half = std::bit_cast<Bits>(T(0.70710678118654752440));
+  Words words;
+  std::memcpy(&words, &x, sizeof words);
+  words -= root_half;
+  Integers shifted;
+  std::memcpy(&shifted, &words, sizeof shifted);
+  const Numbers exponents = __builtin_convertvector(shifted >> mantissa, Numbers);
+  words = (words & fraction) + root_half;
+  Register<T> n, mantissas;
+  std::memcpy(&n, &exponents, sizeof n);
+  std::memcpy(&mantissas, &words, sizeof mantissas);
+  const Register<T> f = sub(mantissas, broadcast(T(1)));
+  const Register<T> s = div(f, add(broadcast(T(2)), f)), z = mul(s, s);
+  const Register<T> half = mul(broadcast(T(0.5)), f);
+  Register<T> R = broadcast(Coefficients::value[0]);
+#pragma GCC unroll 16
+  for (std::size_t i = 1; i < Coefficients::value.size(); ++i)
+    R = fma(R, z, broadcast(Coefficients::value[i]));
+  const Register<T> correction = fma(s, fma(R, z, mul(half, f)), mul(n, broadcast(ln2_low<T>)));
+  const Register<T> opposite = mul(correction, broadcast(T(-1)));
+  return fma(n, broadcast(ln2_high<T>), sub(f, fma(half, f, opposite)));
+}
+
 // e^t for any t: infinity where it is too large for a T, and else as above, with the same bits.
 template <class T>
 EIGEN_ALWAYS_INLINE Register<T> exp_of_any(Register<T> t) {
@@ -148,18 +181,24 @@ void exp_array(const T* x, T* y, Index count) {
 template <class T>
 void log_array(const T* x, T* y, Index count) {
   using Bits = detail::BitsOf<T>;
+  constexpr Index S = Register<T>::width;
   constexpr Bits sign = std::bit_cast<Bits>(T(-0.0)), infinity = detail::infinity_bits<T>;
   constexpr Bits normal = std::bit_cast<Bits>((std::numeric_limits<T>::min)());
   constexpr Bits nan = infinity | infinity >> 1;
-  for (Index i = 0; i < count; ++i) {
-    const auto bits = std::bit_cast<Bits>(x[i]), size = static_cast<Bits>(bits & ~sign);
-    if (size < normal)
-      y[i] = std::bit_cast<T>(static_cast<Bits>(sign | infinity));
-    else if (bits > infinity)  // below 0, or NaN
-      y[i] = std::bit_cast<T>(nan);
-    else if (bits == infinity)
-      y[i] = x[i];
-    else
-      y[i] = natural_log(x[i]);
+  for (Index first = 0; first < count; first += S) {
+    const Index width = (std::min)(S, count - first);
+    T from[S] = {}, lanes[S];
+    std::copy_n(x + first, width, from);
+    store(lanes, log_register(load(from)));
+    for (Index i = 0; i < width; ++i) {
+      const auto bits = std::bit_cast<Bits>(from[i]), size = static_cast<Bits>(bits & ~sign);
+      if (size < normal)
+        lanes[i] = std::bit_cast<T>(static_cast<Bits>(sign | infinity));
+      else if (bits > infinity)  // below 0, or NaN
+        lanes[i] = std::bit_cast<T>(nan);
+      else if (bits == infinity)
+        lanes[i] = from[i];
+    }
+    std::copy_n(lanes, width, y + first);
   }
 }

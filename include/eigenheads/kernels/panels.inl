@@ -30,12 +30,17 @@ void pack_part_of_panel(const T* matrix, Index stride, Range seen, Index depth, 
     const Index to = (std::min)(seen.end - half, S);
     const Index squares = to - from > S / 4 ? depth / S * S : 0;
     const T* const rows = matrix + half * stride;
+    const bool is_whole = to - from == S;
     for (Index k = 0; k < squares; k += S) {
       Register<T> square[S];
+      if (is_whole) {
+        load_transposed(rows + k, stride, square);
+      } else {
 #pragma GCC unroll 16
-      for (Index j = 0; j < S; ++j)
-        square[j] = j >= from && j < to ? load(rows + j * stride + k) : broadcast(T(0));
-      transpose(square);
+        for (Index j = 0; j < S; ++j)
+          square[j] = j >= from && j < to ? load(rows + j * stride + k) : broadcast(T(0));
+        transpose(square);
+      }
 #pragma GCC unroll 16
       for (Index j = 0; j < S; ++j) store(panel + (k + j) * W + half, square[j]);
     }

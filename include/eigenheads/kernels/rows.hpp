@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include <eigenheads/detail/arena.hpp>  // Cutter, line_bytes
 #include <eigenheads/detail/macros_off.inl>
@@ -86,17 +87,76 @@ Index lay_out(RowState<T>& rows, const AttentionShape& shape, RowNeeds needs, Ti
   return cutter.used();
 }
 
+// visit(i, count, h, q) for every run of a task's rows: i and the rows after it are queries q and
+// those after it, of head h.
+template <class T, class Visit>
+EIGEN_ALWAYS_INLINE void for_each_run(const AttentionCall<T>& call, const RowTask& task,
+                                      const Visit& visit) {
+  for (Index i = 0, count = 0; i < task.count; i += count) {
+    const Index q = task.query(call.shape, i);
+    count = (std::min)(call.shape.Q - q, task.count - i);
+    visit(i, count, task.head(call, i), q);
+  }
+}
 // visit(i, h, q) for every row of a task: to divide for each of them would take a tenth of the time
 // of a head of 16 keys.
 template <class T, class Visit>
 EIGEN_ALWAYS_INLINE void for_each_row(const AttentionCall<T>& call, const RowTask& task,
                                       const Visit& visit) {
-  for (Index i = 0; i < task.count;) {
-    const Index h = task.head(call, i);
-    Index q = task.query(call.shape, i);
-    const Index end = (std::min)(i + call.shape.Q - q, task.count);
-    for (; i < end; ++i, ++q) visit(i, h, q);
+  for_each_run(call, task, [&](Index first, Index count, Index h, Index q) {
+    for (Index i = first; i < first + count; ++i, ++q) visit(i, h, q);
+  });
+}
+
+// The gaps of the rows' ranges.
+template <class T>
+[[gnu::noinline]] void find_gaps(const AttentionCall<T>& call, const RowTask& task,
+                                 RowState<T>& rows) {
+  for_each_row(call, task, [&](Index i, Index, Index q) {
+    const bool sees_none = rows.ranges[i].begin == rows.ranges[i].end;
+    const Range gap = sees_none ? Range{} : call.mask->gap(task.b, q);
+    rows.gaps[i] = gap;
+    rows.has_gaps = rows.has_gaps || gap.begin < gap.end;
+    if (gap.begin != rows.gaps[0].begin || gap.end != rows.gaps[0].end) rows.have_one_range = false;
+  });
+}
+
+// What the rows may see.
+template <class T>
+void find_ranges(const AttentionCall<T>& call, const RowTask& task, RowState<T>& rows) {
+  const BoundMask& mask = *call.mask;
+  rows.have_one_range = true;
+  rows.has_gaps = false;
+  // Number by number: g++ copies a Range by one register, just after its halves were stored, and
+  // waits for them to reach the cache.
+  const auto set = [&rows](Index i, Index begin, Index end) {
+    rows.ranges[i].begin = begin;
+    rows.ranges[i].end = end;
+  };
+  if (mask.hides_none()) {
+    const Index end = mask.key_rows().length(task.b);
+    for (Index i = 0; i < rows.count; ++i) set(i, 0, end);
+    return;
   }
+  Range first{};
+  for_each_row(call, task, [&](Index i, Index h, Index q) {
+    const auto [begin, end] = mask.key_range(task.b, call.heads.original(h), q);
+    if (i == 0) first = {begin, end};
+    if (begin != first.begin || end != first.end) rows.have_one_range = false;
+    set(i, begin, end);
+  });
+  if (mask.has_gaps()) find_gaps(call, task, rows);
+}
+
+// Starts what the caller keeps of a row where no key is seen.
+template <class T>
+void begin_kept(const AttentionCall<T>& call, const RowTask& task) {
+  const Index K = call.shape.K;
+  for_each_row(call, task, [&](Index, Index h, Index q) {
+    if (call.weights.is_given()) std::fill_n(call.weights.at(task.b, h, q), K, T(0));
+    if (call.scores.is_given())
+      std::fill_n(call.scores.at(task.b, h, q), K, -std::numeric_limits<T>::infinity());
+  });
 }
 
 // As if row i saw no key.

@@ -33,26 +33,22 @@ void gate_row(T* row, Index count, T gate) {
 // the first block.
 template <class T>
 void begin_rows(const AttentionCall<T>& call, const RowTask& task, RowState<T>& rows) {
-  const AttentionShape& shape = call.shape;
-  rows.have_one_range = true;
-  for_each_row(call, task, [&](Index i, Index h, Index q) {
-    const auto [begin, end] = call.mask->key_range(task.b, call.heads.original(h), q);
-    // Number by number: g++ copies a Range by one register, just after its halves were stored, and
-    // waits for them to reach the cache.
-    rows.ranges[i].begin = begin;
-    rows.ranges[i].end = end;
-    if (begin != rows.ranges[0].begin || end != rows.ranges[0].end) rows.have_one_range = false;
-    T* const query = rows.queries + i * shape.D;
-    if (begin == end)  // it may be padding, which nobody has written
-      std::fill_n(query, shape.D, T(0));
-    else
-      scale_row(call.queries.at(task.b, h, q), shape.D, call.scale, query);
-    if (call.weights.is_given()) std::fill_n(call.weights.at(task.b, h, q), shape.K, T(0));
-    if (call.scores.is_given())
-      std::fill_n(call.scores.at(task.b, h, q), shape.K, -std::numeric_limits<T>::infinity());
+  const Index D = call.shape.D;
+  find_ranges(call, task, rows);
+  const bool all_see = rows.have_one_range && rows.ranges[0].begin < rows.ranges[0].end;
+  for_each_run(call, task, [&](Index first, Index count, Index h, Index q) {
+    const T* from = call.queries.at(task.b, h, q);
+    T* to = rows.queries + first * D;
+    if (all_see && call.queries.row_stride == D) return scale_row(from, count * D, call.scale, to);
+    for (Index i = first; i < first + count; ++i, from += call.queries.row_stride, to += D) {
+      // Where a row sees nothing it may be padding, which nobody has written.
+      if (rows.ranges[i].begin == rows.ranges[i].end)
+        std::fill_n(to, D, T(0));
+      else
+        scale_row(from, D, call.scale, to);
+    }
   });
-  rows.has_gaps = false;
-  if (call.mask->has_gaps()) find_gaps(call, task, rows);
+  if (call.weights.is_given() || call.scores.is_given()) begin_kept(call, task);
   std::fill_n(rows.maximum, query_block, std::numeric_limits<T>::lowest());
   std::fill_n(rows.sum, query_block, T(0));
 }
@@ -156,30 +152,71 @@ template <class T>
   return top + natural_log(T(1) + exp_far_difference(other, top));
 }
 
+// 1 / l of all rows, or 1 of an empty row's 0, in the place of e^(m_b - m'), which nobody needs any
+// more: l is 0, or 1 and more. Returns whether any row is empty. One row is not worth a register's
+// division.
+template <class T>
+bool find_reciprocals(const RowState<T>& rows) {
+  constexpr Index S = Register<T>::width;
+  if (rows.count == 1) {
+    rows.take[0] = reciprocal_of_sum(rows.sum[0]);
+    return detail::is_zero(rows.sum[0]);
+  }
+  const Register<T> one = broadcast(T(1)), least = broadcast((std::numeric_limits<T>::min)());
+  for (Index i = 0; i < rows.count; i += S) {
+    const Register<T> l = load(rows.sum + i);
+    store(rows.take + i, div(one, select_below(l, least, one, l)));
+  }
+  bool any = false;
+  for (Index i = 0; i < rows.count; ++i) any |= detail::is_zero(rows.sum[i]);
+  return any;
+}
+
+// m + log l of all rows, to the caller: row by row, logarithms took 3 % of a head of 16 to 64 keys.
+template <class T>
+void end_lse(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows) {
+  constexpr Index S = Register<T>::width;
+  for (Index i = 0; i < rows.count; i += S)
+    store(rows.keep + i, add(load(rows.maximum + i), log_register(load(rows.sum + i))));
+  for_each_run(call, task, [&](Index first, Index count, Index h, Index q) {
+    T* to = call.lse.at(task.b, h, q);
+    for (Index i = first; i < first + count; ++i, to += call.lse.row_stride) {
+      const T l = rows.sum[i];
+      if (detail::is_zero(l))
+        *to = -std::numeric_limits<T>::infinity();
+      else
+        *to = detail::is_nan(l) ? l : rows.keep[i];
+    }
+  });
+}
+
 // O / l, times the gate, into the caller's memory, and what else was asked for. A sink enters here,
 // and not into the log-sum-exp: rows over some of the keys can still be merged. l is 0 only where a
 // row sees no key at all, or none above -inf.
 template <class T>
 void end_rows(const AttentionCall<T>& call, const RowTask& task, const RowState<T>& rows) {
-  const AttentionShape& shape = call.shape;
+  const Index V = call.shape.V;
+  const bool any_is_empty = find_reciprocals(rows);
   if (call.sinks != nullptr) add_sinks(call, task, rows);
-  for_each_row(call, task, [&](Index i, Index h, Index q) {
-    const T l = rows.sum[i];
-    const T w = call.sinks == nullptr ? reciprocal_of_sum(l) : rows.take[i];
-    const bool sees_nothing = detail::is_zero(l);
-    const T* from = rows.output + i * rows.padded_V;
+  for_each_run(call, task, [&](Index first, Index count, Index h, Index q) {
+    const T* from = rows.output + first * rows.padded_V;
     T* to = call.output.at(task.b, h, q);
-    if (sees_nothing)
-      std::fill_n(to, shape.V, T(0));
-    else
-      scale_row(from, shape.V, w, to);
-    if (const T gate = call.gates.at(task.b, h); gate != 1) gate_row(to, shape.V, gate);
-    if (call.lse.is_given())
-      *call.lse.at(task.b, h, q) =
-          sees_nothing ? -std::numeric_limits<T>::infinity() : rows.maximum[i] + natural_log(l);
-    if (call.weights.is_given())
-      finish_weights(call.weights.at(task.b, h, q),
-                     call.mask->allowed_row(task.b, call.heads.original(h), q), rows, i, w);
+    const T gate = call.gates.at(task.b, h);
+    for (Index i = first; i < first + count;
+         ++i, from += rows.padded_V, to += call.output.row_stride) {
+      if (any_is_empty && detail::is_zero(rows.sum[i]))
+        std::fill_n(to, V, T(0));
+      else
+        scale_row(from, V, rows.take[i], to);
+      if (gate != 1) gate_row(to, V, gate);
+    }
+  });
+  if (call.lse.is_given()) end_lse(call, task, rows);
+  if (!call.weights.is_given()) return;
+  for_each_row(call, task, [&](Index i, Index h, Index q) {
+    finish_weights(call.weights.at(task.b, h, q),
+                   call.mask->allowed_row(task.b, call.heads.original(h), q), rows, i,
+                   rows.take[i]);
   });
 }
 

@@ -28,7 +28,7 @@ EIGEN_ALWAYS_INLINE void hide_lanes(T* scores, const std::uint8_t* keep, T hidde
 
 // Puts `hidden` where a key is not seen, in all lanes that the range touches.
 template <class T>
-void hide(T* scores, const SeenKeys& seen, T hidden) {
+[[gnu::noinline]] void hide_some(T* scores, const SeenKeys& seen, T hidden) {
   const auto [first, last] = lanes_of(seen);
   if (seen.allowed != nullptr) {
     for (Index k = first; k < last; k += sum_lanes)
@@ -38,6 +38,12 @@ void hide(T* scores, const SeenKeys& seen, T hidden) {
   const std::uint8_t* const run = kept_run.data() + sum_lanes;
   if (first < seen.begin) hide_lanes(scores + first, run - (seen.begin - first), hidden);
   if (seen.end < last) hide_lanes(scores + last - sum_lanes, run + (last - seen.end), hidden);
+}
+
+template <class T>
+EIGEN_ALWAYS_INLINE void hide(T* scores, const SeenKeys& seen, T hidden) {
+  if (seen.allowed != nullptr || seen.begin % sum_lanes != 0 || seen.end % sum_lanes != 0)
+    hide_some(scores, seen, hidden);
 }
 
 // From a maximum m beyond this, s - m may overflow; and e^(s - m) is 0 for any s <= 0.
