@@ -3,7 +3,9 @@
 // What is measured of decoding, and what it costs: a language model that reads a prompt and writes on,
 // and single steps over a cache of many keys. 2 flops a multiply-add, attention 4 D a pair that is
 // seen; a step reads all weights once, and the keys and values of every sequence.
+#include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <eigenheads/tensor.hpp>  // Index
@@ -72,19 +74,20 @@ struct StepCase {
   return name_of(c) + ", a step of them";
 }
 
-// "step over a cache B=1 H=16 G=2 K=32768 D=64 bfloat16"
+// "step over a cache of bfloat16 B=1 H=16 G=2 K=32768 D=64"
 [[nodiscard]] inline std::string name_of(const StepCase& c) {
-  constexpr const char* storages[] = {"", " bfloat16", " half"};
-  return (c.E > 16 ? "layer's step" + axes({{"E", c.E}}) : "step over a cache") +
-         axes({{"B", c.B}, {"H", c.H}, {"G", c.G}, {"K", c.K}, {"D", c.D}}) +
-         storages[static_cast<int>(c.storage)];
+  constexpr const char* storages[] = {"", " of bfloat16", " of half"};
+  return (c.E > 16 ? "layer's step" + axes({{"E", c.E}})
+                   : std::string("step over a cache") + storages[static_cast<int>(c.storage)]) +
+         axes({{"B", c.B}, {"H", c.H}, {"G", c.G}, {"K", c.K}, {"D", c.D}});
 }
 
 // ---- Costs -------------------------------------------------------------------------------------
 
 // Of the layers' matrices, without what the vocabulary's take.
 [[nodiscard]] inline double layer_weights(const ModelCase& c) {
-  return static_cast<double>(c.layers * (2 * c.E * c.E + 2 * c.E * c.G * c.D() + 2 * c.E * c.hidden));
+  return static_cast<double>(c.layers *
+                             (2 * c.E * c.E + 2 * c.E * c.G * c.D() + 2 * c.E * c.hidden));
 }
 // Keys that a step sees, in the mean.
 [[nodiscard]] inline double mean_keys(const ModelCase& c) {
@@ -120,7 +123,8 @@ struct StepCase {
 }
 [[nodiscard]] inline double step_bytes(const StepCase& c, double keys) {
   const double number = c.storage == Storage::itself ? sizeof(float) : 2;
-  return sizeof(float) * layer_weights(c) + number * static_cast<double>(2 * c.B * c.G * c.D) * keys;
+  return sizeof(float) * layer_weights(c) +
+         number * static_cast<double>(2 * c.B * c.G * c.D) * keys;
 }
 
 }  // namespace bench

@@ -2,7 +2,7 @@
 #pragma once
 // What the machine can do, measured beside what is measured against it:
 //   peak       register-only loops of twelve independent chains of multiply-adds, 2 flops each
-//   bandwidth  loads of every byte of the very memory that a work reads, and nothing else
+//   bandwidth  loads of every byte of the memory that a work reads, or of as much, and nothing else
 // Both on the instruction set that the library has chosen. The loops are assembly: of the same in
 // C++, one compiler spills the chains at -O2 (and shows a quarter of the peak), another drops one
 // and counts it (and shows more than there is).

@@ -2,7 +2,8 @@
 """PyTorch: functions over a static cache, [B, G, capacity, D], into which the new keys and values are
 copied. Attention by scaled_dot_product_attention, over the keys that there are or over all of them with a
 mask, with enable_gqa or with heads expanded; or by hand, as two products for all heads that share keys.
-As it is and compiled, with weights that the compiler may pack and with those that it may not.
+As it is and compiled for the shapes of the prompt and of a step; with weights that the compiler may pack,
+and packed beforehand for oneDNN.
 """
 import math
 
@@ -40,6 +41,34 @@ def by_hand(q, k, v, mask):
 
 
 ATTENTIONS = {'enable_gqa': enable_gqa, 'expanded heads': expanded, 'by hand': by_hand}
+
+
+# ---- oneDNN's packed products, as an operator that the compiler takes -----------------------------
+
+library = torch.library.Library('decoding', 'DEF')
+library.define('linear(Tensor x, int number, int size) -> Tensor')
+packed_linears = []
+
+
+@torch.library.impl(library, 'linear', 'CPU')
+def packed_product(x, number, size):
+    return packed_linears[number](x)
+
+
+@torch.library.register_fake('decoding::linear')
+def shape_of_product(x, number, size):
+    return x.new_empty(*x.shape[:-1], size)
+
+
+class OperatorLinear(torch.nn.Module):
+
+    def __init__(self, w, b, gelu=False):
+        super().__init__()
+        self.number, self.size = len(packed_linears), len(w)
+        packed_linears.append(PackedLinear(w, b, gelu))
+
+    def forward(self, x):
+        return torch.ops.decoding.linear(x, self.number, self.size)
 
 
 # ---- The model ------------------------------------------------------------------------------------
@@ -138,21 +167,19 @@ class Way:
         return torch.stack(self.written).numpy()
 
 
-COMPILERS = {'compiled': {}, 'compiled, weights packed': {'freezing': True},
-             'compiled, autotuned': {'freezing': True, 'max_autotune': True}}
-
-
 def model_ways(case, threads):
     torch.set_num_threads(threads)
-    ways = {}
-    for name, attention in ATTENTIONS.items():
-        model = LanguageModel(case, attention, Linear)
-        ways[name] = Way(case, model, masked=False)
-        for how, options in COMPILERS.items():
-            compiled = torch.compile(model, dynamic=False, options=options)
-            ways[f'{how}, {name}'] = Way(case, compiled, masked=True)
-        packed = LanguageModel(case, attention, PackedLinear)
-        ways[f'oneDNN packed, {name}'] = Way(case, packed, masked=False)
+    packed = {name: LanguageModel(case, attention, PackedLinear)
+              for name, attention in ATTENTIONS.items()}
+    ways = {f'oneDNN packed, {name}': Way(case, model, masked=False)
+            for name, model in packed.items()}
+    plain = LanguageModel(case, by_hand, Linear)
+    ways['by hand'] = Way(case, plain, masked=False)
+    # The other two attentions compiled took longer, and so did max_autotune's products.
+    for name, model in (('', plain), ('oneDNN packed, ', LanguageModel(case, by_hand,
+                                                                      OperatorLinear))):
+        compiled = torch.compile(model, dynamic=False, options={'freezing': True})
+        ways[f'compiled, {name}by hand'] = Way(case, compiled, masked=True)
     return ways
 
 
@@ -200,10 +227,13 @@ def step_ways(case, threads):
         for name in ('keys', 'values'))
     ways = {}
     for name, attention in ATTENTIONS.items():
+        if name == 'expanded heads':  # copies all keys and values, or is as enable_gqa
+            continue
         step = AttentionStep(case, attention)
         ways[name] = StepWay(step, (x, position, keys, values))
-        compiled = torch.compile(step, dynamic=False, options={'freezing': True})
-        ways[f'compiled, {name}'] = StepWay(compiled, (x, position, keys, values))
+        if case.K <= 1024:  # with more keys there is nothing that the compiler could save
+            compiled = torch.compile(step, dynamic=False, options={'freezing': True})
+            ways[f'compiled, {name}'] = StepWay(compiled, (x, position, keys, values))
     return {name: (way, way.output) for name, way in ways.items()}
 
 
