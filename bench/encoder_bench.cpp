@@ -5,9 +5,6 @@
 //   encoder_bench [--tsv=FILE] [--threads=1,2] [--rows=REGEX] [--benchmark_repetitions=7]
 //                 [--benchmark_min_time=0.05] | --export=DIRECTORY
 #include <algorithm>
-#include <array>
-#include <chrono>
-#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <fstream>
@@ -15,10 +12,8 @@
 #include <iostream>
 #include <memory>
 #include <regex>
-#include <sstream>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include <eigenheads/context.hpp>                       // Context
@@ -28,6 +23,7 @@
 #include <eigenheads/sequences.hpp>                     // Sequences
 
 #include "encoder_cases.hpp"
+#include "options.hpp"
 #include "peak.hpp"
 #include "results.hpp"
 #include "work.hpp"  // filled
@@ -149,53 +145,6 @@ class TrainedLayer {
 };
 
 // ---- Measuring ---------------------------------------------------------------------------------
-
-struct Options {
-  std::string tsv, rows, directory;
-  std::vector<int> threads{1, 2};
-  int repetitions = 7;
-  double min_time = 0.05;
-};
-
-Options parse(int argc, char** argv) {
-  Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i], name = argument.substr(0, argument.find('='));
-    const std::string value = argument.substr((std::min)(name.size() + 1, argument.size()));
-    if (name == "--tsv") {
-      options.tsv = value;
-    } else if (name == "--export") {
-      options.directory = value;
-    } else if (name == "--rows") {
-      options.rows = value;
-    } else if (name == "--benchmark_repetitions") {
-      options.repetitions = std::stoi(value);
-    } else if (name == "--benchmark_min_time") {
-      options.min_time = std::stod(value);
-    } else if (name == "--threads") {
-      options.threads.clear();
-      std::istringstream in(value);
-      for (std::string item; std::getline(in, item, ',');)
-        options.threads.push_back(std::stoi(item));
-    } else if (name != "--scalars") {  // there is float alone
-      throw std::runtime_error("unknown argument " + argument);
-    }
-  }
-  return options;
-}
-
-// Milliseconds of one call, in the mean over as many as take the least time.
-double milliseconds(const std::function<void()>& run, double min_time) {
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  double seconds = 0;
-  int count = 0;
-  for (; seconds < min_time; ++count) {
-    run();
-    seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  }
-  return 1e3 * seconds / count;
-}
 
 void measure(const EncoderCase& c, int threads, const Options& options, Results& results) {
   eh::Context context(threads);

@@ -2,7 +2,7 @@
 #pragma once
 // What the machine can do, measured beside what is measured against it:
 //   peak       register-only loops of twelve independent chains of multiply-adds, 2 flops each
-//   bandwidth  loads of every byte of the very memory that a work reads, and nothing else
+//   bandwidth  loads of every byte of the memory that a work reads, or of as much, and nothing else
 // Both on the instruction set that the library has chosen. The loops are assembly: of the same in
 // C++, one compiler spills the chains at -O2 (and shows a quarter of the peak), another drops one
 // and counts it (and shows more than there is).
@@ -216,21 +216,43 @@ template <std::floating_point T>
   return 1e-9 * flops * static_cast<double>(iterations) * threads / seconds;
 }
 
-// GB/s, by the loop that is the fastest here. Every thread reads its part of each piece of memory.
+// Blocks of a piece that one of the threads reads.
+struct Part {
+  std::int64_t first, count;
+};
+[[nodiscard]] inline Part part_of(std::int64_t blocks, int thread, int threads) {
+  const std::int64_t first = blocks * thread / threads;
+  return {first, blocks * (thread + 1) / threads - first};
+}
+
+// GB/s, by the loop that is the fastest here. Every thread reads its part of each piece of memory, as
+// one stream, or as two or four in turns, which may keep more of the memory busy.
 [[nodiscard]] inline double read_gigabytes(std::span<const Memory> pieces, int threads) {
-  std::int64_t blocks = 0;
-  for (const Memory piece : pieces) blocks += static_cast<std::int64_t>(piece.size()) / read_block;
-  double seconds = std::numeric_limits<double>::infinity();
-  for (const Reads read : reads())
-    seconds = (std::min)(
-        seconds, best_seconds(threads, 4, [&](int thread) {
-          for (const Memory piece : pieces) {
-            const auto count = static_cast<std::int64_t>(piece.size()) / read_block;
-            const auto first = count * thread / threads, last = count * (thread + 1) / threads;
-            if (first < last) read(piece.data() + first * read_block, last - first);
-          }
-        }));
-  return 1e-9 * static_cast<double>(blocks * read_block) / seconds;
+  constexpr std::int64_t turn = 2;  // blocks
+  double best = 0;
+  for (const int streams : {1, 2, 4})
+    for (const Reads read : reads()) {
+      std::int64_t blocks = 0;
+      for (const Memory piece : pieces) {
+        const auto count = static_cast<std::int64_t>(piece.size()) / read_block;
+        for (int thread = 0; thread < threads; ++thread)
+          blocks += part_of(count, thread, threads).count / (streams * turn) * (streams * turn);
+      }
+      const double seconds = best_seconds(threads, 4, [&](int thread) {
+        for (const Memory piece : pieces) {
+          const auto count = static_cast<std::int64_t>(piece.size()) / read_block;
+          const auto [first, own] = part_of(count, thread, threads);
+          const std::byte* const from = piece.data() + first * read_block;
+          const std::int64_t each = own / (streams * turn) * turn;
+          if (streams == 1 && each > 0) read(from, each);
+          for (std::int64_t i = 0; streams > 1 && i < each; i += turn)
+            for (int stream = 0; stream < streams; ++stream)
+              read(from + (stream * each + i) * read_block, turn);
+        }
+      });
+      best = (std::max)(best, 1e-9 * static_cast<double>(blocks * read_block) / seconds);
+    }
+  return best;
 }
 
 }  // namespace bench

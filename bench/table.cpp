@@ -95,7 +95,8 @@ std::string markdown(const bench::Results& results, const Rows& all) {
          "and masks 0. Backward: attention 10 D, a projection twice as much as forward, whatever "
          "is computed again.\n- Peak: register-only chains of multiply-adds, on as many threads, "
          "in the same process, before every repetition. For decoding it is a loop that reads the "
-         "same memory.\n- Times are medians of runs' medians. Of the peaks': the speed over one "
+         "same memory, or as much.\n- Times are medians of runs' medians. Of the peaks': the speed "
+         "over one "
          "thread as a share of what the peak gains by the same threads.\n\n";
   write_library(out, all);
   out << "\n## Everybody\n\n";
