@@ -678,6 +678,21 @@ TEST_F(Checkpoint, OfHalvesIsWidenedAndOfDoublesIsRoundedWhereThatIsAskedFor) {
   EXPECT_EQ(pooler.bias()(4), bias(4).value());
 }
 
+TEST_F(Checkpoint, FillsModulesThatWereNotDrawn) {
+  const auto config = eh::read_model_config(golden("bert"));
+  eh::TransformerEncoder<double> encoder(config.encoder, eh::undrawn);
+  encoder.for_each_parameter([](const auto& parameter) {
+    const bool is_norm = parameter.name().find("norm") != std::string::npos;
+    const bool is_one = is_norm && parameter.name().ends_with("weight");
+    for (Index i = 0; i < parameter.size(); ++i)
+      ASSERT_EQ(parameter.get(i), is_one ? 1 : 0) << parameter.name();
+  });
+  const eh::Embedding<double> tokens({11, 8}, eh::undrawn);
+  for (Index i = 0; i < tokens.weight().size(); ++i) ASSERT_EQ(tokens.weight().data()[i], 0);
+  eh::load_checkpoint(SafetensorsFiles(golden("bert")), families::bert, "encoder.", encoder);
+  EXPECT_EQ(numbers_of(encoder), numbers_of(loaded("bert").encoder));
+}
+
 // ---- Damage ---------------------------------------------------------------------------------------
 
 TEST_F(Checkpoint, DamagedIsRefusedWithASentenceOrRead) {
