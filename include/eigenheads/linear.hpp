@@ -21,7 +21,7 @@
 #include <eigenheads/kernels/schedule/project.hpp>   // project
 #include <eigenheads/linear_gradients.hpp>           // LinearGradients
 #include <eigenheads/parameter.hpp>                  // Parameter
-#include <eigenheads/random.hpp>                     // random_symmetric
+#include <eigenheads/random.hpp>                     // random_symmetric, undrawn
 #include <eigenheads/sequences.hpp>                  // Sequences
 #include <eigenheads/shape.hpp>                      // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                     // Tensor, TensorView, TensorSpan
@@ -70,7 +70,8 @@ class Linear {
                       (is_lazy() ? "1 or more" : std::to_string(this->in_features()))});
     auto weight = detail::make_tensor<T>("weight", std::array{out_features_, in_features});
     const double bound = std::sqrt(6.0 / static_cast<double>(in_features + out_features_));
-    for (Index i = 0; i < weight.size(); ++i)
+    if (seed_ == undrawn) weight.setZero();
+    for (Index i = 0; i < weight.size() && seed_ != undrawn; ++i)
       weight.data()[i] = static_cast<T>(bound * random_symmetric(seed_, stream_, i));
     store(weight);
   }

@@ -47,6 +47,10 @@ namespace eigenheads::inline EIGENHEADS_ABI {
                     : words[2] | std::uint64_t{words[3]} << 32;
 }
 
+// The seed of modules whose weights are not drawn, but 0: for those that are filled at once, from a file.
+// To draw takes as long as to read them several times over.
+inline constexpr std::uint64_t undrawn = 0x6E'77'61'72'64'6E'75'21u;
+
 // Uniform on [-1, 1), a multiple of 2^-52, exact in double.
 [[nodiscard]] constexpr double random_symmetric(std::uint64_t seed, std::uint64_t stream, Index i) {
   const auto steps = static_cast<std::int64_t>(random_bits(seed, stream, i) >> 11);

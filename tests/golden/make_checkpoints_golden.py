@@ -61,9 +61,8 @@ def numbers(seed, *shape):
 
 def hugging_face(folder, model, seed, is_causal=False, **saving):
     """Filled, saved as its users save it, and run in float64."""
-    model.save_pretrained(fill(model, seed) and folder, **saving)
-    for other in ("generation_config.json",):
-        (folder / other).unlink(missing_ok=True)
+    fill(model, seed).save_pretrained(folder, **saving)
+    (folder / "generation_config.json").unlink(missing_ok=True)
     ids = torch.tensor(np.random.default_rng(seed + 1).integers(3, V, (B, L)))
     mask = torch.ones(B, L, dtype=torch.long)
     if not is_causal:

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,7 +40,7 @@ class CheckpointLoading {
     for (const std::string& name : files_.names())
       if (!used_.contains(name)) account_for(name);
     require_complete();
-    std::vector<std::variant<std::vector<float>, std::vector<double>>> values;
+    std::vector<std::variant<std::unique_ptr<float[]>, std::unique_ptr<double[]>>> values;
     for (std::size_t i = 0; i < sources_.size(); ++i)
       std::visit([&](const auto& parameter) { values.emplace_back(read(parameter, sources_[i])); },
                  parts_.parameters()[i]);
@@ -47,7 +48,8 @@ class CheckpointLoading {
       if (sources_[i].kind != Source::Kind::none)
         std::visit(
             [&]<class T>(const Parameter<T>& parameter) {
-              parameter.copy_from(std::get<std::vector<T>>(values[i]));
+              const auto& of = std::get<std::unique_ptr<T[]>>(values[i]);
+              parameter.copy_from({of.get(), static_cast<std::size_t>(parameter.size())});
             },
             parts_.parameters()[i]);
     return std::move(report_);
@@ -295,11 +297,12 @@ class CheckpointLoading {
   }
 
   template <class T>
-  [[nodiscard]] std::vector<T> read(const Parameter<T>& parameter, const Source& source) const {
-    if (source.kind == Source::Kind::none) return {};
+  [[nodiscard]] std::unique_ptr<T[]> read(const Parameter<T>& parameter,
+                                          const Source& source) const {
+    if (source.kind == Source::Kind::none) return nullptr;
     const auto size = static_cast<std::size_t>(parameter.size());
-    std::vector<T> values(size);
-    if (source.kind == Source::Kind::zero) return values;
+    if (source.kind == Source::Kind::zero) return std::make_unique<T[]>(size);
+    auto values = std::make_unique_for_overwrite<T[]>(size);
     const CheckpointRule& rule = *source.rule;
     const CheckpointShape of(parameter.shape());
     const auto rows = static_cast<std::size_t>(of.rows);
@@ -312,15 +315,15 @@ class CheckpointLoading {
           values[r * static_cast<std::size_t>(of.columns) + static_cast<std::size_t>(k)] = row[r];
       }
     } else {
-      files_.read(source.tensor, rule.part * parameter.size(), std::span(values),
+      files_.read(source.tensor, rule.part * parameter.size(), std::span(values.get(), size),
                   options_.conversion);
     }
     if (!is_turned(rule)) return values;
     const std::vector<Index> from = rows_by_rotary(of.rows, heads_, family_.rotary);
-    std::vector<T> turned(size);
+    auto turned = std::make_unique_for_overwrite<T[]>(size);
     for (std::size_t r = 0; r < rows; ++r)
-      std::copy_n(values.begin() + from[r] * of.columns, of.columns,
-                  turned.begin() + static_cast<Index>(r) * of.columns);
+      std::copy_n(values.get() + from[r] * of.columns, of.columns,
+                  turned.get() + static_cast<Index>(r) * of.columns);
     return turned;
   }
 

@@ -41,8 +41,9 @@ class ConfigFields {
     return static_cast<Index>(value);
   }
   [[nodiscard]] Index required_integer(std::string_view name) const {
-    if (!has(name)) refuse("there is no " + where_ + std::string(name));
-    return *integer(name);
+    const auto value = integer(name);
+    if (!value) refuse("there is no " + where_ + std::string(name));
+    return *value;
   }
   // Above 0.
   [[nodiscard]] std::optional<double> number(std::string_view name) const {
@@ -53,8 +54,9 @@ class ConfigFields {
     return value;
   }
   [[nodiscard]] double required_number(std::string_view name) const {
-    if (!has(name)) refuse("there is no " + where_ + std::string(name));
-    return *number(name);
+    const auto value = number(name);
+    if (!value) refuse("there is no " + where_ + std::string(name));
+    return *value;
   }
   [[nodiscard]] std::optional<bool> boolean(std::string_view name) const {
     const nlohmann::json* field = find(name);

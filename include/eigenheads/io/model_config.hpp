@@ -58,9 +58,7 @@ class ModelConfigReader {
     // -1, in some files, says that there is none.
     if (const auto id = fields_.integer("pad_token_id", -1); id && *id >= 0)
       config_.padding_id = id;
-    if (*type == "bert")
-      read_bert(checkpoint_families::bert, 2);
-    else if (*type == "roberta" || *type == "xlm-roberta" || *type == "camembert")
+    if (*type == "bert" || *type == "roberta" || *type == "xlm-roberta" || *type == "camembert")
       read_bert(checkpoint_families::bert, 2);
     else if (*type == "mpnet")
       read_bert(checkpoint_families::mpnet, 0);

@@ -26,7 +26,7 @@
 #include <eigenheads/detail/sequence_rows.hpp>  // SequenceRows
 #include <eigenheads/detail/work.hpp>           // product, multiply_adds_per_packed
 #include <eigenheads/parameter.hpp>             // Parameter
-#include <eigenheads/random.hpp>                // random_symmetric
+#include <eigenheads/random.hpp>                // random_symmetric, undrawn
 #include <eigenheads/sequences.hpp>             // Sequences, require_rows
 #include <eigenheads/shape.hpp>                 // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                // Tensor, TensorView, TensorSpan
@@ -86,7 +86,8 @@ class Embedding {
     weight_ = detail::make_tensor<T>("weight", std::array{V, E});
     const std::uint64_t stream = random_stream(std::string(name) + ".weight");
     const double bound = std::sqrt(3.0);
-    for (Index i = 0; i < weight_.size(); ++i)
+    if (seed == undrawn) weight_.setZero();
+    for (Index i = 0; i < weight_.size() && seed != undrawn; ++i)
       weight_.data()[i] = static_cast<T>(bound * random_symmetric(seed, stream, i));
     if (padding) std::fill_n(weight_.data() + *padding * E, E, T(0));
   }

@@ -21,14 +21,14 @@
 #include <eigenheads/dropout.hpp>                 // DropoutMask, DropoutSeed
 #include <eigenheads/kernels/loops.hpp>           // run_on_this_cpu
 #include <eigenheads/nn/layer_norm.hpp>           // Norm, NormGradients
-#include <eigenheads/random.hpp>                  // random_bits, random_stream
+#include <eigenheads/random.hpp>                  // random_bits, random_stream, undrawn
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
 // The seed of a part of a module, or of its step, from the whole one's: parts that are alike draw
 // other numbers.
 [[nodiscard]] constexpr std::uint64_t part_seed(std::uint64_t seed, std::string_view part) {
-  return random_bits(seed, random_stream(part), 0);
+  return seed == undrawn ? undrawn : random_bits(seed, random_stream(part), 0);
 }
 
 // to = x + y. Any two may be the same.
