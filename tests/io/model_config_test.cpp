@@ -158,6 +158,29 @@ TEST_F(ModelConfig, RefusesWhatTheLayersCannotExpress) {
             "dim is 7 and n_heads is 2; expected a multiple of it");
 }
 
+TEST_F(ModelConfig, TakesThePartOfAHeadThatTurnsFromEitherPlace) {
+  for (const std::string part :
+       {R"("partial_rotary_factor":0.25)", R"("rope_parameters":{"partial_rotary_factor":0.25})"})
+    EXPECT_EQ(llama(R"("head_dim":128,)" + part).encoder.layer.rotary->rotated, 32) << part;
+  EXPECT_EQ(llama_refusal(R"("partial_rotary_factor":1.5)"),
+            "partial_rotary_factor is 1.5; expected at most 1, and two numbers of a head or more");
+}
+
+TEST_F(ModelConfig, RefusesWindowsOfSomeLayers) {
+  const std::string full = R"("layer_types":["full_attention","full_attention"])";
+  EXPECT_EQ(llama_refusal(full), kNothing);
+  EXPECT_EQ(
+      llama_refusal(R"("layer_types":["full_attention","sliding_attention"])"),
+      "layer_types is [\"full_attention\",\"sliding_attention\"]; expected \"full_attention\" in "
+      "every layer");
+}
+
+// Products of sizes that one number each can hold would overflow.
+TEST_F(ModelConfig, RefusesSizesThatNoMemoryHolds) {
+  EXPECT_EQ(llama_refusal(R"("head_dim":3000000000)"),
+            "head_dim is 3000000000; expected a whole number, 1 or more, at most 2^30");
+}
+
 TEST_F(ModelConfig, IsRefusedOrReadHoweverItIsDamaged) {
   const std::string whole = eh::read_file(std::filesystem::path(EIGENHEADS_SOURCE_DIR) /
                                           "tests/golden/checkpoints/llama/config.json");

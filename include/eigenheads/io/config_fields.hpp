@@ -34,10 +34,12 @@ class ConfigFields {
   [[nodiscard]] std::optional<Index> integer(std::string_view name, Index least = 1) const {
     const nlohmann::json* field = find(name);
     if (field == nullptr) return std::nullopt;
-    constexpr double largest = 1e15;
+    constexpr double largest = 1 << 30;  // no product of two of them overflows
     const double value = field->is_number() ? field->get<double>() : std::nan("");
     if (!(value >= static_cast<double>(least) && value <= largest && value == std::floor(value)))
-      refuse(name, *field, "a whole number, " + std::to_string(least) + " or more");
+      refuse(name, *field,
+             "a whole number, " + std::to_string(least) + " or more" +
+                 (value > largest ? ", at most 2^30" : ""));
     return static_cast<Index>(value);
   }
   [[nodiscard]] Index required_integer(std::string_view name) const {

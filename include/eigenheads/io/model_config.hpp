@@ -185,6 +185,11 @@ class ModelConfigReader {
     if (slides) config_.window = fields_.integer("sliding_window").value_or(0);
     if (config_.model_type == "qwen2" && config_.window > 0)
       fields_.refuse("use_sliding_window", "false: a window of some layers has no place here");
+    if (const nlohmann::json* types = fields_.find("layer_types")) {
+      const nlohmann::json all = config_.window > 0 ? "sliding_attention" : "full_attention";
+      if (!types->is_array() || std::ranges::count(*types, all) != std::ssize(*types))
+        fields_.refuse("layer_types", all.dump() + " in every layer");
+    }
     read_rotary();
   }
 
@@ -199,13 +204,14 @@ class ModelConfigReader {
     if (!base) base = fields_.number("rope_theta");
     if (!base) config_.notes.push_back("rope_theta is not said: it is taken for 10000");
     rotary.base = base.value_or(10000);
-    if (!scaling) return;
-    if (const auto part = scaling->number("partial_rotary_factor")) {
+    const bool inside = scaling && scaling->has("partial_rotary_factor");
+    const ConfigFields& fields = inside ? *scaling : fields_;
+    if (const auto part = fields.number("partial_rotary_factor")) {
       rotary.rotated = static_cast<Index>(static_cast<double>(layer.head_size) * *part);
       if (*part > 1 || rotary.rotated < 2)
-        scaling->refuse("partial_rotary_factor", "at most 1, and two numbers of a head or more");
+        fields.refuse("partial_rotary_factor", "at most 1, and two numbers of a head or more");
     }
-    read_scaling(*scaling, rotary);
+    if (scaling) read_scaling(*scaling, rotary);
   }
 
   void read_scaling(const ConfigFields& scaling, RotaryOptions& rotary) {
