@@ -13,10 +13,10 @@
 #include <eigenheads/random.hpp>                // random_symmetric
 #include <eigenheads/tensor.hpp>                // Tensor
 
-#include "data.hpp"        // Model, Sample, Worker
-#include "heads.hpp"       // attention_layers, without
-#include "results.hpp"     // Speed, kLevels
-#include "statistics.hpp"  // median
+#include "data.hpp"     // Model, Sample, Worker
+#include "heads.hpp"    // attention_layers, without
+#include "pages.hpp"    // median
+#include "results.hpp"  // Speed, kLevels
 
 namespace pruning {
 

@@ -9,7 +9,7 @@
 
 #include <eigenheads/plot/svg.hpp>  // escaped, number
 
-namespace pruning {
+namespace pages {
 
 using eigenheads::plot::escaped;
 
@@ -143,4 +143,4 @@ text { fill: var(--text); } .tick { fill: var(--quiet); } .title { font-weight: 
          "</style>\n</head>\n<body>\n" + std::string(body) + "</body>\n</html>\n";
 }
 
-}  // namespace pruning
+}  // namespace pages
