@@ -15,7 +15,7 @@
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/io/file.hpp>                // File, refuse_file
+#include <eigenheads/io/file.hpp>                // refuse_file
 #include <eigenheads/io/safetensors_header.hpp>  // SafetensorsHeader
 #include <eigenheads/tensor.hpp>                 // Index
 
@@ -226,7 +226,9 @@ inline void require_safetensors_size(const std::filesystem::path& path, std::uin
     refuse_file(path, std::to_string(file_size) + " bytes are too few for a safetensors file");
 }
 
-[[nodiscard]] inline std::uint64_t read_header_length(File& file) {
+// file: a File, or whatever else has a path() and read().
+template <class AnyFile>
+[[nodiscard]] std::uint64_t read_header_length(AnyFile& file) {
   std::array<char, sizeof(std::uint64_t)> bytes{};
   file.read(bytes.data(), bytes.size());
   std::uint64_t length = 0;
@@ -236,8 +238,8 @@ inline void require_safetensors_size(const std::filesystem::path& path, std::uin
 }
 
 // Everything before the data, and that the file has room for exactly that data.
-[[nodiscard]] inline SafetensorsHeader read_safetensors_header(File& file,
-                                                               std::uint64_t file_size) {
+template <class AnyFile>
+[[nodiscard]] SafetensorsHeader read_safetensors_header(AnyFile& file, std::uint64_t file_size) {
   const std::filesystem::path& path = file.path();
   constexpr std::uint64_t offset = sizeof(std::uint64_t);
   require_safetensors_size(path, file_size);
