@@ -90,7 +90,7 @@ class Model {
     const EncoderConfig config = read_config(folder / "config.json");
     Pipeline pipeline = read_pipeline(folder, config);
     Encoder encoder(config);
-    load_weights(encoder, folder / "model.safetensors");
+    load_weights(encoder, folder);
     return {std::move(encoder), std::move(pipeline)};
   }
 };
