@@ -41,6 +41,14 @@ class JsonFields {
     return found == fields_.end() || found->is_null() ? nullptr : &*found;
   }
 
+  // The fields of an object in a field; nothing if it is absent.
+  [[nodiscard]] std::optional<JsonFields> object(const std::string& name) const {
+    const Json* const value = find(name);
+    if (value == nullptr) return {};
+    if (!value->is_object()) refuse(name, "an object");
+    return JsonFields(path_, *value, prefix_ + name + '.');
+  }
+
   // A whole number, which may be written as 8192.0.
   [[nodiscard]] Index count(const std::string& name, Index least, Index most,
                             std::optional<Index> otherwise = {}) const {
@@ -79,15 +87,18 @@ class JsonFields {
 
   // A field that is there, and what it should be.
   [[noreturn]] void refuse(const std::string& name, const std::string& expected) const {
-    refuse(name + " is " + shown(*find(name)) + "; expected " + expected);
+    refuse(prefix_ + name + " is " + shown(*find(name)) + "; expected " + expected);
   }
   [[noreturn]] void refuse(const std::string& what) const {
     eigenheads::detail::refuse_file(path_, what);
   }
 
  private:
+  JsonFields(std::filesystem::path path, Json fields, std::string prefix)
+      : path_(std::move(path)), fields_(std::move(fields)), prefix_(std::move(prefix)) {}
+
   [[noreturn]] void refuse_missing(const std::string& name) const {
-    refuse("there is no \"" + name + '"');
+    refuse("there is no \"" + prefix_ + name + '"');
   }
   [[nodiscard]] static std::string shown(const Json& value) {
     constexpr std::size_t most = 60;
@@ -98,4 +109,5 @@ class JsonFields {
 
   std::filesystem::path path_;
   Json fields_;
+  std::string prefix_;  // of names, in sentences
 };

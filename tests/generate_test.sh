@@ -15,6 +15,12 @@ grep -qE '^80 tokens, [0-9]+ a second$' "$work/err" || { cat "$work/err" && exit
 expect 'README' 'Mira has 7 apples. She loses 5 in the garden and has 2 left. She loses 1 in the garden and has 1 left. She buys 2 at the market and has 3 apples. "I have 3 apples," says Mira.' \
   "$("$program" 'Mira has 7 apples.' --temperature 0 --tokens 157 2>/dev/null)"
 
+# It ends with what it is to stop at, though that was in the prompt, or ends there without.
+expect 'stop' 'Mira has 7 apples. She loses 5 in the garden and has 2 left.' \
+  "$("$program" 'Mira has 7 apples.' --temperature 0 --stop left. 2>/dev/null)"
+expect 'stop after the prompt' 'Mira has 7 apples. She loses 5 in the garden and has 2 left.' \
+  "$("$program" 'Mira has 7 apples. She loses 5 in the garden and has 2 left' --temperature 0 --stop . 2>/dev/null)"
+
 # All that can be asked for, and what was looked at.
 "$program" 'Tom' --tokens 20 --temperature 0.7 --top-k 20 --top-p 0.9 --min-p 0.01 --penalty 1.1 \
   --attention "$work/heads.html" >/dev/null 2>&1
@@ -34,7 +40,8 @@ mkdir "$work/two"
 cp "$work/one/checkpoint.safetensors" "$work/two"
 "$program" "${run[@]}" --threads 2 --out "$work/two" --resume >"$work/out" 2>&1
 cmp "$work/one/weights.safetensors" "$work/two/weights.safetensors"
-grep -q '<svg' "$work/one/loss.svg" || { echo 'no loss curve' && exit 1; }
+grep -qE '^Loss of a byte: [0-9]\.[0-9]{3}, of text that is held out [0-9]\.[0-9]{3}$' "$work/out"
+grep -q '<circle' "$work/one/loss.svg" || { echo 'no loss curve' && exit 1; }
 "$program" "$work/one/weights.safetensors" 'Tom' --tokens 5 >/dev/null 2>&1
 
 head -c 1000 "$work/one/checkpoint.safetensors" >"$work/two/checkpoint.safetensors"
@@ -55,4 +62,5 @@ refused 'not a model of this program' "$(dirname "${BASH_SOURCE[0]}")/../example
 refused 'temperature is -1; expected 0 or more' 'Tom' --temperature -1
 refused "--top-p is 'much'; expected a number" 'Tom' --top-p much
 refused 'expected no --top-k' 'Tom' --beams 2 --top-k 3
-refused 'expected 16383 at most' "$(head -c 10000 /dev/zero | tr '\0' 'a')" --tokens 9000
+refused '--stop needs a value' 'Tom' --stop ''
+refused 'expected 16384 at most' "$(head -c 10000 /dev/zero | tr '\0' 'a')" --tokens 9000

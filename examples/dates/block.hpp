@@ -15,7 +15,7 @@
 #include <eigenheads/sequences.hpp>             // Sequences
 #include <eigenheads/tensor.hpp>                // Tensor, TensorView, Scalar
 
-#include "module.hpp"  // Module
+#include "../module.hpp"  // Module
 
 namespace dates {
 
@@ -36,7 +36,7 @@ struct Rows {
 };
 
 template <Scalar T>
-class Block : public Module<Block<T>> {
+class Block : public examples::Module<Block<T>> {
  public:
   Block(Index num_hiddens, Index num_heads, Index inner, std::uint64_t seed)
       : norm1(make_norm<T>(num_hiddens)),
@@ -60,7 +60,7 @@ class Block : public Module<Block<T>> {
     typename MultiHeadAttention<T>::Activations attention;
     typename FeedForward<T>::Activations feed_forward;
   };
-  struct Gradients : Module<Gradients, Block> {
+  struct Gradients : examples::Module<Gradients, Block> {
     typename RmsNorm<T>::Gradients norm1, norm2;
     typename MultiHeadAttention<T>::Gradients attention;
     typename FeedForward<T>::Gradients feed_forward;

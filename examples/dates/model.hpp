@@ -22,9 +22,9 @@
 #include <eigenheads/sequences.hpp>      // Sequences
 #include <eigenheads/tensor.hpp>         // Tensor, TensorView, TensorSpan, Scalar
 
+#include "../module.hpp"       // Module
 #include "batch.hpp"           // Batch, kOutputs, kClasses
 #include "block.hpp"           // Block, Rows, make_norm
-#include "module.hpp"          // Module
 #include "text_embedding.hpp"  // TextEmbedding
 
 namespace dates {
@@ -38,7 +38,7 @@ struct ModelOptions {
 };
 
 template <Scalar T>
-class Model : public Module<Model<T>> {
+class Model : public examples::Module<Model<T>> {
  public:
   explicit Model(const ModelOptions& options, std::uint64_t seed)
       : embedding(options.num_hiddens, options.reach, seed),
@@ -70,7 +70,7 @@ class Model : public Module<Model<T>> {
     Tensor<T, 2> x, memory;         // the encoder's output and its norm: the rows of the texts
     Tensor<T, 2> z, normed_output;  // the decoder's: the rows of the outputs
   };
-  struct Gradients : Module<Gradients, Model> {
+  struct Gradients : examples::Module<Gradients, Model> {
     typename TextEmbedding<T>::Gradients embedding;
     std::vector<typename Block<T>::Gradients> encoder;
     typename RmsNorm<T>::Gradients norm_memory, norm_output;

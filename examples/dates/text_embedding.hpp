@@ -14,10 +14,10 @@
 #include <eigenheads/sequences.hpp>     // Sequences
 #include <eigenheads/tensor.hpp>        // Tensor, TensorView, Scalar
 
-#include "alphabet.hpp"  // kTokens, kPadding
-#include "batch.hpp"     // Batch
-#include "module.hpp"    // Module
-#include "noise.hpp"     // kMaxLength
+#include "../module.hpp"  // Module
+#include "alphabet.hpp"   // kTokens, kPadding
+#include "batch.hpp"      // Batch
+#include "noise.hpp"      // kMaxLength
 
 namespace dates {
 
@@ -25,7 +25,7 @@ using eigenheads::Context, eigenheads::Embedding, eigenheads::Scalar, eigenheads
     eigenheads::Tensor, eigenheads::TensorView;
 
 template <Scalar T>
-class TextEmbedding : public Module<TextEmbedding<T>> {
+class TextEmbedding : public examples::Module<TextEmbedding<T>> {
  public:
   TextEmbedding(Index num_hiddens, Index reach, std::uint64_t seed)
       : characters(table((2 * reach + 1) * kTokens, num_hiddens, 0.7, {seed, "characters"})),
@@ -38,7 +38,7 @@ class TextEmbedding : public Module<TextEmbedding<T>> {
     std::vector<typename Embedding<T>::Activations> characters;  // of each C_o
     typename Embedding<T>::Activations positions;
   };
-  struct Gradients : Module<Gradients, TextEmbedding> {
+  struct Gradients : examples::Module<Gradients, TextEmbedding> {
     typename Embedding<T>::Gradients characters, positions;
   };
   template <class Self, class Visit>

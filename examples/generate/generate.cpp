@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -23,17 +24,19 @@
 #include "../command_line.hpp"
 #include "../loss_curve.hpp"
 #include "../progress.hpp"
+#include "byte_writing.hpp"
 #include "checkpoint.hpp"
 #include "shipped_weights.hpp"
 #include "stories.hpp"
 #include "train.hpp"
 #include "utf8.hpp"
+#include "voice.hpp"
 #include "writing.hpp"
 
 namespace {
 
 namespace eh = eigenheads;
-using byte_model::Model;
+using byte_model::Model, language_model::Ids, language_model::Voice;
 using command_line::CommandLine, command_line::Option, command_line::Takes,
     command_line::UsageError;
 using eh::Index;
@@ -41,12 +44,14 @@ using std::filesystem::path;
 
 constexpr const char* kUsage =
     "Usage: generate [MODEL] PROMPT [OPTION...]   (without a MODEL: the one in this program)\n"
-    "       generate train [FILE] [OPTION...]     (without a FILE: stories that it makes itself)\n"
+    "       generate train [FILE] [OPTION...]     (without a FILE: stories that it makes itself;\n"
+    "                                             of a FILE, the last twentieth is held out)\n"
     "       generate evaluate [MODEL] [OPTION...]\n"
     "       generate stories [OPTION...]\n\n";
 
-constexpr std::array<Option, 9> kWrite{{
-    {"--tokens", "N", "how many to write, which are bytes (200)"},
+constexpr std::array<Option, 10> kWrite{{
+    {"--tokens", "N", "how many to write, which are bytes if the model has no others (200)"},
+    {"--stop", "TEXT", "end once this is written"},
     {"--temperature", "T", "0 writes the likeliest byte, 1 as the model learnt (0.8)"},
     {"--top-k", "K", "only the K likeliest bytes"},
     {"--top-p", "P", "only the likeliest bytes that have P of the probability"},
@@ -55,7 +60,7 @@ constexpr std::array<Option, 9> kWrite{{
     {"--seed", "N", "of the choices (1)"},
     {"--beams", "N", "no choices: the likeliest line that a search with N beams finds"},
     {"--attention", "FILE",
-     "all heads on the last 256 bytes of the text, as a page to click through"},
+     "all heads on the last 256 tokens of the text, as a page to click through"},
 }};
 constexpr std::array<Option, 5> kTrain{{
     {"--out", "FOLDER", "for weights.safetensors, loss.svg and checkpoints (out/generate)"},
@@ -76,6 +81,8 @@ constexpr std::array<Option, 2> kStories{{
 
 constexpr std::uint64_t kTextSeed = 1;
 constexpr std::uint64_t kTextStories = 30'000;  // 4 MB
+constexpr std::uint64_t kHeldOutSeed = 2, kHeldOutStories = 120;
+constexpr Index kHeldOutEvery = 500;  // steps
 
 // The words before the first option.
 [[nodiscard]] std::vector<std::string> take_words(std::vector<std::string>& words) {
@@ -100,12 +107,24 @@ constexpr std::uint64_t kTextStories = 30'000;  // 4 MB
   return line.has(name) ? line.count(name, most) : otherwise;
 }
 
+[[nodiscard]] Index tokens_of(const CommandLine& line) {
+  return count(line, "--tokens", 100'000, 200);
+}
+
 [[nodiscard]] Model<float> shipped() {
   const std::string name = "the weights in this program";
   return byte_model::load_model(eh::parse_safetensors(byte_model::shipped_weights(), name), name);
 }
 
 // ---- write -------------------------------------------------------------------------------------
+
+[[nodiscard]] Voice find_voice(const std::vector<std::string>& words) {
+  if (words.empty() || words.size() > 2)
+    throw UsageError("there are " + std::to_string(words.size()) +
+                     " words before the options; expected a prompt, or a model and a prompt");
+  return byte_model::voice_of(words.size() == 2 ? byte_model::load_model(path(words.front()))
+                                                : shipped());
+}
 
 void require_prompt(const std::string& prompt) {
   if (prompt.empty()) throw UsageError("the prompt is empty; expected one character or more");
@@ -114,77 +133,103 @@ void require_prompt(const std::string& prompt) {
     throw UsageError("the prompt is no UTF-8 from byte " + std::to_string(broken + 1) + " on");
 }
 
-// Writes on, and returns what was written.
-[[nodiscard]] std::string write_drawn(const Model<float>& model, const std::string& prompt,
-                                      const CommandLine& line, Index tokens, eh::Context& context) {
-  byte_model::Utf8Stream stream;
+// Says tokens as they come: whole characters, and nothing of what ends a text.
+class Speaker {
+ public:
+  explicit Speaker(const Voice& voice) : voice_(voice) {}
+
+  void say(Index id) {
+    if (std::ranges::find(voice_.stop_ids, id) != voice_.stop_ids.end()) return;
+    for (const char c : voice_.bytes_of(id)) std::cout << stream_.add(c);
+    std::cout << std::flush;
+  }
+  void finish() { std::cout << stream_.finish() << '\n'; }
+
+ private:
+  const Voice& voice_;
+  byte_model::Utf8Stream stream_;
+};
+
+// Writes on from a prompt, whose text is shown first, as it draws. Returns what was written.
+[[nodiscard]] Ids write_drawn(const Voice& voice, const std::string& text, const Ids& prompt,
+                              const CommandLine& line, eh::Context& context) {
+  Speaker speaker(voice);
   eh::GenerateOptions options{
       .sampling = {.temperature = number(line, "--temperature", 0.8),
-                   .top_k = count(line, "--top-k", 256, 0),
+                   .top_k = count(line, "--top-k", 10'000'000, 0),
                    .top_p = number(line, "--top-p", 1),
                    .min_p = number(line, "--min-p", 0),
                    .repetition_penalty = number(line, "--penalty", 1),
                    .seed = static_cast<std::uint64_t>(count(line, "--seed", 1'000'000'000, 1))},
-      .max_new_tokens = tokens};
-  options.on_token = [&](Index, Index id) {
-    std::cout << stream.add(static_cast<char>(id)) << std::flush;
-  };
+      .max_new_tokens = tokens_of(line),
+      .stop_ids = voice.stop_ids,
+      .on_token = [&](Index, Index id) { speaker.say(id); }};
+  if (line.has("--stop"))
+    options.stops = [&, stop = line.value("--stop")](Index, std::span<const Index> all) {
+      return language_model::has_said(voice, all.subspan(prompt.size()), stop);
+    };
   static_cast<void>(eh::Sampler(options.sampling));  // what it refuses comes before the prompt
-  std::cout << prompt << std::flush;
-  const std::string text = byte_model::write_after(model, {prompt}, options, context).front();
-  std::cout << stream.finish() << '\n';
-  return text;
+  std::cout << text << std::flush;
+  Ids written =
+      std::move(language_model::write_after(voice.model, {prompt}, options, context).front());
+  speaker.finish();
+  return written;
 }
 
-[[nodiscard]] std::string write_likeliest(const Model<float>& model, const std::string& prompt,
-                                          const CommandLine& line, Index tokens,
-                                          eh::Context& context) {
-  for (const char* name : {"--temperature", "--top-k", "--top-p", "--min-p", "--penalty", "--seed"})
+[[nodiscard]] Ids write_likeliest(const Voice& voice, const std::string& text, const Ids& prompt,
+                                  const CommandLine& line, eh::Context& context) {
+  for (const char* name :
+       {"--temperature", "--top-k", "--top-p", "--min-p", "--penalty", "--seed", "--stop"})
     if (line.has(name))
-      throw UsageError("--beams makes no choices; expected no " + std::string(name));
-  const auto texts =
-      byte_model::search_after(model, prompt, line.count("--beams", 64), tokens, context);
-  byte_model::Utf8Stream stream;
-  std::cout << prompt;
-  for (const char c : texts.front().text)
-    if (c != '\n') std::cout << stream.add(c);
-  std::cout << stream.finish() << '\n';
+      throw UsageError("--beams finds the likeliest line; expected no " + std::string(name));
+  // A line is what it looks for, where nothing else ends a text.
+  const Ids stops = voice.stop_ids.empty() ? Ids{byte_model::to_id('\n')} : voice.stop_ids;
+  const auto texts = language_model::search_after(
+      voice.model, prompt,
+      {.beams = line.count("--beams", 64), .most = tokens_of(line), .stop_ids = stops}, context);
+  std::cout << text;
+  Speaker speaker(voice);
+  for (const Index id : texts.front().ids)
+    if (std::ranges::find(stops, id) == stops.end()) speaker.say(id);
+  speaker.finish();
   std::fprintf(stderr, "Probability %.3g; the next has %.3g\n",
                std::exp(texts.front().log_probability),
                texts.size() > 1 ? std::exp(texts[1].log_probability) : 0.0);
-  return texts.front().text;
+  return texts.front().ids;
+}
+
+void show_attention(const path& file, const Voice& voice, Ids ids, eh::Context& context) {
+  constexpr std::ptrdiff_t most = 256;
+  ids.erase(ids.begin(), ids.end() - (std::min)(std::ssize(ids), most));
+  std::vector<std::string> labels;
+  for (const Index id : ids) labels.push_back(language_model::label_of(voice, id));
+  eh::write_attention_view(file, language_model::look(voice.model, ids, labels, context),
+                           {.title = "What a language model looked at"});
 }
 
 int write(std::vector<std::string> words) {
   const std::vector<std::string> texts = take_words(words);
   const CommandLine line(kWrite, words);
-  if (texts.empty() || texts.size() > 2)
-    throw UsageError("there are " + std::to_string(texts.size()) +
-                     " words before the options; expected a prompt, or a model and a prompt");
-  const std::string& prompt = texts.back();
-  require_prompt(prompt);
-  const Index tokens = count(line, "--tokens", 10'000, 200);
-  if (std::ssize(prompt) + tokens >= byte_model::kLongest)
-    throw UsageError("the prompt has " + std::to_string(prompt.size()) + " bytes; with " +
-                     std::to_string(tokens) + " more expected " +
-                     std::to_string(byte_model::kLongest - 1) + " at most");
-  const Model<float> model =
-      texts.size() == 2 ? byte_model::load_model(path(texts.front())) : shipped();
+  if (!texts.empty()) require_prompt(texts.back());
+  const Voice voice = find_voice(texts);
+  const std::string& text = texts.back();
+  Ids prompt = voice.ids_of(text);
+  const Index longest = voice.model.language_options().longest;
+  if (std::ssize(prompt) + tokens_of(line) > longest)
+    throw UsageError("the prompt has " + std::to_string(prompt.size()) + " tokens; with " +
+                     std::to_string(tokens_of(line)) + " more expected " + std::to_string(longest) +
+                     " at most");
   eh::Context context;
   const auto start = std::chrono::steady_clock::now();
-  const std::string written = line.has("--beams")
-                                  ? write_likeliest(model, prompt, line, tokens, context)
-                                  : write_drawn(model, prompt, line, tokens, context);
+  const Ids written = line.has("--beams") ? write_likeliest(voice, text, prompt, line, context)
+                                          : write_drawn(voice, text, prompt, line, context);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   std::fprintf(stderr, "%zu tokens, %.0f a second\n", written.size(),
                static_cast<double>(written.size()) / seconds);
   if (line.has("--attention")) {
-    const std::string all = '\n' + prompt + written;
-    const std::string last = all.substr(all.size() - (std::min)(all.size(), std::size_t{256}));
-    eh::write_attention_view(path(line.value("--attention")),
-                             byte_model::look(model, last, context),
-                             {.title = "What a language model of bytes looked at"});
+    prompt.insert(prompt.end(), written.begin(), written.end());
+    show_attention(path(line.value("--attention")), voice, std::move(prompt), context);
   }
   return 0;
 }
@@ -200,15 +245,17 @@ int train(std::vector<std::string> words) {
   options.seed = static_cast<std::uint64_t>(count(line, "--seed", 1'000'000'000, 1));
   options.steps = count(line, "--steps", 10'000'000, options.steps);
   options.warmup = (std::min)(options.warmup, options.steps);
-  byte_model::Trainer<float> trainer(options, files.empty()
-                                                  ? byte_model::stories(kTextSeed, kTextStories)
-                                                  : eh::read_file(path(files.front())));
+  byte_model::Trainer<float> trainer(
+      options, files.empty() ? byte_model::Texts{byte_model::stories(kTextSeed, kTextStories),
+                                                 byte_model::stories(kHeldOutSeed, kHeldOutStories)}
+                             : byte_model::split(eh::read_file(path(files.front()))));
   const path folder = line.value("--out", "out/generate");
   std::filesystem::create_directories(folder);
   const path checkpoint = folder / "checkpoint.safetensors";
   eh::Context context(line.has("--threads") ? line.count("--threads", 1024) : 2);
   if (line.has("--resume")) byte_model::load_checkpoint(checkpoint, trainer);
   std::vector<double> losses;
+  std::vector<LossAt> held_out;
   Progress progress(static_cast<double>(options.steps), static_cast<double>(trainer.step_count()));
   const std::string of_all = " of " + std::to_string(options.steps) + "  loss ";
   while (!trainer.is_done()) {
@@ -216,9 +263,15 @@ int train(std::vector<std::string> words) {
     progress.add(
         1, "step " + std::to_string(trainer.step_count()) + of_all + std::to_string(losses.back()));
     if (trainer.step_count() % 100 == 0) byte_model::save_checkpoint(checkpoint, trainer);
+    if (trainer.step_count() % kHeldOutEvery == 0 || trainer.is_done())
+      held_out.push_back({losses.size() - 1, trainer.held_out_loss(context)});
   }
   byte_model::save_model(folder / "weights.safetensors", trainer.model);
-  eh::write_file(folder / "loss.svg", loss_curve(losses, "Loss: cross entropy of a byte"));
+  eh::write_file(folder / "loss.svg",
+                 loss_curve(losses, "Loss: cross entropy of a byte (points: held out)", held_out));
+  if (!losses.empty())
+    std::printf("Loss of a byte: %.3f, of text that is held out %.3f\n", losses.back(),
+                held_out.back().loss);
   std::cout << "The weights are in " << (folder / "weights.safetensors").string() << '\n';
   return 0;
 }

@@ -1,35 +1,33 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// A language model of bytes: what byte follows?
-//   x = embedding(ids),   y = encoder(x), causal,   logits = W y + b
-// Its layers are norm first, with RmsNorm, gated feed-forward networks, heads that share keys and
-// values, and rotary positions. A byte sees itself and the window - 1 bytes before it, in training and
-// in writing, which so may go on for longer than the window.
+// A language model of bytes, and its training. Its layers are norm first, with RmsNorm, gated
+// feed-forward networks, heads that share keys and values, and rotary positions. A byte sees itself and
+// the window - 1 bytes before it, in training and in writing, which so may go on for longer than the
+// window.
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <optional>
 #include <vector>
 
 #include <eigenheads/context.hpp>                 // Context
 #include <eigenheads/elementary.hpp>              // exp, log
-#include <eigenheads/linear.hpp>                  // Linear
-#include <eigenheads/mask.hpp>                    // Mask
+#include <eigenheads/linear.hpp>                  // LinearGradients
 #include <eigenheads/nn/embedding.hpp>            // Embedding
-#include <eigenheads/nn/transformer_cache.hpp>    // TransformerCache
 #include <eigenheads/nn/transformer_encoder.hpp>  // TransformerEncoder
 #include <eigenheads/rotary.hpp>                  // RotaryOptions
 #include <eigenheads/sequences.hpp>               // Sequences
 #include <eigenheads/tensor.hpp>                  // Tensor, TensorView, Scalar
 
-#include "../dates/module.hpp"  // Module
+#include "../module.hpp"       // Module
+#include "language_model.hpp"  // Model, Ids
 
 namespace byte_model {
 
 using eigenheads::Context, eigenheads::Index, eigenheads::Scalar, eigenheads::Sequences,
-    eigenheads::Tensor, eigenheads::TensorSpan, eigenheads::TensorView;
-using Ids = std::vector<Index>;
+    eigenheads::Tensor, eigenheads::TensorView;
+using language_model::Ids, language_model::view_of;
 
 inline constexpr Index kBytes = 256;
 inline constexpr Index kLongest = 16384;  // bytes of a text, which positions are made for
@@ -55,19 +53,19 @@ struct ModelOptions {
           .final_norm = true};
 }
 
+[[nodiscard]] inline language_model::ModelOptions language_options(const ModelOptions& o) {
+  return {.vocabulary = kBytes,
+          .encoder = encoder_options(o),
+          .window = o.window,
+          .longest = kLongest,
+          .head_bias = true};
+}
+
 template <Scalar T>
-class Model : public dates::Module<Model<T>> {
+class Model : public language_model::Model<T> {
  public:
   explicit Model(const ModelOptions& options, std::uint64_t seed)
-      : embedding({.num_embeddings = kBytes, .embedding_dim = options.num_hiddens}, seed,
-                  "embedding"),
-        encoder(encoder_options(options), seed),
-        head({options.num_hiddens, kBytes, true}, seed, "head"),
-        options_(options) {}
-
-  eigenheads::Embedding<T> embedding;
-  eigenheads::TransformerEncoder<T> encoder;
-  eigenheads::Linear<T> head;
+      : language_model::Model<T>(language_options(options), seed), options_(options) {}
 
   [[nodiscard]] const ModelOptions& options() const { return options_; }
 
@@ -77,78 +75,36 @@ class Model : public dates::Module<Model<T>> {
     typename eigenheads::TransformerEncoder<T>::Activations encoder;
     Tensor<T, 2> y;  // the encoder's output
   };
-  struct Gradients : dates::Module<Gradients, Model> {
+  struct Gradients : examples::Module<Gradients, language_model::Model<T>> {
     typename eigenheads::Embedding<T>::Gradients embedding;
+    std::optional<typename eigenheads::Embedding<T>::Gradients>
+        positions;  // a model of bytes has none
     typename eigenheads::TransformerEncoder<T>::Gradients encoder;
     eigenheads::LinearGradients<T> head;
   };
-  template <class Self, class Visit>
-  static void for_each_part(Self& self, Visit&& visit) {
-    visit("embedding", self.embedding);
-    visit("encoder", self.encoder);
-    visit("head", self.head);
-  }
-
-  [[nodiscard]] eigenheads::Mask mask() const {
-    return {.causal = eigenheads::Causal::top_left, .window = {.left = options_.window - 1}};
-  }
 
   // ids: [N], the bytes of all sequences -> logits of what follows each of them, [N, kBytes]
-  [[nodiscard]] Tensor<T, 2> operator()(const Ids& ids, const Sequences& sequences,
-                                        Context& context) const {
-    return head(encoder(embedding(ids, context), sequences, mask(), {.context = context}), context);
-  }
   [[nodiscard]] Tensor<T, 2> forward(const Ids& ids, const Sequences& sequences, Activations& saved,
                                      Context& context) const {
     saved.sequences = sequences;
-    const Tensor<T, 2> x = embedding.forward(TensorView<Index, 1>(ids.data(), {std::ssize(ids)}),
-                                             sequences, saved.embedding, context);
-    saved.y = encoder.forward(x, sequences, mask(), saved.encoder, {.context = context});
-    return head(saved.y, context);
+    const Tensor<T, 2> x =
+        this->embedding.forward(view_of(ids), sequences, saved.embedding, context);
+    saved.y =
+        this->encoder.forward(x, sequences, this->mask(), saved.encoder, {.context = context});
+    return this->head(saved.y, context);
   }
   // dlogits: [N, kBytes]
   void backward(const Tensor<T, 2>& dlogits, const Activations& saved, Gradients& gradients,
                 Context& context) const {
     const Tensor<T, 2> dy =
-        head.backward(saved.y, saved.sequences, dlogits, gradients.head, false, context);
-    encoder.backward_into(gradients.encoder, dy, saved.encoder, false, context);
+        this->head.backward(saved.y, saved.sequences, dlogits, gradients.head, false, context);
+    this->encoder.backward_into(gradients.encoder, dy, saved.encoder, false, context);
     const TensorView<T, 2> dx(gradients.encoder.x.data(), dy.dimensions());
-    embedding.backward_into(gradients.embedding, dx, saved.embedding, false, context);
+    this->embedding.backward_into(gradients.embedding, dx, saved.embedding, false, context);
   }
 
  private:
   ModelOptions options_;
-};
-
-// The model as it writes, with a cache for `count` texts: called with the bytes that are new of each, it
-// says what follows the last of them, [count, kBytes]; zeros for texts without new bytes.
-template <Scalar T>
-class Reader {
- public:
-  Reader(const Model<T>& model, Index count, Context& context)
-      : cache(model.encoder, {.batch_size = count,
-                              .capacity = model.options().window,
-                              .window = model.options().window}),
-        model_(model),
-        context_(context) {}
-
-  eigenheads::TransformerCache<T> cache;
-
-  Tensor<T, 2> operator()(TensorView<Index, 1> ids, const Sequences& sequences) {
-    const Tensor<T, 2> x = model_.embedding(ids, context_);
-    const Tensor<T, 2> y = model_.encoder.step(x, sequences, cache, {}, {.context = context_});
-    const Index B = sequences.count(), E = y.dimension(1);
-    Tensor<T, 2> last(B, E);
-    last.setZero();
-    for (Index b = 0; b < B; ++b)
-      if (sequences.length(b) > 0)
-        std::copy_n(y.data() + (sequences.begin(b + 1) - 1) * E, E, last.data() + b * E);
-    return model_.head(last, context_);
-  }
-
- private:
-  const Model<T>& model_;
-  Context& context_;
 };
 
 // The mean over all rows of -log softmax(logits)[target]; dlogits, if it is not null, is its gradient:

@@ -3,8 +3,10 @@
 // Training, a step at a time: step i takes pieces of the text that are a function of the seed and of i,
 // so that the weights are the same bits on any number of threads, and also if a run was stopped after
 // step i and went on from its model, its optimizer and i.
+//   Some text is held out: the loss on it says whether the model learnt the language or the text by heart.
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -33,6 +35,11 @@ struct TrainOptions {
 };
 
 [[nodiscard]] inline Index to_id(char c) { return static_cast<unsigned char>(c); }
+[[nodiscard]] inline Ids to_ids(std::string_view text) {
+  Ids ids;
+  for (const char c : text) ids.push_back(to_id(c));
+  return ids;
+}
 
 // Pieces of a text, and of each byte the one that follows it. A piece begins where a line ends, if there
 // is such a place among the window bytes before the one that was drawn: a model that has met lines from
@@ -61,20 +68,30 @@ struct Batch {
   return batch;
 }
 
+struct Texts {
+  std::string training, held_out;
+};
+
+// The last twentieth of a text is held out.
+[[nodiscard]] inline Texts split(std::string_view text) {
+  const std::size_t training = text.size() - text.size() / 20;
+  return {std::string(text.substr(0, training)), std::string(text.substr(training))};
+}
+
 template <Scalar T>
 class Trainer {
  public:
-  // Throws std::runtime_error for a text that is shorter than a piece and one more byte.
-  Trainer(const TrainOptions& options, std::string text)
+  // Throws std::runtime_error for a training text that is shorter than a piece and one more byte.
+  Trainer(const TrainOptions& options, Texts texts)
       : model(options.model, options.seed),
         adam({.learning_rate = options.learning_rate,
               .beta2 = options.beta2,
               .weight_decay = options.weight_decay}),
         options_(options),
-        text_(std::move(text)) {
-    if (std::ssize(text_) <= options.model.window)
+        texts_(std::move(texts)) {
+    if (std::ssize(text()) <= options.model.window)
       throw std::runtime_error(
-          "the text has " + std::to_string(text_.size()) + " bytes; expected more than " +
+          "the text has " + std::to_string(text().size()) + " bytes; expected more than " +
           std::to_string(options.model.window) + ", which a step reads at once");
   }
 
@@ -82,14 +99,14 @@ class Trainer {
   eigenheads::Adam<T> adam;
 
   [[nodiscard]] const TrainOptions& options() const { return options_; }
-  [[nodiscard]] std::string_view text() const { return text_; }
+  [[nodiscard]] std::string_view text() const { return texts_.training; }
   [[nodiscard]] Index step_count() const { return static_cast<Index>(adam.step_count()); }
   [[nodiscard]] bool is_done() const { return step_count() >= options_.steps; }
 
   // Returns the loss before the step.
   double step(Context& context) {
     const Index i = step_count();
-    const Batch batch = make_batch(text_, options_, i);
+    const Batch batch = make_batch(text(), options_, i);
     const Tensor<T, 2> logits = model.forward(batch.ids, batch.sequences, saved_, context);
     const double loss = cross_entropy(logits, batch.targets, &dlogits_, context);
     model.backward(dlogits_, saved_, gradients_, context);
@@ -100,9 +117,27 @@ class Trainer {
     return loss;
   }
 
+  // The mean loss of a byte of the text that is held out, of its first 64 pieces at most; NaN if it has
+  // none.
+  [[nodiscard]] double held_out_loss(Context& context) const {
+    const auto piece = static_cast<std::size_t>(options_.model.window);
+    Index bytes = 0;
+    double sum = 0;
+    const std::string_view text = texts_.held_out;
+    for (std::size_t first = 0; first + 1 < text.size() && first < 64 * piece; first += piece) {
+      const Ids ids = to_ids(text.substr(first, piece + 1));
+      const Index count = std::ssize(ids) - 1;
+      const Tensor<T, 2> logits = model(Ids(ids.begin(), ids.end() - 1), {count}, context);
+      sum += static_cast<double>(count) *
+             cross_entropy<T>(logits, Ids(ids.begin() + 1, ids.end()), nullptr, context);
+      bytes += count;
+    }
+    return bytes > 0 ? sum / static_cast<double>(bytes) : std::numeric_limits<double>::quiet_NaN();
+  }
+
  private:
   TrainOptions options_;
-  std::string text_;
+  Texts texts_;
   Tensor<T, 2> dlogits_{0, 0};
   typename Model<T>::Activations saved_;
   typename Model<T>::Gradients gradients_;

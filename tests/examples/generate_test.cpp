@@ -2,6 +2,7 @@
 // examples/generate: its stories and who judges them, its model and its files, UTF-8, and that the
 // weights that come with it write stories that are right.
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -14,6 +15,7 @@
 #include <eigenheads/context.hpp>
 #include <eigenheads/io/safetensors.hpp>
 
+#include "generate/byte_writing.hpp"
 #include "generate/checkpoint.hpp"
 #include "generate/stories.hpp"
 #include "generate/train.hpp"
@@ -23,6 +25,7 @@
 namespace {
 
 using namespace byte_model;
+using language_model::look, language_model::search_after, language_model::write_after;
 
 constexpr ModelOptions kSmall{.num_hiddens = 16,
                               .num_heads = 4,
@@ -112,7 +115,7 @@ TEST(GenerateUtf8, WhatIsNoneIsFoundAndReplaced) {
 TEST(GenerateModel, WritesWhatReadingAllAgainWrites) {
   const Model<float> model(kSmall, 3);
   eigenheads::Context context;
-  const std::vector<std::string> prompts{"Mira has", "T", "\u00e4"};
+  const std::vector<Ids> prompts{prompt_ids("Mira has"), prompt_ids("T"), prompt_ids("\u00e4")};
   const eigenheads::GenerateOptions options{
       .sampling = {.temperature = 0.9, .top_p = 0.95, .seed = 4}, .max_new_tokens = 60};
   const auto texts = write_after(model, prompts, options, context);
@@ -127,8 +130,8 @@ TEST(GenerateModel, WritesWhatReadingAllAgainWrites) {
       std::copy_n(logits.data() + logits.size() - kBytes, kBytes, last.data());
       return last;
     };
-    const auto again = eigenheads::generate(whole, {prompt_ids(prompts[b])}, own, context);
-    EXPECT_EQ(to_text(again.front().ids), texts[b]) << b;
+    const auto again = eigenheads::generate(whole, {prompts[b]}, own, context);
+    EXPECT_EQ(again.front().ids, texts[b]) << b;
   }
 }
 
@@ -136,11 +139,13 @@ TEST(GenerateModel, OneBeamIsTheLikeliestByte) {
   const Model<float> model(kSmall, 3);
   eigenheads::Context context;
   const auto greedy = write_after(
-      model, {"Tom"},
+      model, {prompt_ids("Tom")},
       {.sampling = {.temperature = 0}, .max_new_tokens = 30, .stop_ids = {to_id('\n')}}, context);
-  const auto one = search_after(model, "Tom", 1, 30, context);
-  EXPECT_EQ(one.front().text, greedy.front());
-  const auto four = search_after(model, "Tom", 4, 30, context);
+  const auto one = search_after(model, prompt_ids("Tom"),
+                                {.beams = 1, .most = 30, .stop_ids = {to_id('\n')}}, context);
+  EXPECT_EQ(one.front().ids, greedy.front());
+  const auto four = search_after(model, prompt_ids("Tom"),
+                                 {.beams = 4, .most = 30, .stop_ids = {to_id('\n')}}, context);
   ASSERT_EQ(four.size(), 4u);
   for (std::size_t i = 1; i < 4; ++i)
     EXPECT_GE(four[i - 1].log_probability, four[i].log_probability);
@@ -150,7 +155,7 @@ TEST(GenerateModel, LooksAtNothingThatComesLater) {
   const Model<float> model(kSmall, 3);
   eigenheads::Context context;
   const std::string text = "Mira has 7 apples. Tom \u00e4 has";  // longer than the window
-  const auto layers = look(model, text, context);
+  const auto layers = look(model, to_ids(text), {}, context);
   ASSERT_EQ(layers.size(), 2u);
   const Index L = std::ssize(text);
   for (const auto& layer : layers) {
@@ -173,13 +178,36 @@ TEST(GenerateModel, LooksAtNothingThatComesLater) {
 TEST(GenerateTraining, BeginsWithTheseBits) {
   for (const int threads : {1, 3}) {
     eigenheads::Context context(threads);
-    Trainer<float> trainer(kShort, stories(1, 50));
+    Trainer<float> trainer(kShort, {stories(1, 50), ""});
     const double first = trainer.step(context);
     double last = 0;
     while (!trainer.is_done()) last = trainer.step(context);
     EXPECT_LT(last, first);
     EXPECT_EQ(hash_of(trainer.model), 0xb945c61ab7110d4bu) << threads;
   }
+}
+
+TEST(GenerateTraining, HoldsOutTheEndOfATextAndMeasuresItByPieces) {
+  const std::string text = stories(3, 20);
+  const Texts parts = split(text);
+  EXPECT_EQ(parts.training + parts.held_out, text);
+  EXPECT_EQ(parts.held_out.size(), text.size() / 20);
+
+  eigenheads::Context context(1);
+  // 24 bytes a piece: two whole ones, and one of 11.
+  const Trainer<float> trainer(kShort, {text, text.substr(0, 60)});
+  double sum = 0;
+  for (std::size_t i = 0; i + 1 < 60; ++i) {
+    const std::size_t first = i / 24 * 24;
+    const Ids ids = to_ids(text.substr(first, i - first + 1));
+    const auto logits = trainer.model(ids, {std::ssize(ids)}, context);
+    double exps = 0;
+    const float* const last = logits.data() + (std::ssize(ids) - 1) * kBytes;
+    for (Index k = 0; k < kBytes; ++k) exps += std::exp(static_cast<double>(last[k]));
+    sum += std::log(exps) - static_cast<double>(last[to_id(text[i + 1])]);
+  }
+  EXPECT_NEAR(trainer.held_out_loss(context), sum / 59, 1e-5);
+  EXPECT_TRUE(std::isnan(Trainer<float>(kShort, {text, "a"}).held_out_loss(context)));
 }
 
 class GenerateCheckpoint : public testing::Test {
@@ -198,7 +226,7 @@ class GenerateCheckpoint : public testing::Test {
 };
 
 TEST_F(GenerateCheckpoint, ARunOfBytesGoesOnAsIfItHadNotStopped) {
-  const std::string text = stories(1, 50);
+  const Texts text{stories(1, 50), ""};
   Trainer<float> whole(kShort, text), first(kShort, text), second(kShort, text);
   while (first.step_count() < 5) EXPECT_EQ(first.step(context_), whole.step(context_));
   save_checkpoint(path("half.safetensors"), first);
@@ -208,10 +236,10 @@ TEST_F(GenerateCheckpoint, ARunOfBytesGoesOnAsIfItHadNotStopped) {
   save_model(path("model.safetensors"), second.model);
   EXPECT_EQ(hash_of(load_model(path("model.safetensors"))), hash_of(whole.model));
 
-  Trainer<float> other(kShort, stories(2, 50));
+  Trainer<float> other(kShort, {stories(2, 50), ""});
   EXPECT_THROW(load_checkpoint(path("half.safetensors"), other), std::runtime_error);
   EXPECT_EQ(other.step_count(), 0);
-  EXPECT_THROW(Trainer<float>(kShort, "too short"), std::runtime_error);
+  EXPECT_THROW(Trainer<float>(kShort, {"too short", ""}), std::runtime_error);
 }
 
 TEST_F(GenerateCheckpoint, WhatIsNoModelOfBytesIsRefused) {
@@ -240,9 +268,11 @@ TEST(GenerateShipped, EndsStoriesRightly) {
   EXPECT_GE(score.formed, 45);
   EXPECT_GE(score.names, 45);
   EXPECT_GE(score.right, 40);
-  const auto line = search_after(model, "Mira has 7 apples. Tom gives her 5 more, and now she has",
-                                 2, 200, context);
-  EXPECT_TRUE(line.front().text.starts_with(" 12 apples.")) << line.front().text;
+  const auto line =
+      search_after(model, prompt_ids("Mira has 7 apples. Tom gives her 5 more, and now she has"),
+                   {.beams = 2, .most = 200, .stop_ids = {to_id('\n')}}, context);
+  const std::string text = to_text(line.front().ids);
+  EXPECT_TRUE(text.starts_with(" 12 apples.")) << text;
 }
 
 }  // namespace

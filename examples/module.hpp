@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace dates {
+namespace examples {
 
 // Layer has a static for_each_part(self, visit), which calls visit(name, part) for every layer in
 // self: a Layer or its gradients.
@@ -30,4 +30,4 @@ class Module {
   }
 };
 
-}  // namespace dates
+}  // namespace examples
