@@ -7,6 +7,7 @@
 #include "../pages/head_measures.hpp"  // Measure, Evidence
 #include "../pages/html.hpp"           // Table, section, page
 #include "../pages/statistics.hpp"     // mean, ranks, spearman, tests
+#include "../pages/time_in_turn.hpp"   // time_in_turn
 
 namespace pruning {
 

@@ -3,15 +3,15 @@
 // What a BERT-like encoder is made of, as the config.json of its folder says. Whatever would make it
 // another function than the one that is computed here is refused.
 #include <algorithm>
-#include <array>
 #include <charconv>
+#include <cstdint>
 #include <filesystem>
+#include <stdexcept>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <vector>
 
-#include <eigenheads/nn/activation.hpp>  // Activation
+#include <eigenheads/nn/activation.hpp>  // Activation, activation_named
 #include <eigenheads/tensor.hpp>         // Index
 
 #include "../json_fields.hpp"  // JsonFields
@@ -50,21 +50,11 @@ namespace detail {
 }
 
 [[nodiscard]] inline Activation activation_of(const JsonFields& config, const std::string& name) {
-  struct Name {
-    std::string_view text;
-    Activation activation;
-  };
-  static constexpr std::array names{Name{"gelu", Activation::gelu},
-                                    Name{"gelu_new", Activation::gelu_tanh},
-                                    Name{"gelu_pytorch_tanh", Activation::gelu_tanh},
-                                    Name{"relu", Activation::relu},
-                                    Name{"silu", Activation::silu},
-                                    Name{"swish", Activation::silu}};
-  const std::string text = config.text(name, "gelu");
-  const auto found = std::ranges::find(names, text, &Name::text);
-  if (found == names.end())
-    config.refuse(name, "gelu, gelu_new, gelu_pytorch_tanh, relu, silu or swish");
-  return found->activation;
+  try {
+    return eigenheads::activation_named(config.text(name, "gelu"));
+  } catch (const std::invalid_argument&) {
+    config.refuse(name, "a function that this library has, as gelu, gelu_new, relu or silu");
+  }
 }
 
 // {"0": [2, 5]}: heads 2 and 5 of the first layer are not in the file.
@@ -86,7 +76,8 @@ namespace detail {
         !value.is_array())
       refuse();
     for (const auto& head : value) {
-      if (!head.is_number_unsigned() || head.get<std::uint64_t>() >= static_cast<std::uint64_t>(heads))
+      if (!head.is_number_unsigned() ||
+          head.get<std::uint64_t>() >= static_cast<std::uint64_t>(heads))
         refuse();
       pruned[layer].push_back(head.get<Index>());
     }

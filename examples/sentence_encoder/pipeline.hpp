@@ -22,6 +22,7 @@ struct Pipeline {
   std::vector<eigenheads::Pooling> pooling{};  // one vector beside the other
   bool is_normalized = false;                  // to the length 1
   Index max_tokens = 0;                        // of a text, with the special ones
+  path pooling_file{};                         // in the folder; empty: there is none
 };
 
 namespace detail {
@@ -41,7 +42,8 @@ namespace detail {
     config.refuse("word_embedding_dimension", std::to_string(size) + ", that of the encoder");
   for (const char* other : {"pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens",
                             "pooling_mode_lasttoken"})
-    if (config.flag(other, false)) config.refuse(other, "false: the mean, the maximum or the first");
+    if (config.flag(other, false))
+      config.refuse(other, "false: the mean, the maximum or the first");
   std::vector<Pooling> pooling;
   for (const Mode& mode : modes)
     if (config.flag(mode.name, false)) pooling.push_back(mode.pooling);
@@ -53,8 +55,9 @@ namespace detail {
 inline void read_modules(const path& folder, Index size, Pipeline& pipeline) {
   const path file = folder / "modules.json";
   const auto refuse = [&](const std::string& what) {
-    eigenheads::detail::refuse_file(file, what + "; expected a Transformer, a Pooling, and after them "
-                                                 "a Normalize or nothing");
+    eigenheads::detail::refuse_file(file, what +
+                                              "; expected a Transformer, a Pooling, and after them "
+                                              "a Normalize or nothing");
   };
   const auto modules = JsonFields::parse(file, eigenheads::read_file(file));
   if (!modules.is_array()) refuse("not an array");
@@ -74,7 +77,10 @@ inline void read_modules(const path& folder, Index size, Pipeline& pipeline) {
       refuse("module " + std::to_string(step) + " lies outside of the folder");
     if (step == 0 && !place.empty())
       refuse("module 0 lies in \"" + place.string() + "\" and not beside this file");
-    if (step == 1) pipeline.pooling = read_pooling(folder / place / "config.json", size);
+    if (step == 1) {
+      pipeline.pooling_file = place / "config.json";
+      pipeline.pooling = read_pooling(folder / pipeline.pooling_file, size);
+    }
     ++step;
   }
   if (step < 2) refuse("there are " + std::to_string(step) + " modules");
@@ -86,8 +92,7 @@ inline void read_modules(const path& folder, Index size, Pipeline& pipeline) {
 // Throws eigenheads::FileError.
 [[nodiscard]] inline Pipeline read_pipeline(const path& folder, const EncoderConfig& config) {
   Pipeline pipeline{.pooling = {eigenheads::Pooling::mean}, .max_tokens = config.max_tokens()};
-  if (exists(folder / "modules.json"))
-    detail::read_modules(folder, config.hidden_size, pipeline);
+  if (exists(folder / "modules.json")) detail::read_modules(folder, config.hidden_size, pipeline);
   if (const path file = folder / "sentence_bert_config.json"; exists(file)) {
     const JsonFields limits(file);
     if (limits.flag("do_lower_case", false))

@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <iostream>
 #include <optional>
+#include <set>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -24,10 +26,13 @@
 #include "../command_line.hpp"
 #include "../progress.hpp"
 #include "../writable.hpp"
+#include "head_experiment.hpp"
+#include "head_page.hpp"
 #include "kept_vectors.hpp"
 #include "lines.hpp"
 #include "look.hpp"
 #include "model.hpp"
+#include "pruned_folder.hpp"
 #include "similarity.hpp"
 
 namespace {
@@ -40,10 +45,12 @@ using sentences::Model;
 using std::filesystem::path;
 
 constexpr const char* kUsage =
-    "Usage: sentence_encoder embed [FILE...] [OPTION...]   (without a FILE: the lines of the input)\n"
+    "Usage: sentence_encoder embed [FILE...] [OPTION...]   (without a FILE: the lines of the "
+    "input)\n"
     "       sentence_encoder similarity TEXT TEXT [OPTION...]\n"
     "       sentence_encoder search FILE... QUERY [OPTION...]\n"
-    "       sentence_encoder attention TEXT [OPTION...]\n\n";
+    "       sentence_encoder attention TEXT [OPTION...]\n"
+    "       sentence_encoder heads [MODEL] --text FILE [OPTION...]\n\n";
 
 constexpr const char* kDefaultModel = "build/all-MiniLM-L6-v2";
 constexpr Option kModel{"--model", "FOLDER",
@@ -72,6 +79,17 @@ constexpr std::array<Option, 5> kAttention{{
     kModel,
 }};
 
+constexpr std::array<Option, 8> kHeads{{
+    {"--text", "FILE", "your sentences, one a line", Takes::value, true},
+    {"--out", "FOLDER", "for heads.html and the tables (out/sentence_heads)"},
+    {"--keep", "N", "how many heads are to be left"},
+    {"--loss", "X", "or what they may cost: 1 less the mean cosine to the whole (0.05)"},
+    {"--save", "FOLDER", "a new one, for the pruned model"},
+    {"--sentences", "N", "at most, from all over the file; half of them choose (500)"},
+    kModel,
+    kThreads,
+}};
+
 // The words before the first option.
 [[nodiscard]] std::vector<std::string> take_words(std::vector<std::string>& words) {
   const auto first_option =
@@ -79,6 +97,10 @@ constexpr std::array<Option, 5> kAttention{{
   const std::vector<std::string> taken(words.begin(), first_option);
   words.erase(words.begin(), first_option);
   return taken;
+}
+
+[[nodiscard]] bool is_blank(const std::string& text) {
+  return text.find_first_not_of(" \t\v\f\r") == std::string::npos;
 }
 
 [[nodiscard]] Model load(const path& folder) {
@@ -147,8 +169,7 @@ int similarity(std::vector<std::string> words) {
   const Model model = load(line);
   eh::Context context;
   const auto vectors = model.encoder(model.ids(texts, context), context);
-  std::printf("%.4f\n",
-              sentences::cosine(sentences::row(vectors, 0), sentences::row(vectors, 1)));
+  std::printf("%.4f\n", sentences::cosine(sentences::row(vectors, 0), sentences::row(vectors, 1)));
   return 0;
 }
 
@@ -177,20 +198,22 @@ int search(std::vector<std::string> words) {
                      " words before the options; expected files, and a query");
   const std::string query = files.back();
   files.pop_back();
-  const auto top = static_cast<std::size_t>(line.has("--top") ? line.count("--top", 1'000'000) : 10);
+  const auto top =
+      static_cast<std::size_t>(line.has("--top") ? line.count("--top", 1'000'000) : 10);
   eh::Context context(threads_of(line));
   const sentences::Lines lines = sentences::lines_of(files);
   const Model model = load(line);
   std::vector<std::string> texts;    // lines with something on them
   std::vector<std::size_t> numbers;  // of each, among all lines
   for (std::size_t i = 0; i < lines.texts.size(); ++i)
-    if (lines.texts[i].find_first_not_of(" \t\v\f\r") != std::string::npos) {
+    if (!is_blank(lines.texts[i])) {
       texts.push_back(lines.texts[i]);
       numbers.push_back(i);
     }
-  sentences::KeptVectors kept(line.has("--index") ? path(line.value("--index")) : default_index(files),
-                              model);
-  const auto vectors = kept(texts, [&](const auto& fresh) { return encode(model, fresh, context); });
+  sentences::KeptVectors kept(
+      line.has("--index") ? path(line.value("--index")) : default_index(files), model);
+  const auto vectors =
+      kept(texts, [&](const auto& fresh) { return encode(model, fresh, context); });
   const auto asked = model.encoder(std::vector<sentences::Ids>{model.ids(query)}, context);
   for (const auto& [text, score] : sentences::nearest(vectors, sentences::row(asked, 0), top)) {
     const std::size_t number = numbers[text];
@@ -241,6 +264,66 @@ int attention(std::vector<std::string> words) {
   return 0;
 }
 
+// ---- heads -------------------------------------------------------------------------------------
+
+// Different ones, at most `most`, from all over the texts.
+[[nodiscard]] std::vector<sentences::Ids> different(std::vector<sentences::Ids> all,
+                                                    std::size_t most) {
+  std::set<sentences::Ids> seen;
+  std::erase_if(all, [&](const sentences::Ids& ids) { return !seen.insert(ids).second; });
+  std::vector<sentences::Ids> some;
+  const std::size_t count = std::min(all.size(), most);
+  for (std::size_t i = 0; i < count; ++i) some.push_back(std::move(all[i * all.size() / count]));
+  return some;
+}
+
+int heads(std::vector<std::string> words) {
+  const std::vector<std::string> models = take_words(words);
+  const CommandLine line(kHeads, words);
+  if (models.size() > 1 || (models.size() == 1 && line.has("--model")))
+    throw UsageError("there are several models; expected one");
+  if (line.has("--keep") && line.has("--loss"))
+    throw UsageError("--keep and --loss both say how much is pruned; expected one of them");
+  sentences::Wanted wanted;
+  if (line.has("--keep")) wanted.heads = static_cast<std::size_t>(line.count("--keep", 1'000'000));
+  wanted.distance = line.number("--loss", wanted.distance);
+  if (!(wanted.distance >= 0 && wanted.distance <= 2))
+    throw UsageError("--loss is " + line.value("--loss") + "; expected a number, 0 to 2");
+  const int most = line.has("--sentences") ? line.count("--sentences", 20'000) : 500;
+  const path folder = line.value("--out", "out/sentence_heads");
+  const std::array<std::string, 5> files{"importance.csv", "pruning.csv", "curve.csv", "speed.csv",
+                                         "heads.html"};
+  if (line.has("--save")) sentences::require_new(path(line.value("--save")));
+  require_writable(folder, files);
+
+  eh::Context context(threads_of(line));
+  sentences::Lines lines = sentences::lines_of({line.value("--text")});
+  std::erase_if(lines.texts, [](const std::string& text) { return is_blank(text); });
+  const Model model = models.empty() ? load(line) : load(path(models.front()));
+  const auto texts = different(model.ids(lines.texts, context), static_cast<std::size_t>(most));
+  if (texts.size() < 8)
+    throw std::runtime_error(line.value("--text") + ": " + std::to_string(texts.size()) +
+                             " different texts are too few; expected 8 or more");
+  std::vector<sentences::Ids> choosing, judging;
+  for (std::size_t i = 0; i < texts.size(); ++i)
+    (i % 2 == 0 ? choosing : judging).push_back(texts[i]);
+  const sentences::HeadResults results =
+      sentences::HeadExperiment(model.encoder, choosing, judging, wanted, context).run();
+  const std::array contents{sentences::head_importance_csv(results),
+                            sentences::head_pruning_csv(results),
+                            sentences::head_curve_csv(results), sentences::head_speed_csv(results),
+                            sentences::head_page(results)};
+  for (std::size_t i = 0; i < files.size(); ++i) eh::write_file(folder / files[i], contents[i]);
+  for (const std::string& finding : sentences::head_findings(results))
+    std::cout << finding << "\n\n";
+  std::cout << "The page is " << (folder / files.back()).string() << '\n';
+  if (line.has("--save")) {
+    sentences::save_without(model, results.removed(), path(line.value("--save")));
+    std::cout << "The pruned model is in " << line.value("--save") << '\n';
+  }
+  return 0;
+}
+
 int run(const std::vector<std::string>& words) {
   if (words.empty() || words[0] == "--help") {
     std::cout << kUsage << "embed:\n";
@@ -251,6 +334,8 @@ int run(const std::vector<std::string>& words) {
     command_line::print_options(std::cout, kSearch);
     std::cout << "attention:\n";
     command_line::print_options(std::cout, kAttention);
+    std::cout << "heads:\n";
+    command_line::print_options(std::cout, kHeads);
     return words.empty() ? 2 : 0;
   }
   const std::vector<std::string> rest(words.begin() + 1, words.end());
@@ -258,6 +343,7 @@ int run(const std::vector<std::string>& words) {
   if (words[0] == "similarity") return similarity(rest);
   if (words[0] == "search") return search(rest);
   if (words[0] == "attention") return attention(rest);
+  if (words[0] == "heads") return heads(rest);
   throw UsageError("there is no command '" + words[0] + "'");
 }
 

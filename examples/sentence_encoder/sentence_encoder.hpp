@@ -64,7 +64,7 @@ class SentenceEncoder {
     return encoder.config().hidden_size * std::ssize(pipeline.pooling);
   }
 
-  // x: the vectors of all tokens -> one vector a text, [texts.count(), size()].
+  // x: the vectors of all tokens -> one vector a text, [texts.count(), size()], of any length.
   [[nodiscard]] Tensor<float, 2> pool(const Tensor<float, 2>& x, const Sequences& texts,
                                       Context& context) const {
     const Index E = x.dimension(1), parts = std::ssize(pipeline.pooling);
@@ -75,8 +75,22 @@ class SentenceEncoder {
       for (Index b = 0; b < texts.count(); ++b)
         std::copy_n(pooled.data() + b * E, E, y.data() + (b * parts + part) * E);
     }
-    if (pipeline.is_normalized) eigenheads::normalize_into(y, y, {}, context);
     return y;
+  }
+  // dy: the gradient of what was pooled of x -> that of x.
+  [[nodiscard]] Tensor<float, 2> pool_backward(const Tensor<float, 2>& dy,
+                                               const Tensor<float, 2>& x, const Sequences& texts,
+                                               Context& context) const {
+    const Index E = x.dimension(1), parts = std::ssize(pipeline.pooling);
+    Tensor<float, 2> dx(x.dimensions()), of_part(texts.count(), E);
+    dx.setZero();
+    for (Index part = 0; part < parts; ++part) {
+      for (Index b = 0; b < texts.count(); ++b)
+        std::copy_n(dy.data() + (b * parts + part) * E, E, of_part.data() + b * E);
+      const auto pooling = pipeline.pooling[static_cast<std::size_t>(part)];
+      dx += eigenheads::pool_backward(of_part, x, texts, pooling, context);
+    }
+    return dx;
   }
 
   // -> [texts.size(), size()]; tell(tokens) is called after each batch. A text without tokens gives
@@ -86,8 +100,9 @@ class SentenceEncoder {
                                             const Tell& tell) const {
     Tensor<float, 2> y(std::ssize(texts), size());
     for (const Batch& batch : batches_of(texts)) {
-      const Tensor<float, 2> pooled =
+      Tensor<float, 2> pooled =
           pool(encoder(batch.ids, batch.sequences, context), batch.sequences, context);
+      if (pipeline.is_normalized) eigenheads::normalize_into(pooled, pooled, {}, context);
       for (std::size_t i = 0; i < batch.texts.size(); ++i)
         std::copy_n(pooled.data() + static_cast<Index>(i) * size(), size(),
                     y.data() + static_cast<Index>(batch.texts[i]) * size());
