@@ -4,7 +4,8 @@
 //   Pieces are copied by pread into the memory that asked for them. A map would copy as little, but a
 // file that shrinks under a map ends the program (SIGBUS) unless a handler for the whole process
 // stands in the way, which is not a library's to install; pread comes back with fewer bytes, and that
-// is a sentence. Nor was a map faster: what it saves in copying it pays in page faults.
+// is a sentence. It costs 1 ms in 96 MiB: 5.9 where a map takes 4.8, in the page cache; 48 MiB of
+// floats that become doubles, 6.8 for 4.1.
 //   An open file is the one that was opened, though its name become another's (which is how
 // write_file replaces files). One that is written to in place gives what it then holds.
 #include <cerrno>

@@ -50,25 +50,36 @@ inline std::ostream& operator<<(std::ostream& out, Activation activation) {
   return out << module_name(activation);
 }
 
+namespace detail {
+
+inline constexpr std::array<std::pair<std::string_view, Activation>, 11> activation_names{{
+    {"identity", Activation::identity},
+    {"linear", Activation::identity},
+    {"relu", Activation::relu},
+    {"gelu", Activation::gelu},
+    {"gelu_new", Activation::gelu_tanh},
+    {"gelu_fast", Activation::gelu_tanh},
+    {"gelu_tanh", Activation::gelu_tanh},
+    {"gelu_pytorch_tanh", Activation::gelu_tanh},
+    {"silu", Activation::silu},
+    {"swish", Activation::silu},
+    {"tanh", Activation::tanh},
+}};
+
+// Null: none of that name.
+[[nodiscard]] constexpr const Activation* find_activation(std::string_view name) {
+  for (const auto& [known, activation] : activation_names)
+    if (known == name) return &activation;
+  return nullptr;
+}
+
+}  // namespace detail
+
 // By the name that a model's config.json has for it: "gelu" is the exact one, and "gelu_new",
 // "gelu_fast", "gelu_tanh" and "gelu_pytorch_tanh" all are gelu_tanh. Throws std::invalid_argument for
 // any other function ("quick_gelu" is one), rather than to take one that is nearly right.
 [[nodiscard]] inline Activation activation_named(std::string_view name) {
-  constexpr std::array<std::pair<std::string_view, Activation>, 11> names{{
-      {"identity", Activation::identity},
-      {"linear", Activation::identity},
-      {"relu", Activation::relu},
-      {"gelu", Activation::gelu},
-      {"gelu_new", Activation::gelu_tanh},
-      {"gelu_fast", Activation::gelu_tanh},
-      {"gelu_tanh", Activation::gelu_tanh},
-      {"gelu_pytorch_tanh", Activation::gelu_tanh},
-      {"silu", Activation::silu},
-      {"swish", Activation::silu},
-      {"tanh", Activation::tanh},
-  }};
-  for (const auto& [known, activation] : names)
-    if (known == name) return activation;
+  if (const Activation* const activation = detail::find_activation(name)) return *activation;
   detail::refuse(
       {"activation is \"", name,
        "\"; expected gelu, gelu_new, gelu_fast, gelu_tanh, gelu_pytorch_tanh, relu, silu, "

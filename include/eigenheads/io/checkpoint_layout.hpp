@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Where the elements of a parameter lie in the tensor of a file, as a rule says.
+#include <algorithm>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/io/checkpoint_parts.hpp>        // HeadsLayout
+#include <eigenheads/io/checkpoint_rules.hpp>        // CheckpointRule, CheckpointLayout
+#include <eigenheads/io/safetensors_conversion.hpp>  // Conversion
+#include <eigenheads/tensor.hpp>                     // Index
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+struct CheckpointOptions {
+  // What names in the file begin with. If it is given, no other prefix is tried, and tensors whose
+  // names begin otherwise are others'; it is also what saved names begin with.
+  std::optional<std::string> prefix{};
+  bool strict = true;  // or what is missing stays as it is, and what is unknown is left
+  Conversion conversion = Conversion::exact;
+  // Whether the head of a language model is its token embedding: config.json's tie_word_embeddings.
+  std::optional<bool> tied{};
+  // Of rotary layouts and of Keras's kernels: asked of the modules themselves if it is left.
+  HeadsLayout heads{};
+};
+
+namespace detail {
+
+// A parameter's elements: a matrix [rows, columns], or a vector of `rows`.
+struct CheckpointShape {
+  Index rows, columns;
+  bool is_vector;
+
+  explicit CheckpointShape(std::span<const Index> shape)
+      : rows(shape[0]), columns(shape.size() > 1 ? shape[1] : 1), is_vector(shape.size() < 2) {}
+};
+
+[[nodiscard]] inline bool needs_head_size(const CheckpointRule& rule) {
+  return rule.layout == CheckpointLayout::to_heads || rule.layout == CheckpointLayout::from_heads;
+}
+[[nodiscard]] inline bool is_transposed(const CheckpointRule& rule, const CheckpointShape& shape) {
+  return rule.layout != CheckpointLayout::same && !shape.is_vector;
+}
+
+// The tensor's shape.
+[[nodiscard]] inline std::vector<Index> shape_in_file(const CheckpointRule& rule,
+                                                      const CheckpointShape& of, Index head_size) {
+  const Index rows = of.rows * rule.parts, columns = of.columns;
+  switch (rule.layout) {
+    case CheckpointLayout::to_heads:
+      if (of.is_vector) return {rows / head_size, head_size};
+      return {columns, rows / head_size, head_size};
+    case CheckpointLayout::from_heads:
+      if (of.is_vector) return {rows};
+      return {columns / head_size, head_size, rows};
+    case CheckpointLayout::transposed:
+      if (of.is_vector) return {rows};
+      return {columns, rows};
+    case CheckpointLayout::same:
+      break;
+  }
+  if (of.is_vector) return {rows};
+  return {rows, columns};
+}
+
+// Of each of the module's rows, the file's: the pairs of a head are turned together, and lie as the
+// layouts say (RotaryLayout).
+[[nodiscard]] inline std::vector<Index> rows_by_rotary(Index rows, const HeadsLayout& heads,
+                                                       RotaryLayout in_file) {
+  std::vector<Index> from(static_cast<std::size_t>(rows));
+  for (Index i = 0; i < rows; ++i) from[static_cast<std::size_t>(i)] = i;
+  if (!heads.rotary || heads.rotary->layout == in_file) return from;
+  const Index D = heads.head_size;
+  const Index turned = heads.rotary->rotated > 0 ? heads.rotary->rotated : D;
+  for (Index head = 0; head + D <= rows; head += D)
+    for (Index pair = 0; pair < turned / 2; ++pair) {
+      const Index halves[] = {pair, pair + turned / 2}, neighbours[] = {2 * pair, 2 * pair + 1};
+      const bool is_halves = in_file == RotaryLayout::half_split;
+      for (int i = 0; i < 2; ++i)
+        from[static_cast<std::size_t>(head + (is_halves ? neighbours : halves)[i])] =
+            head + (is_halves ? halves : neighbours)[i];
+    }
+  return from;
+}
+
+}  // namespace detail
+}  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

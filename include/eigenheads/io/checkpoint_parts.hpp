@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Modules that are one model, for as long as a call takes: references to their parameters, by the
+// names that they have in that model.
+//   ModuleParts parts;
+//   parts.add("token_embedding.", tokens).add("encoder.", encoder);
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/parameter.hpp>       // Parameter, HasParameters
+#include <eigenheads/rotary_options.hpp>  // RotaryOptions
+
+namespace eigenheads::inline EIGENHEADS_ABI {
+
+// How the heads of an attention lie in its weights, where a module's type tells.
+struct HeadsLayout {
+  Index head_size = 0;
+  std::optional<RotaryOptions> rotary{};
+};
+
+namespace detail {
+
+template <class Module>
+[[nodiscard]] HeadsLayout heads_layout_of(const Module& module) {
+  if constexpr (requires { module.layers.front().self_attention; }) {
+    if (!module.layers.empty()) return heads_layout_of(module.layers.front());
+  } else if constexpr (requires { module.self_attention; }) {
+    return {module.self_attention.head_size(), module.options().rotary};
+  } else if constexpr (requires {
+                         module.head_size();
+                         module.rotary();
+                       }) {
+    HeadsLayout layout{module.head_size(), {}};
+    if constexpr (requires { module.rotary()->options(); })  // rotary.hpp is there
+      if (module.rotary() != nullptr) layout.rotary = module.rotary()->options();
+    return layout;
+  } else if constexpr (requires { module.encoder.layers; }) {
+    return heads_layout_of(module.encoder);
+  }
+  return {};
+}
+
+using AnyParameter = std::variant<Parameter<float>, Parameter<double>>;
+using AnyConstParameter = std::variant<Parameter<const float>, Parameter<const double>>;
+
+}  // namespace detail
+
+// Element: detail::AnyParameter, or AnyConstParameter for modules that are only read.
+template <class Element>
+class BasicModuleParts {
+ public:
+  BasicModuleParts() = default;
+
+  // name: what the module is called in the model, "" if it is the model. Throws std::logic_error while
+  // the module is lazy.
+  template <class Module>
+  requires HasParameters<Module>
+  BasicModuleParts& add(std::string_view name, Module& module) {
+    module.for_each_parameter([&](const auto& parameter) { parameters_.emplace_back(parameter); },
+                              name);
+    names_.emplace_back(name);
+    if (heads_.head_size == 0) heads_ = detail::heads_layout_of(module);
+    return *this;
+  }
+
+  [[nodiscard]] const std::vector<Element>& parameters() const { return parameters_; }
+  [[nodiscard]] const HeadsLayout& heads() const { return heads_; }
+  // Whether a parameter of that name would be one of these modules'.
+  [[nodiscard]] bool covers(std::string_view parameter) const {
+    for (const std::string& name : names_)
+      if (parameter.starts_with(name)) return true;
+    return false;
+  }
+
+ private:
+  std::vector<Element> parameters_;
+  std::vector<std::string> names_;
+  HeadsLayout heads_;
+};
+
+using ModuleParts = BasicModuleParts<detail::AnyParameter>;
+using ConstModuleParts = BasicModuleParts<detail::AnyConstParameter>;
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI
+
+#include <eigenheads/detail/macros_on.inl>

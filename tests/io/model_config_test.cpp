@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+// Configurations that load without a word elsewhere, and are wrong.
+#include <cmath>
+#include <filesystem>
+#include <gtest/gtest.h>
+#include <random>
+#include <string>
+#include <variant>
+
+#include <eigenheads/io/model_config.hpp>
+#include <eigenheads/rotary.hpp>
+
+#include "io/support.hpp"
+
+namespace {
+
+namespace eh = eigenheads;
+using eh::Index;
+using support::kNothing;
+
+class ModelConfig : public support::UniqueFolder {
+ protected:
+  // Of a Llama, and these fields.
+  [[nodiscard]] eh::ModelConfig llama(const std::string& fields = "") const {
+    return read(R"({"model_type":"llama","hidden_size":2560,"num_hidden_layers":2,)"
+                R"("num_attention_heads":32,"intermediate_size":64,"vocab_size":100)" +
+                (fields.empty() ? "" : "," + fields) + "}");
+  }
+  [[nodiscard]] std::string llama_refusal(const std::string& fields) const {
+    return support::file_refusal(folder_ / "config.json", [&] { (void)llama(fields); });
+  }
+  [[nodiscard]] eh::ModelConfig read(const std::string& text) const {
+    eh::write_file(folder_ / "config.json", text);
+    return eh::read_model_config(folder_);
+  }
+  [[nodiscard]] std::string refusal(const std::string& text) const {
+    return support::file_refusal(folder_ / "config.json", [&] { (void)read(text); });
+  }
+  [[nodiscard]] static eh::ModelConfig golden(const std::string& name) {
+    return eh::read_model_config(std::filesystem::path(EIGENHEADS_SOURCE_DIR) /
+                                 "tests/golden/checkpoints" / name);
+  }
+};
+
+// T7.01
+TEST_F(ModelConfig, TakesTheSizeOfAHeadFromHeadDim) {
+  const auto config = llama(R"("num_key_value_heads":8,"head_dim":128)");
+  EXPECT_EQ(config.encoder.layer.head_size, 128);
+  EXPECT_EQ(config.encoder.layer.num_kv_heads, 8);
+  EXPECT_EQ(config.encoder.layer.num_hiddens, 2560);
+  EXPECT_EQ(llama().encoder.layer.head_size, 80);
+  EXPECT_EQ(llama(R"("head_dim":null)").encoder.layer.head_size, 80);
+  EXPECT_EQ(llama_refusal(R"("head_dim":0)"), "head_dim is 0; expected a whole number, 1 or more");
+}
+
+// T7.02
+TEST_F(ModelConfig, TakesAbsentKeyValueHeadsForAllAndRefusesWhatDoesNotDivide) {
+  EXPECT_EQ(llama().encoder.layer.num_kv_heads, 32);
+  EXPECT_EQ(llama(R"("num_key_value_heads":null)").encoder.layer.num_kv_heads, 32);
+  EXPECT_EQ(llama_refusal(R"("num_key_value_heads":0)"),
+            "num_key_value_heads is 0; expected a whole number, 1 or more");
+  EXPECT_EQ(llama_refusal(R"("num_key_value_heads":5)"),
+            "num_key_value_heads is 5; expected a divisor of num_attention_heads, 32");
+}
+
+TEST_F(ModelConfig, SaysThatItTookTheBaseForWhatTheFamilyHas) {
+  const auto config = llama();
+  EXPECT_EQ(config.encoder.layer.rotary->base, 10000);
+  ASSERT_EQ(config.notes.size(), 1u);
+  EXPECT_EQ(config.notes[0], "rope_theta is not said: it is taken for 10000");
+  EXPECT_TRUE(llama(R"("rope_theta":500000.0)").notes.empty());
+}
+
+TEST_F(ModelConfig, TakesWholeNumbersHoweverTheyAreWrittenAndNoTexts) {
+  const auto config = llama(
+      R"("rope_theta":1e6,"rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,)"
+      R"("high_freq_factor":4.0,"original_max_position_embeddings":8192.0})");
+  const auto* scaling = std::get_if<eh::Llama3Scaling>(&config.encoder.layer.rotary->scaling);
+  ASSERT_NE(scaling, nullptr);
+  EXPECT_EQ(scaling->original_positions, 8192);
+  EXPECT_EQ(llama_refusal(R"("num_key_value_heads":"8")"),
+            "num_key_value_heads is \"8\"; expected a whole number, 1 or more");
+  EXPECT_EQ(llama_refusal(R"("num_key_value_heads":8.5)"),
+            "num_key_value_heads is 8.5; expected a whole number, 1 or more");
+  EXPECT_EQ(refusal(R"({"model_type":"llama","hidden_size":64,"num_hidden_layers":2,)"
+                    R"("num_attention_heads":"12"})"),
+            "num_attention_heads is \"12\"; expected a whole number, 1 or more");
+  EXPECT_EQ(llama_refusal(R"("rms_norm_eps":"1e-5")"),
+            "rms_norm_eps is \"1e-5\"; expected a number above 0");
+  EXPECT_EQ(llama_refusal(R"("attention_bias":1)"), "attention_bias is 1; expected true or false");
+}
+
+// T7.03
+TEST_F(ModelConfig, ReadsAScalingUnderEachOfItsNames) {
+  for (const std::string scaling :
+       {R"("rope_theta":10000,"rope_scaling":{"type":"linear","factor":4})",
+        R"("rope_theta":10000,"rope_scaling":{"rope_type":"linear","factor":4.0})",
+        R"("rope_parameters":{"rope_theta":10000,"rope_type":"linear","factor":4})"}) {
+    eh::RotaryOptions options = *llama(scaling).encoder.layer.rotary;
+    options.head_size = 2;
+    const eh::Rotary<double> rotary(options);
+    EXPECT_NEAR(rotary.cos(3, 0), 0.7316888689, 1e-10) << scaling;
+    EXPECT_NEAR(rotary.sin(3, 0), 0.6816387600, 1e-10) << scaling;
+  }
+  const auto base = llama(R"("rope_parameters":{"rope_theta":500000,"rope_type":"default"})");
+  EXPECT_EQ(base.encoder.layer.rotary->base, 500000);
+  EXPECT_TRUE(base.notes.empty());
+}
+
+TEST_F(ModelConfig, RefusesAScalingThatItWouldNotUse) {
+  EXPECT_EQ(llama_refusal(R"("rope_scaling":{"rope_type":"longrope","factor":4})"),
+            "rope_scaling.rope_type is \"longrope\"; expected default, linear, dynamic, yarn or "
+            "llama3");
+  EXPECT_EQ(llama_refusal(R"("rope_scaling":{"factor":4})"),
+            "rope_scaling.factor is 4; expected a rope_type that says what it is of");
+  EXPECT_EQ(llama_refusal(R"("rope_parameters":{"rope_type":"default","factor":4})"),
+            "rope_parameters.factor is 4; expected none where nothing is scaled");
+  EXPECT_EQ(llama_refusal(R"("rope_scaling":{"type":"linear"})"),
+            "there is no rope_scaling.factor");
+  EXPECT_EQ(llama_refusal(R"("rope_scaling":{"type":"linear","factor":0})"),
+            "rope_scaling.factor is 0; expected a number above 0");
+}
+
+TEST_F(ModelConfig, ReadsWhatTransformersWrites) {
+  const auto bert = golden("bert");
+  EXPECT_EQ(bert.family, &eh::checkpoint_families::bert);
+  EXPECT_EQ(bert.encoder.layer.num_hiddens, 8);
+  EXPECT_EQ(bert.encoder.layer.norm_eps, 1e-12);
+  EXPECT_EQ(bert.num_types, 2);
+  EXPECT_EQ(bert.first_position, 0);
+  EXPECT_EQ(golden("roberta").first_position, 2);
+  EXPECT_EQ(golden("mpnet").relative_buckets, 32);
+  EXPECT_EQ(golden("mpnet").num_types, 0);
+  EXPECT_EQ(golden("gpt2").encoder.layer.feed_forward_size, 12);
+  EXPECT_TRUE(golden("gpt2").tied);
+  EXPECT_FALSE(golden("llama").tied);
+  EXPECT_EQ(golden("llama").encoder.layer.head_size, 6);
+  EXPECT_TRUE(golden("qwen2").tied);
+  EXPECT_TRUE(golden("qwen2").encoder.layer.bias);
+}
+
+TEST_F(ModelConfig, RefusesWhatTheLayersCannotExpress) {
+  EXPECT_EQ(refusal("[]"), "expected a JSON object");
+  EXPECT_EQ(refusal("{}"), "there is no model_type");
+  EXPECT_TRUE(
+      refusal(R"({"model_type":"t5"})").starts_with("model_type is \"t5\"; expected bert,"));
+  const std::string gpt2 = R"({"model_type":"gpt2","n_embd":6,"n_layer":1,"n_head":2,)"
+                           R"("vocab_size":9,)";
+  EXPECT_EQ(refusal(gpt2 + R"("n_inner":null})"), kNothing);
+  EXPECT_EQ(read(gpt2 + R"("n_inner":null})").encoder.layer.feed_forward_size, 24);
+  EXPECT_EQ(refusal(gpt2 + R"("scale_attn_weights":false})"),
+            "scale_attn_weights is false; expected true: the layers of this library have no place "
+            "for it");
+  EXPECT_TRUE(refusal(gpt2 + R"("activation_function":"quick_gelu"})")
+                  .starts_with("activation_function is \"quick_gelu\"; expected gelu"));
+  EXPECT_EQ(refusal(R"({"model_type":"distilbert","dim":7,"n_layers":1,"n_heads":2,)"
+                    R"("vocab_size":9})"),
+            "dim is 7 and n_heads is 2; expected a multiple of it");
+}
+
+TEST_F(ModelConfig, IsRefusedOrReadHoweverItIsDamaged) {
+  const std::string whole = eh::read_file(std::filesystem::path(EIGENHEADS_SOURCE_DIR) /
+                                          "tests/golden/checkpoints/llama/config.json");
+  const std::filesystem::path file = folder_ / "config.json";
+  std::mt19937 random(5);
+  for (std::size_t round = 0; round < 2000; ++round) {
+    std::string changed = whole;
+    if (round < whole.size())
+      changed.resize(round);
+    else
+      changed[random() % whole.size()] = static_cast<char>(random());
+    const auto parse = [&] {
+      const auto document = eh::detail::parse_json(file, changed);
+      (void)eh::detail::ModelConfigReader(file, document).read();
+    };
+    const std::string sentence = support::file_refusal(file, parse);
+    if (round < whole.size() - 2) {
+      EXPECT_NE(sentence, kNothing) << round;
+    }
+  }
+}
+
+}  // namespace
