@@ -27,19 +27,21 @@ struct Word {
 [[nodiscard]] inline std::vector<Word> words_of(const Model& model, std::string_view text,
                                                 bool joins) {
   const auto encoding = tokens_of(model.tokenizer, text, model.encoder.pipeline.max_tokens);
-  const bool is_bytes = model.encoder.encoder.config().family == Family::roberta;
+  const bool is_bytes = model.encoder.encoder.config().first_position > 0;
   std::vector<Word> words;
   for (std::size_t i = 0; i < encoding.ids.size(); ++i) {
     const auto [begin, end] = encoding.spans[i];
     const std::string_view token = model.tokenizer.token(encoding.ids[i]).value_or("");
     const bool is_special = begin == end;
     const bool follows = i > 0 && !is_special && begin == encoding.spans[i - 1].end && begin > 0;
-    const bool goes_on = is_bytes ? follows && !token.starts_with("\u0120") : token.starts_with("##");
+    const bool goes_on =
+        is_bytes ? follows && !token.starts_with("\u0120") : token.starts_with("##");
     if (joins && goes_on && !words.empty()) {
       words.back().end = i + 1;
       words.back().label += text.substr(begin, end - begin);
     } else {
-      words.push_back({i, i + 1, std::string(is_special ? token : text.substr(begin, end - begin))});
+      words.push_back(
+          {i, i + 1, std::string(is_special ? token : text.substr(begin, end - begin))});
     }
   }
   return words;
@@ -65,8 +67,10 @@ struct Word {
 }
 
 // One layer after the other. Heads are counted from 1, in the model before heads were pruned.
-[[nodiscard]] inline std::vector<eigenheads::AttentionViewLayer<float>> look(
-    const Model& model, std::string_view text, bool joins_words, Context& context) {
+[[nodiscard]] inline std::vector<eigenheads::AttentionViewLayer<float>> look(const Model& model,
+                                                                             std::string_view text,
+                                                                             bool joins_words,
+                                                                             Context& context) {
   const std::vector<Word> words = words_of(model, text, joins_words);
   std::vector<std::string> labels;
   for (const Word& word : words) labels.push_back(word.label);

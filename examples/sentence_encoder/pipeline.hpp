@@ -92,7 +92,7 @@ inline void read_modules(const path& folder, Index size, Pipeline& pipeline) {
 // Throws eigenheads::FileError.
 [[nodiscard]] inline Pipeline read_pipeline(const path& folder, const EncoderConfig& config) {
   Pipeline pipeline{.pooling = {eigenheads::Pooling::mean}, .max_tokens = config.max_tokens()};
-  if (exists(folder / "modules.json")) detail::read_modules(folder, config.hidden_size, pipeline);
+  if (exists(folder / "modules.json")) detail::read_modules(folder, config.size(), pipeline);
   if (const path file = folder / "sentence_bert_config.json"; exists(file)) {
     const JsonFields limits(file);
     if (limits.flag("do_lower_case", false))

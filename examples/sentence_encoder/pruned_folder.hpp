@@ -10,12 +10,11 @@
 #include <system_error>
 #include <utility>
 
-#include <eigenheads/io/file.hpp>         // read_file, write_file, refuse_file
-#include <eigenheads/io/safetensors.hpp>  // write_safetensors
-#include <eigenheads/prune_heads.hpp>     // prune_heads
+#include <eigenheads/io/file.hpp>      // read_file, write_file, refuse_file
+#include <eigenheads/prune_heads.hpp>  // prune_heads
 
 #include "../json_fields.hpp"   // JsonFields
-#include "encoder_weights.hpp"  // weights_of
+#include "encoder_weights.hpp"  // save_weights
 #include "head_sample.hpp"      // by_layer
 #include "model.hpp"            // Model
 
@@ -44,7 +43,7 @@ inline void save_without(const Model& model, std::span<const std::size_t> remove
     attention = eigenheads::prune_heads(attention, of_layers[l]);
     auto gone = JsonFields::Json::array();
     const auto& left = encoder.heads_left(l);
-    for (Index h = 0; h < encoder.config().num_heads; ++h)
+    for (Index h = 0; h < encoder.config().num_heads(); ++h)
       if (std::ranges::find(left, h) == left.end()) gone.push_back(h);
     if (!gone.empty()) pruned[std::to_string(l)] = std::move(gone);
   }
@@ -59,7 +58,7 @@ inline void save_without(const Model& model, std::span<const std::size_t> remove
       std::filesystem::create_directories((folder / name).parent_path());
       eigenheads::write_file(folder / name, eigenheads::read_file(from));
     }
-  eigenheads::write_safetensors(folder / "model.safetensors", weights_of(encoder));
+  save_weights(encoder, folder / "model.safetensors");
   eigenheads::write_file(folder / "config.json", config.dump(2) + '\n');
 }
 

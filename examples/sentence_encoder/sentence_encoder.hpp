@@ -61,7 +61,7 @@ class SentenceEncoder {
   Pipeline pipeline;
 
   [[nodiscard]] Index size() const {
-    return encoder.config().hidden_size * std::ssize(pipeline.pooling);
+    return encoder.config().size() * std::ssize(pipeline.pooling);
   }
 
   // x: the vectors of all tokens -> one vector a text, [texts.count(), size()], of any length.
