@@ -25,6 +25,7 @@ struct AddedToken {
   bool takes_right = false;     // and after it
   bool is_normalized = false;   // matches in the normalized text, else in the text as it comes
   bool is_special = false;
+  std::string normalized{};  // what it matches, and what decoding makes of it; set by Tokenizer
 };
 
 // A part of a text: a token, or what the model is for (id kNoToken).
@@ -41,8 +42,12 @@ class TokenMatcher {
     begins_[static_cast<unsigned char>(pattern[0])] = true;
     tokens_.push_back({std::move(pattern), token});
   }
-  // Once all are there.
-  void sort() { std::ranges::stable_sort(tokens_, {}, &Token::pattern); }
+  // Once all are there. Of equal ones the first stays.
+  void sort() {
+    std::ranges::stable_sort(tokens_, {}, &Token::pattern);
+    const auto equal = std::ranges::unique(tokens_, {}, &Token::pattern);
+    tokens_.erase(equal.begin(), equal.end());
+  }
 
   // All of the text, section after section; an empty text has none.
   void split(std::string_view text, std::vector<Section>& sections) const {

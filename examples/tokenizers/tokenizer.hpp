@@ -53,6 +53,10 @@ class Tokenizer {
   [[nodiscard]] static Tokenizer load(const std::filesystem::path& folder_or_file) {
     return Tokenizer(read_parts(folder_or_file));
   }
+  // The same from what a tokenizer.json holds.
+  [[nodiscard]] static Tokenizer parse(const std::string& json) {
+    return Tokenizer(detail::parts_of_json(json));
+  }
 
   // Throws std::invalid_argument for fewer tokens than the special ones, and for texts over 256 MiB.
   [[nodiscard]] Encoding encode(std::string_view text, const Options& options = {}) const {
@@ -77,7 +81,9 @@ class Tokenizer {
     bool is_first = true;
     for (const std::int32_t id : ids) {
       if (options.skips_special_tokens && is_special(id)) continue;
-      const auto word = token(id);
+      const AddedToken* added = added_of(id);
+      const std::optional<std::string_view> word =
+          added != nullptr ? added->normalized : vocabulary().token(id);
       if (!word)
         throw std::invalid_argument("no token has the id " + std::to_string(id) +
                                     "; the vocabulary has " + std::to_string(vocabulary_size()) +
@@ -113,11 +119,10 @@ class Tokenizer {
  private:
   explicit Tokenizer(Parts parts) : parts_(std::move(parts)) {
     std::ranges::stable_sort(parts_.added, {}, &AddedToken::id);
-    for (const AddedToken& token : parts_.added) {
-      if (token.is_normalized)
-        normalized_.add(parts_.normalizer(text_of(token.content)).bytes, token);
-      else
-        raw_.add(token.content, token);
+    for (AddedToken& token : parts_.added) {
+      token.normalized =
+          token.is_normalized ? parts_.normalizer(text_of(token.content)).bytes : token.content;
+      (token.is_normalized ? normalized_ : raw_).add(token.normalized, token);
       if (vocabulary().find(token.content) == kNoToken) ++num_new_;
     }
     raw_.sort();
