@@ -205,7 +205,7 @@ class CheckpointLoading {
         report_.others.push_back(name);
         return;
       }
-      unknown_.push_back(name);
+      unknown_.push_back(printable(name));
       report_.unused.push_back(name);
       return;
     }
@@ -228,7 +228,7 @@ class CheckpointLoading {
     } else if (is_tied) {
       account_for_head(name);
     } else {
-      if (!is_optional) unknown_.push_back(name);
+      if (!is_optional) unknown_.push_back(printable(name));
       report_.unused.push_back(name);
     }
   }
@@ -282,7 +282,7 @@ class CheckpointLoading {
       constexpr std::size_t most = 4;
       std::string text;
       for (std::size_t i = 0; i < names.size() && i < most; ++i)
-        text += (i > 0 ? ", " : "") + printable(names[i]);
+        text += (i > 0 ? ", " : "") + names[i];
       return text + (names.size() > most ? ", ..." : "");
     };
     const std::string family = "as a file of " + std::string(family_.name) + ", it ";

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -61,8 +62,11 @@ class BasicModuleParts {
   template <class Module>
   requires HasParameters<Module>
   BasicModuleParts& add(std::string_view name, Module& module) {
-    module.for_each_parameter([&](const auto& parameter) { parameters_.emplace_back(parameter); },
-                              name);
+    const auto keep = [&](const auto& parameter) { parameters_.emplace_back(parameter); };
+    if constexpr (std::is_same_v<Element, detail::AnyConstParameter>)
+      std::as_const(module).for_each_parameter(keep, name);
+    else
+      module.for_each_parameter(keep, name);
     names_.emplace_back(name);
     if (heads_.head_size == 0) heads_ = detail::heads_layout_of(module);
     return *this;
