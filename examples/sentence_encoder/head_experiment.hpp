@@ -84,6 +84,12 @@ struct HeadResults {
       }
     return {sum.distance / all, sum.neighbours / all};
   }
+  // The distance lost by an order, the mean over all levels.
+  [[nodiscard]] double over_levels(const std::string& name) const {
+    double sum = 0;
+    for (const int level : kLevels) sum += at(name, level).distance;
+    return sum / static_cast<double>(kLevels.size());
+  }
 };
 
 namespace detail {
@@ -195,9 +201,7 @@ class HeadExperiment {
     for (std::size_t i = 0; i < candidates.size(); ++i) candidates[i].loss = found[i];
     double least = HUGE_VAL;
     for (std::size_t m = 0; m < kMeasures.size(); ++m) {
-      double distance = 0;
-      for (const int level : kLevels) distance += results_.at(kMeasures[m].name, level).distance;
-      if (distance < least) {
+      if (const double distance = results_.over_levels(kMeasures[m].name); distance < least) {
         least = distance;
         results_.best = m;
         results_.order = orders[m].second;

@@ -62,6 +62,13 @@ using pages::fixed, pages::percent, pages::counted;
   findings.push_back("With half of the heads pruned, the order of " + best + " loses " +
                      fixed(measured.distance, 4) + " of the cosine, and random orders " +
                      fixed(random.distance, 4) + " on average.");
+  std::string worse;
+  for (const Measure& measure : kMeasures)
+    if (results.over_levels(measure.name) > results.over_levels("random"))
+      worse += (worse.empty() ? "" : ", ") + std::string(measure.name);
+  findings.push_back(
+      worse.empty() ? "Over all levels, every measure chooses better than chance."
+                    : "Over all levels, these measures choose worse than chance: " + worse + ".");
   return findings;
 }
 

@@ -137,12 +137,13 @@ class Sample {
     }
     Loss loss;
     const std::vector<Index> now = nearest_rows(pruned);
-    const auto count = static_cast<double>(size());
     for (std::size_t i = 0; i < size(); ++i) {
       const auto text = static_cast<Index>(i);
-      loss.distance += (1 - cosine(row(pruned, text), row(vectors, text))) / count;
-      loss.neighbours += (now[i] == neighbours[i] ? 0 : 1) / count;
+      loss.distance += 1 - cosine(row(pruned, text), row(vectors, text));
+      loss.neighbours += now[i] == neighbours[i] ? 0 : 1;
     }
+    loss.distance /= static_cast<double>(size());
+    loss.neighbours /= static_cast<double>(size());
     return loss;
   }
 
