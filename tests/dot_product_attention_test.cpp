@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The chapter's DotProductAttention is attention with one head. (It is in attention.hpp.)
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include <eigenheads/attention.hpp>
 #include <eigenheads/dot_product_attention.hpp>
@@ -44,6 +46,50 @@ TYPED_TEST(DotProductAttentionTest, ItIsAttentionWithOneHead) {
   eh::Context context(3, kAnyWork);
   EXPECT_TRUE(same_bits(this->attention_(this->q_, this->k_, this->v_, {3, 2}, context),
                         this->attention_(this->q_, this->k_, this->v_, {3, 2})));
+}
+
+TYPED_TEST(DotProductAttentionTest, ALearntSinkIsThatOfAttentionWithOneHead) {
+  using T = TypeParam;
+  const auto one_head = [](const Tensor<T, 3>& x) {
+    return TensorView<T, 4>(x.data(), {x.dimension(0), 1, x.dimension(1), x.dimension(2)});
+  };
+  const auto three = [](const Tensor<T, 4>& x) {
+    return TensorView<T, 3>(x.data(), {x.dimension(0), x.dimension(2), x.dimension(3)});
+  };
+  const auto q = one_head(this->q_), k = one_head(this->k_), v = one_head(this->v_);
+  eh::DotProductAttention<T> attention({.sink_logits = true});
+  std::vector<std::string> names;
+  attention.for_each_parameter(
+      [&](const auto& parameter) {
+        EXPECT_EQ(parameter.get(0), 0);
+        parameter.set(0, T(0.75));
+        names.push_back(parameter.name());
+      },
+      "core.");
+  EXPECT_EQ(names, std::vector<std::string>{"core.sink_logits"});
+  const eh::AttentionOptions<T> options{.weights = true, .sink_logits = attention.sink_logits};
+  const eh::Mask mask{.valid_lens = {4, 6}};
+  const auto core = scaled_dot_product_attention(q, k, v, mask, options);
+  const auto with_weights = attention.with_weights(this->q_, this->k_, this->v_, mask);
+  EXPECT_TRUE(same_bits(attention(this->q_, this->k_, this->v_, mask), three(core.output)));
+  EXPECT_TRUE(same_bits(with_weights.output, three(core.output)));
+  EXPECT_TRUE(same_bits(with_weights.weights, three(core.weights)));
+
+  typename eh::DotProductAttention<T>::Activations saved;
+  EXPECT_TRUE(
+      same_bits(attention.forward(this->q_, this->k_, this->v_, mask, saved), three(core.output)));
+  attention.sink_logits(0) = -3;  // what was saved stays
+  const auto dy = random_tensor<T>(4, 2, 3, 4);
+  const auto gradients = attention.backward(dy, saved);
+  const Tensor<T, 1> sink = constant_tensor<T>(T(0.75), 1);
+  const auto expected = eh::scaled_dot_product_attention_backward(one_head(dy), q, k, v, core, mask,
+                                                                  {.sink_logits = sink});
+  EXPECT_TRUE(same_bits(gradients.queries, three(expected.queries)));
+  EXPECT_TRUE(same_bits(gradients.sink_logits, expected.sink_logits));
+  names.clear();
+  gradients.for_each_parameter([&](const auto& parameter) { names.push_back(parameter.name()); });
+  EXPECT_EQ(names, std::vector<std::string>{"sink_logits"});
+  EXPECT_EQ(this->attention_.sink_logits.size(), 0);
 }
 
 TYPED_TEST(DotProductAttentionTest, WhatDoesNotFitIsRefused) {

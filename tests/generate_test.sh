@@ -53,6 +53,22 @@ refused 'the text has 5 bytes; expected more than 256' "${run[@]}"
 refused 'No such file or directory' train "$work/none"
 refused '--steps is' train --steps 0
 
+# Models of other libraries: the text that transformers writes, where the program can read their words.
+models=$(dirname "${BASH_SOURCE[0]}")/golden/language_models
+if "$program" "$models/gpt2" x --tokens 1 >/dev/null 2>"$work/err"; then
+  for model in gpt2 llama; do
+    "$program" "$models/$model" 'Mira hört 2026 apples' --temperature 0 --tokens 200 \
+      --attention "$work/$model.html" >"$work/out" 2>/dev/null
+    cmp "$models/$model/expected.txt" "$work/out"
+    grep -q '"name":"Layer 2"' "$work/$model.html" || { echo 'no page of heads' && exit 1; }
+  done
+  refused 'expected 256 at most' "$models/gpt2" 'Mira' --tokens 256
+  refused 'there is no tokenizer.json' "$models/mistral" 'Mira'
+else
+  grep -q 'built without utf8proc' "$work/err" || { cat "$work/err" && exit 1; }
+fi
+refused 'there is no tokenizer.json' "$work" 'Mira'
+
 refused 'the prompt is empty' ''
 refused 'the prompt is no UTF-8 from byte 3 on' $'ab\xff'
 refused 'there are 0 words' --tokens 3

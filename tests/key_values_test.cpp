@@ -9,10 +9,13 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/attention.hpp>
 #include <eigenheads/key_values.hpp>
 #include <eigenheads/prune_heads.hpp>
 #include <eigenheads/rotary.hpp>
 #include <eigenheads/score.hpp>
+#include <eigenheads/storage.hpp>
+#include <eigenheads/transpose.hpp>
 
 #include "layers.hpp"
 #include "support.hpp"
@@ -152,6 +155,56 @@ TYPED_TEST(ProjectedOnce, IsTheWholeCallUnderScoresGatesAndPruning) {
 }
 
 // Without lengths, bottom_right means the call's last key, and a window needs a square call.
+template <class Storage>
+class ProjectedInto : public testing::Test {};
+using Storages = testing::Types<eh::BFloat16, eh::Half>;
+TYPED_TEST_SUITE(ProjectedInto, Storages);
+
+// Keys of which sequence b has lens[b], and the output of attention to keys and values that were
+// rounded.
+template <class Storage>
+[[nodiscard]] Tensor<float, 3> attend_rounded(const MultiHeadAttention<float>& layer,
+                                              const Inputs<float>& inputs, const Lens& lens) {
+  const auto rounded = [](Tensor<float, 3> x) {
+    for (Index i = 0; i < x.size(); ++i) x.data()[i] = Storage::rounded(x.data()[i]).value();
+    return x;
+  };
+  const Index B = inputs.queries.dimension(0), H = layer.num_heads(), G = layer.num_kv_heads();
+  const auto q = eh::transpose_qkv(layer.W_q(inputs.queries), H);
+  const auto k = eh::transpose_qkv(rounded(layer.W_k(inputs.keys)), G);
+  const auto v = eh::transpose_qkv(rounded(layer.W_v(inputs.values)), G);
+  const auto heads = [&](const Tensor<float, 3>& x, Index count) {
+    return TensorView<float, 4>(x.data(), {B, count, x.dimension(1), x.dimension(2)});
+  };
+  const auto output =
+      eh::scaled_dot_product_attention(heads(q, H), heads(k, G), heads(v, G), {.key_lens = lens})
+          .output;
+  const TensorView<float, 3> joined(output.data(),
+                                    {B * H, output.dimension(2), output.dimension(3)});
+  return layer.W_o(eh::transpose_output(joined, H));
+}
+
+TYPED_TEST(ProjectedInto, SixteenBitsIsTheCallWithRoundedKeysAndValuesInHalfTheMemory) {
+  const Lens lens{300, 7, 0};
+  const Inputs<float> inputs({4, 4, 4}, lens, 4, 300);
+  for (const Index D : {5, 16}) {
+    const auto layer = layer_of<float>(4, 2, D);
+    const auto expected = attend_rounded<TypeParam>(layer, inputs, lens);
+    for (const int threads : {1, 3}) {
+      Context context(threads, kAnyWork);
+      const auto padded =
+          layer.template project<TypeParam>(inputs.keys, inputs.values, lens, context);
+      const auto packed = layer.template project<TypeParam>(
+          inputs.packed_keys, inputs.packed_values, inputs.of_keys, context);
+      for (const auto* const keys : {&padded, &packed}) {
+        EXPECT_TRUE(same_bits(layer.attend(inputs.queries, *keys, {}, context), expected));
+        EXPECT_EQ(2 * keys->bytes(), layer.project(inputs.keys, inputs.values, lens).bytes());
+      }
+      EXPECT_TRUE(same_bits(layer.attend(inputs.queries, padded.copy(), {}, context), expected));
+    }
+  }
+}
+
 TYPED_TEST(ProjectedOnce, WithoutLengthsEverySequenceHasAllKeys) {
   using T = TypeParam;
   const auto layer = layer_of<T>(4, 2);

@@ -6,15 +6,14 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
-#include <eigenheads/attention.hpp>
 #include <eigenheads/kv_cache.hpp>
 #include <eigenheads/prune_heads.hpp>
 #include <eigenheads/rotary.hpp>
 #include <eigenheads/score.hpp>
-#include <eigenheads/transpose.hpp>
 
 #include "layers.hpp"
 #include "support.hpp"
@@ -329,9 +328,11 @@ TYPED_TEST(Decoding, AWindowOfTheMaskIsOneOfTheWholeCall) {
 TYPED_TEST(Decoding, SinksAndAPrefixAreThoseOfTheWholeCall) {
   using T = TypeParam;
   const Index B = 2, length = 600;
-  const auto layer = make_layer<T>(
-      kSize,
-      {.num_hiddens = kSize, .num_heads = 4, .num_kv_heads = 2, .head_size = 6, .sinks = true});
+  const auto layer = make_layer<T>(kSize, {.num_hiddens = kSize,
+                                           .num_heads = 4,
+                                           .num_kv_heads = 2,
+                                           .head_size = 6,
+                                           .sink_logits = true});
   const auto x = random_tensor<T>(1, B, length, kSize);
   for (const Mask& mask :
        {Mask{.window = {.left = 20}, .sinks = 3}, Mask{.window = {.left = 20}, .sinks = 300},
@@ -399,67 +400,6 @@ TYPED_TEST(Decoding, AStepMayWriteOverItsInputAndBringNoTokens) {
   EXPECT_EQ(layer_of_none.bytes(), 0);
 }
 
-// ---- Storage -------------------------------------------------------------------------------------
-
-template <class Storage>
-[[nodiscard]] Tensor<float, 3> rounded(Tensor<float, 3> x) {
-  for (Index i = 0; i < x.size(); ++i) x.data()[i] = Storage::rounded(x.data()[i]).value();
-  return x;
-}
-
-// The causal call over the whole sequence, of keys and values that were rounded.
-template <class Storage>
-[[nodiscard]] Tensor<float, 3> rounded_call(const MultiHeadAttention<float>& layer,
-                                            const Tensor<float, 3>& x) {
-  const Index B = x.dimension(0), H = layer.num_heads(), G = layer.num_kv_heads();
-  const auto q = eh::transpose_qkv(layer.W_q(x), H);
-  const auto k = eh::transpose_qkv(rounded<Storage>(layer.W_k(x)), G);
-  const auto v = eh::transpose_qkv(rounded<Storage>(layer.W_v(x)), G);
-  const auto heads = [&](const Tensor<float, 3>& y, Index count) {
-    return TensorView<float, 4>(y.data(), {B, count, y.dimension(1), y.dimension(2)});
-  };
-  const auto output =
-      eh::scaled_dot_product_attention(heads(q, H), heads(k, G), heads(v, G), causal()).output;
-  const TensorView<float, 3> joined(output.data(),
-                                    {B * H, output.dimension(2), output.dimension(3)});
-  return layer.W_o(eh::transpose_output(joined, H));
-}
-
-template <class Storage>
-class Stored : public testing::Test {};
-using Storages = testing::Types<eh::BFloat16, eh::Half>;
-TYPED_TEST_SUITE(Stored, Storages);
-
-TYPED_TEST(Stored, StepsHaveTheBitsOfACallWithRoundedKeysAndValues) {
-  const Index B = 2, length = 300;
-  for (const Index D : {5, 16, 70}) {
-    const auto layer = layer_of<float>(6, 2, D);
-    auto x = random_tensor<float>(1, B, length, kSize);
-    x(0, 40, 3) = 3e38f;  // more than Half holds, and what becomes of it more than float holds
-    const Tensor<float, 3> whole = rounded_call<TypeParam>(layer, x);
-    for (const int threads : {1, 3}) {
-      Context context(threads, kAnyWork);
-      KvCache<float, TypeParam> cache(
-          {.batch_size = B, .num_kv_heads = 2, .head_size = D, .capacity = length});
-      for (Index t = 0, n = 0, i = 0; t < length; t += n, ++i) {
-        n = std::min(std::array<Index, 5>{1, 2, 3, 7, 64}[static_cast<std::size_t>(i % 5)],
-                     length - t);
-        ASSERT_TRUE(same_bits(layer.step(part(x, t, n), cache, context), part(whole, t, n)))
-            << "head size " << D << ", from token " << t;
-      }
-      cache.truncate(0, 30);
-      cache.truncate(1, 30);
-      ASSERT_TRUE(same_bits(layer.step(part(x, 30, 99), cache, context), part(whole, 30, 99)));
-    }
-  }
-}
-
-TYPED_TEST(Stored, ACacheTakesHalfTheMemory) {
-  const eh::KvCacheOptions options{
-      .batch_size = 2, .num_kv_heads = 2, .head_size = 64, .capacity = 512};
-  EXPECT_EQ((KvCache<float, TypeParam>(options).bytes()) * 2, KvCache<float>(options).bytes());
-}
-
 // ---- Named rows ----------------------------------------------------------------------------------
 
 // T1.01
@@ -505,6 +445,10 @@ TYPED_TEST(Decoding, ARingGoesBackAsFarAsItsCapacityReaches) {
   const Tensor<T, 3> whole = layer(x, x, x, causal(4));
   KvCache<T> ring = cache_for(layer, 1, 6, 4);
   (void)layer.step(part(x, 0, 10), ring);
+  KvCache<T> cut = ring.copy();
+  cut.truncate(0, 7);
+  EXPECT_EQ(cut.length(0), 7);
+  EXPECT_TRUE(same_bits(layer.step(part(x, 7, 5), cut), part(whole, 7, 5)));
   EXPECT_EQ(
       refusal([&] { ring.truncate(0, 6); }),
       "eigenheads: truncate: sequence 0 is cut to 6 tokens, and the ring has dropped some that "
@@ -570,6 +514,28 @@ TYPED_TEST(Decoding, BeamsAreReorderedAllAtOnce) {
     for (Index b = 0; b < 3; ++b)
       EXPECT_TRUE(same_bits(row(now, b, 0), row(before, parents[static_cast<std::size_t>(b)], 0)));
   }
+}
+
+TYPED_TEST(Decoding, ACacheGoesOnWhereItWasMovedToAndWhatItWasMovedFromIsRefused) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(2, 2);
+  const auto x = random_tensor<T>(1, 2, 8, kSize);
+  const Tensor<T, 3> whole = layer(x, x, x, causal());
+  KvCache<T> from = cache_for(layer, 2, 8);
+  (void)layer.step(part(x, 0, 5), from);
+  std::vector<KvCache<T>> moved;
+  moved.push_back(std::move(from));
+  moved.push_back(cache_for(layer, 1, 1));
+  std::swap(moved[0], moved[1]);
+  EXPECT_EQ(refusal([&] { (void)layer.step(part(x, 5, 1), from); }),
+            "eigenheads: the cache is made for 0 sequences; expected 2, as x has");
+  EXPECT_EQ(refusal([&] { from.reset(0); }),
+            "eigenheads: reset: there is no sequence 0; expected 0 to less than 0");
+  from.reset();
+  EXPECT_EQ(from.copy().batch_size(), 0);
+  from = moved[1].copy();
+  EXPECT_TRUE(same_bits(layer.step(part(x, 5, 3), from), part(whole, 5, 3)));
+  EXPECT_TRUE(same_bits(layer.step(part(x, 5, 3), moved[1]), part(whole, 5, 3)));
 }
 
 // ---- Refusals ------------------------------------------------------------------------------------
@@ -672,10 +638,15 @@ TYPED_TEST(Decoding, AScoreFunctionThatThrowsLeavesTheCacheAsItWas) {
   const Tensor<T, 3> whole = layer(x, x, x, causal());
   KvCache<T> cache = cache_for(layer, 2, 300);
   (void)layer.step(part(x, 0, 200), cache);
-  EXPECT_EQ(refusal<std::runtime_error>(
-                [&] { (void)layer.step(part(x, 100, 90), cache, {}, {.score = Throws<T>{250}}); }),
-            "no further");
-  EXPECT_EQ(cache.length(0), 200);
+  for (const int threads : {1, 3}) {
+    Context context(threads, kAnyWork);
+    EXPECT_EQ(refusal<std::runtime_error>([&] {
+                (void)layer.step(part(x, 100, 90), cache, {},
+                                 {.score = Throws<T>{250}, .context = context});
+              }),
+              "no further");
+    EXPECT_EQ(cache.length(0), 200);
+  }
   cache.fork(0, 1);  // what the step had reserved is shared now
   Tensor<T, 3> same(2, 100, kSize);
   for (Index b = 0; b < 2; ++b)
@@ -684,6 +655,51 @@ TYPED_TEST(Decoding, AScoreFunctionThatThrowsLeavesTheCacheAsItWas) {
   for (Index b = 0; b < 2; ++b)
     for (Index t = 0; t < 100; ++t)
       ASSERT_TRUE(same_bits(row(y, b, t), row(whole, Index{0}, 200 + t)));
+}
+
+// A function that throws when it meets a certain key of a sequence.
+template <class T>
+struct ThrowsIn {
+  Index b, from;
+  T operator()(T score, eh::ScorePosition at) const {
+    if (at.b == b && at.k >= from) throw std::runtime_error("no further");
+    return score;
+  }
+};
+
+// Three sequences of 10 tokens bring 3, 790 and 2. Those that were through before the second throws, and
+// those that had not begun, are as they were; of the second, what it held is gone.
+TYPED_TEST(Decoding, AStepThatFailsLeavesARingWithoutRoomForItEmptyAndOthersAsTheyWere) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(2, 1);
+  const Lens counts{3, 790, 2};
+  const auto x = random_tensor<T>(1, 795, kSize), next = random_tensor<T>(3, 3, kSize);
+  for (const Index sinks : {0, 2})
+    for (const auto& [b, from, left] :
+         std::vector<std::tuple<Index, Index, Lens>>{{1, 780, {10, 0, 10}},
+                                                     {2, 0, {10, 0, 10}},
+                                                     {1, 0, {10, 10, 10}},
+                                                     {0, 12, {10, 10, 10}}}) {
+      KvCache<T> cache({.batch_size = 3,
+                        .num_kv_heads = 1,
+                        .head_size = layer.head_size(),
+                        .capacity = 4,
+                        .window = 4,
+                        .sinks = sinks});
+      (void)layer.step(random_tensor<T>(2, 3, 10, kSize), cache);
+      KvCache<T> before = cache.copy();
+      EXPECT_EQ(refusal<std::runtime_error>([&, b = b, from = from] {
+                  (void)layer.step(x, counts, cache, {}, {.score = ThrowsIn<T>{b, from}});
+                }),
+                "no further");
+      for (Index s = 0; s < 3; ++s) {
+        EXPECT_EQ(cache.length(s), left[static_cast<std::size_t>(s)]);
+        if (cache.length(s) == 0) before.reset(s);
+        EXPECT_EQ(cache.shortest(s), before.shortest(s));
+      }
+      EXPECT_TRUE(same_bits(layer.step(next, Lens{1, 1, 1}, cache),
+                            layer.step(next, Lens{1, 1, 1}, before)));
+    }
 }
 
 }  // namespace

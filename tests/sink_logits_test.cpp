@@ -103,7 +103,7 @@ TYPED_TEST(SinkLogits, T501ASinkTakesItsShareOfTheWeights) {
   EXPECT_NEAR(result.lse(0, 0, 0), std::log(4.0), unit);  // of the keys; ln 6 with the sink
   const auto gradients =
       eh::scaled_dot_product_attention_backward(column<T>({1}), q, k, v, result, {}, options);
-  EXPECT_NEAR(gradients.sinks(0), -2.0 / 3, 2 * unit);
+  EXPECT_NEAR(gradients.sink_logits(0), -2.0 / 3, 2 * unit);
   EXPECT_NEAR(gradients.score_bias(0, 0, 0, 0), 2.0 / 3, 2 * unit);
   EXPECT_NEAR(gradients.score_bias(0, 0, 0, 1), 0, 2 * unit);
 }
@@ -120,7 +120,7 @@ TYPED_TEST(SinkLogits, T502ALargeSinkOrNoneOrNan) {
     EXPECT_NEAR(result.lse(0, 0, 0), std::log(2.0), 1e-6);
     const auto gradients =
         eh::scaled_dot_product_attention_backward(column<T>({1}), q, k, v, result, {}, options);
-    EXPECT_NEAR(gradients.sinks(0), 0, 1e-40);
+    EXPECT_NEAR(gradients.sink_logits(0), 0, 1e-40);
     EXPECT_NEAR(gradients.values(0, 0, 0, 0), 0, 1e-40);
   }
 
@@ -137,7 +137,7 @@ TYPED_TEST(SinkLogits, T502ALargeSinkOrNoneOrNan) {
   EXPECT_TRUE(same_bits(same_gradients.queries, gradients.queries));
   EXPECT_TRUE(same_bits(same_gradients.keys, gradients.keys));
   EXPECT_TRUE(same_bits(same_gradients.values, gradients.values));
-  EXPECT_TRUE(all_are(same_gradients.sinks, T(0)));
+  EXPECT_TRUE(all_are(same_gradients.sink_logits, T(0)));
 
   const auto sinks = logits<T>({T(0.5), T(-1), T(2), T(1)}),
              with_nan = logits<T>({T(0.5), kNan<T>, T(2), T(1)});
@@ -155,7 +155,7 @@ TYPED_TEST(SinkLogits, T502ALargeSinkOrNoneOrNan) {
   const auto of_clean = x.backward(clean, mask, {.sink_logits = sinks}),
              of_dirty = x.backward(dirty, mask, {.sink_logits = with_nan});
   for (Index h = 0; h < H; ++h)
-    EXPECT_EQ(bits(of_dirty.sinks(h)), bits(h == 1 ? kNan<T> : of_clean.sinks(h)));
+    EXPECT_EQ(bits(of_dirty.sink_logits(h)), bits(h == 1 ? kNan<T> : of_clean.sink_logits(h)));
 }
 
 TYPED_TEST(SinkLogits, T503ARowWithoutKeysIsNothingAndGivesTheSinkNoGradient) {
@@ -176,8 +176,8 @@ TYPED_TEST(SinkLogits, T503ARowWithoutKeysIsNothingAndGivesTheSinkNoGradient) {
           EXPECT_EQ(result.lse(b, h, i), -kInf<T>);
           std::fill_n(&other.dy(b, h, i, 0), D, i == 2 ? kNan<T> : T(1e30));
         }
-    EXPECT_TRUE(same_bits(other.backward(result, mask, options).sinks,
-                          x.backward(result, mask, options).sinks));
+    EXPECT_TRUE(same_bits(other.backward(result, mask, options).sink_logits,
+                          x.backward(result, mask, options).sink_logits));
   }
 }
 
@@ -204,11 +204,12 @@ void expect_reference(const Inputs<T>& x, const Mask& mask, const Score& score, 
   expect_near(got.queries, gradients.queries, 512, "queries");
   expect_near(got.keys, gradients.keys, 512, "keys");
   expect_near(got.values, gradients.values, 512, "values");
-  expect_near(got.sinks, TensorView<T, 1>(gradients.sinks.data(), {H}), 512, "sinks");
+  expect_near(got.sink_logits, TensorView<T, 1>(gradients.sink_logits.data(), {H}), 512,
+              "sink_logits");
   for (const int threads : {2, 3}) {
     ASSERT_TRUE(same_bits(x.attend(mask, options, threads), result));
     const auto shared = x.backward(result, mask, options, threads);
-    ASSERT_TRUE(same_bits(shared.sinks, got.sinks));
+    ASSERT_TRUE(same_bits(shared.sink_logits, got.sink_logits));
     ASSERT_TRUE(same_bits(shared.queries, got.queries));
     ASSERT_TRUE(same_bits(shared.keys, got.keys));
   }
@@ -289,31 +290,32 @@ template <class T>
                                     .bias = true,
                                     .num_kv_heads = 2,
                                     .head_size = 5,
-                                    .sinks = true});
+                                    .sink_logits = true});
   const T sinks[] = {T(-1), T(0.25), T(2), T(1)};
-  std::copy_n(sinks, 4, layer.sinks.data());
+  std::copy_n(sinks, 4, layer.sink_logits.data());
   return layer;
 }
 
 TYPED_TEST(SinkLogits, AreAParameterOfTheLayer) {
   using T = TypeParam;
-  const eh::MultiHeadAttentionOptions options{.num_hiddens = size, .num_heads = 4, .sinks = true};
+  const eh::MultiHeadAttentionOptions options{
+      .num_hiddens = size, .num_heads = 4, .sink_logits = true};
   eh::MultiHeadAttention<T> layer(options);
   layer.initialize(size, size, size);
-  EXPECT_TRUE(same_bits(layer.sinks, constant_tensor<T>(0, 4)));
+  EXPECT_TRUE(same_bits(layer.sink_logits, constant_tensor<T>(0, 4)));
   std::vector<std::string> names;
   layer.for_each_parameter([&](const auto& p) { names.push_back(p.name()); }, "a.");
   EXPECT_EQ(names, (std::vector<std::string>{"a.W_q.weight", "a.W_k.weight", "a.W_v.weight",
-                                             "a.W_o.weight", "a.sinks"}));
+                                             "a.W_o.weight", "a.sink_logits"}));
   eh::MultiHeadAttention<T> without({.num_hiddens = size, .num_heads = 4});
   without.initialize(size, size, size);
-  EXPECT_EQ(without.sinks.size(), 0);
-  layer.sinks = constant_tensor<T>(-kInf<T>, 4);
+  EXPECT_EQ(without.sink_logits.size(), 0);
+  layer.sink_logits = constant_tensor<T>(-kInf<T>, 4);
   const auto x = random_tensor<T>(1, 2, 9, size);
   EXPECT_TRUE(same_bits(layer(x, x, x), without(x, x, x)));
-  layer.sinks = constant_tensor<T>(0, 3);
+  layer.sink_logits = constant_tensor<T>(0, 3);
   EXPECT_EQ(refusal([&] { return layer(x, x, x); }),
-            "eigenheads: MultiHeadAttention: sinks has shape [3]; expected [H] = [4]");
+            "eigenheads: MultiHeadAttention: sink_logits has shape [3]; expected [H] = [4]");
 }
 
 TYPED_TEST(SinkLogits, ALayerTrainsThem) {
@@ -329,14 +331,14 @@ TYPED_TEST(SinkLogits, ALayerTrainsThem) {
   auto gradients = layer.backward(dy, saved);
   std::vector<std::string> names;
   gradients.for_each_parameter([&](const auto& p) { names.push_back(p.name()); });
-  EXPECT_EQ(names.back(), "sinks");
+  EXPECT_EQ(names.back(), "sink_logits");
   for (const int threads : {2, 3}) {
     Context context(threads, kAnyWork);
-    EXPECT_TRUE(same_bits(layer.backward(dy, saved, context).sinks, gradients.sinks));
+    EXPECT_TRUE(same_bits(layer.backward(dy, saved, context).sink_logits, gradients.sink_logits));
   }
-  const Tensor<T, 1> once = gradients.sinks;
+  const Tensor<T, 1> once = gradients.sink_logits;
   layer.backward_into(gradients, dy, saved, true);
-  for (Index h = 0; h < 4; ++h) EXPECT_EQ(gradients.sinks(h), once(h) + once(h));
+  for (Index h = 0; h < 4; ++h) EXPECT_EQ(gradients.sink_logits(h), once(h) + once(h));
 
   eh::HeadImportance<T> importance(layer);
   importance.add(layer, saved);
@@ -382,9 +384,9 @@ TEST(SinkLogitsOnce, GradientsAreDifferences) {
     return (above - below) / (2 * step);
   };
   for (Index h = 0; h < 4; ++h)
-    EXPECT_NEAR(gradients.sinks(h), difference(layer.sinks(h)), 1e-8) << h;
-  EXPECT_EQ(gradients.sinks(3), 0);  // behind a gate of 0
-  EXPECT_NE(gradients.sinks(2), 0);
+    EXPECT_NEAR(gradients.sink_logits(h), difference(layer.sink_logits(h)), 1e-8) << h;
+  EXPECT_EQ(gradients.sink_logits(3), 0);  // behind a gate of 0
+  EXPECT_NE(gradients.sink_logits(2), 0);
   for (const Index i : {Index{0}, Index{30}, Index{100}})
     EXPECT_NEAR(gradients.queries.data()[i] + gradients.keys.data()[i] + gradients.values.data()[i],
                 difference(x.data()[i]), 1e-8);
@@ -410,15 +412,15 @@ TYPED_TEST(SinkLogits, PackedAndPrunedLayersHaveThem) {
         layer.forward(padded, padded, padded, of_padded, saved_padded, {.context = context});
     ASSERT_TRUE(same_bits(y, eh::pack(expected, sequences)));
     ASSERT_TRUE(same_bits(layer(x, sequences, mask, context), y));
-    ASSERT_TRUE(same_bits(layer.backward(dy, saved, context).sinks,
-                          layer.backward(padded_dy, saved_padded, context).sinks));
+    ASSERT_TRUE(same_bits(layer.backward(dy, saved, context).sink_logits,
+                          layer.backward(padded_dy, saved_padded, context).sink_logits));
   }
 
   auto closed = layer;
   closed.set_gates(std::vector<T>{1, 0, 1, 1});
   const auto pruned = eh::prune_heads(layer, {1});
-  ASSERT_EQ(pruned.sinks.size(), 3);
-  EXPECT_EQ(pruned.sinks(1), layer.sinks(2));
+  ASSERT_EQ(pruned.sink_logits.size(), 3);
+  EXPECT_EQ(pruned.sink_logits(1), layer.sink_logits(2));
   EXPECT_TRUE(same_bits(pruned(x, sequences, mask), closed(x, sequences, mask)));
 }
 

@@ -4,9 +4,11 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 
 #include <eigenheads/storage.hpp>
 
+#include "subnormals.hpp"
 #include "support.hpp"
 
 namespace {
@@ -16,7 +18,7 @@ using eh::BFloat16, eh::Half;
 
 [[nodiscard]] float of_bits(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 
-// T1.07
+// T1.07, also where subnormal numbers count as 0.
 TEST(Storage, BFloat16IsTheNearestOrStaysNaN) {
   struct Row {
     std::uint32_t from;
@@ -26,7 +28,13 @@ TEST(Storage, BFloat16IsTheNearestOrStaysNaN) {
                          Row{0x3E89CCD5, 0x3E8A}, Row{0x7F7F7FFF, 0x7F7F}, Row{0x7F7F8000, 0x7F80},
                          Row{0x00008000, 0x0000}, Row{0x00008001, 0x0001}, Row{0xBF818000, 0xBF82},
                          Row{0x80000000, 0x8000}, Row{0xFF800000, 0xFF80}})
-    EXPECT_EQ(BFloat16::rounded(of_bits(row.from)).bits, row.to) << std::hex << row.from;
+    for (const bool are_lost : {false, true}) {
+      std::optional<SubnormalsAreLost> without;
+      if (are_lost) without.emplace();
+      const BFloat16 rounded = BFloat16::rounded(of_bits(row.from));
+      EXPECT_EQ(rounded.bits, row.to) << std::hex << row.from;
+      EXPECT_EQ(std::bit_cast<std::uint32_t>(rounded.value()), std::uint32_t{row.to} << 16);
+    }
   for (const std::uint32_t nan : {0x7F800001u, 0x7FFFFFFFu, 0xFF800001u, 0x7FC00000u}) {
     EXPECT_EQ(bits(BFloat16::rounded(of_bits(nan)).value()), bits(kNan<float>));
     EXPECT_EQ(bits(Half::rounded(of_bits(nan)).value()), bits(kNan<float>));

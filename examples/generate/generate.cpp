@@ -32,6 +32,9 @@
 #include "utf8.hpp"
 #include "voice.hpp"
 #include "writing.hpp"
+#ifdef GENERATE_HAS_TOKENIZERS
+#include "pretrained_voice.hpp"
+#endif
 
 namespace {
 
@@ -43,7 +46,8 @@ using eh::Index;
 using std::filesystem::path;
 
 constexpr const char* kUsage =
-    "Usage: generate [MODEL] PROMPT [OPTION...]   (without a MODEL: the one in this program)\n"
+    "Usage: generate [MODEL] PROMPT [OPTION...]   (without a MODEL: the one in this program;\n"
+    "                                             a folder: GPT-2's or Llama's, of Hugging Face)\n"
     "       generate train [FILE] [OPTION...]     (without a FILE: stories that it makes itself;\n"
     "                                             of a FILE, the last twentieth is held out)\n"
     "       generate evaluate [MODEL] [OPTION...]\n"
@@ -118,12 +122,19 @@ constexpr Index kHeldOutEvery = 500;  // steps
 
 // ---- write -------------------------------------------------------------------------------------
 
-[[nodiscard]] Voice find_voice(const std::vector<std::string>& words) {
-  if (words.empty() || words.size() > 2)
-    throw UsageError("there are " + std::to_string(words.size()) +
-                     " words before the options; expected a prompt, or a model and a prompt");
-  return byte_model::voice_of(words.size() == 2 ? byte_model::load_model(path(words.front()))
-                                                : shipped());
+[[nodiscard]] Voice find_voice(const std::vector<std::string>& words, Index tokens) {
+  if (words.size() == 1) return byte_model::voice_of(shipped());
+  const path model = words.front();
+  if (!std::filesystem::is_directory(model))
+    return byte_model::voice_of(byte_model::load_model(model));
+#ifdef GENERATE_HAS_TOKENIZERS
+  return language_model::pretrained_voice(model, words.back(), tokens);
+#else
+  static_cast<void>(tokens);
+  throw std::runtime_error(model.string() +
+                           ": a folder, whose words this program cannot read: it was built without "
+                           "utf8proc");
+#endif
 }
 
 void require_prompt(const std::string& prompt) {
@@ -210,8 +221,11 @@ void show_attention(const path& file, const Voice& voice, Ids ids, eh::Context& 
 int write(std::vector<std::string> words) {
   const std::vector<std::string> texts = take_words(words);
   const CommandLine line(kWrite, words);
-  if (!texts.empty()) require_prompt(texts.back());
-  const Voice voice = find_voice(texts);
+  if (texts.empty() || texts.size() > 2)
+    throw UsageError("there are " + std::to_string(texts.size()) +
+                     " words before the options; expected a prompt, or a model and a prompt");
+  require_prompt(texts.back());
+  const Voice voice = find_voice(texts, tokens_of(line));
   const std::string& text = texts.back();
   Ids prompt = voice.ids_of(text);
   const Index longest = voice.model.language_options().longest;

@@ -76,14 +76,11 @@ template <Scalar T>
     Context& context) {
   const Sequences one{std::ssize(ids)};
   std::vector<eigenheads::AttentionViewLayer<T>> layers;
-  Tensor<T, 2> x = model.embed(view_of(ids), one, {}, context);
-  for (const auto& layer : model.encoder.layers) {
-    const Tensor<T, 2> n = layer.norm1(x, context);
-    auto seen = layer.self_attention.with_weights(n, one, model.mask(), {.context = context});
+  const Tensor<T, 2> x = model.embed(view_of(ids), one, {}, context);
+  auto seen = model.encoder.with_weights(x, one, model.mask(), {.context = context});
+  for (auto& weights : seen.weights)
     layers.push_back(
-        {.weights = std::move(seen.weights.front()), .query_labels = labels, .key_labels = labels});
-    x = layer(x, one, model.mask(), {.context = context});
-  }
+        {.weights = std::move(weights.front()), .query_labels = labels, .key_labels = labels});
   return layers;
 }
 

@@ -19,7 +19,7 @@ template <Scalar T>
 struct AttentionGradients {
   Tensor<T, 4> queries, keys, values;  // of the shapes of those; keys' and values' over all heads
   Tensor<T, 4> score_bias;             // of the ScoreBias that is added last; empty without one
-  Tensor<T, 1> sinks{0};               // of the sink_logits; empty without them
+  Tensor<T, 1> sink_logits{0};         // empty without them
 };
 
 namespace detail {
@@ -45,7 +45,7 @@ template <class T>
                                   make_tensor<T>("gradient", inputs.values.dimensions()),
                                   {}};
   const bool has_sinks = call.options.sink_logits.has_value();
-  if (has_sinks) gradients.sinks = make_tensor<T>("gradient", std::array{H});
+  if (has_sinks) gradients.sink_logits = make_tensor<T>("gradient", std::array{H});
   const Frame frame(context);
   const SinkGradients of_sinks(has_sinks, call.shape, frame);
   ScoreBackward<T> score = call.options.score.backward();
@@ -73,7 +73,7 @@ template <class T>
                       .sinks = call.sinks(),
                       .grad_sinks = of_sinks.of_each()},
                      context);
-  of_sinks.sum_into(gradients.sinks.data(), false);
+  of_sinks.sum_into(gradients.sink_logits.data(), false);
   return gradients;
 }
 

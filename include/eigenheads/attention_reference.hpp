@@ -99,7 +99,7 @@ template <Scalar T>
 }  // namespace detail
 
 // queries: [B, H, Q, D], keys: [B, G, K, D], values: [B, G, K, V], of shapes that fit each other;
-// sinks: [H], or none.
+// sink_logits: [H], or none.
 // Serial, and builds the weights: for tests and for reading. Touches no key or value that the mask
 // hides from a query.
 template <Scalar T, class Score = PlainScore>
@@ -109,7 +109,7 @@ requires ScoreFunction<Score, T>
                                                      const Mask& mask, T scale,
                                                      const Score& score = {},
                                                      const DropoutMask<T>& dropout = {},
-                                                     std::span<const T> sinks = {}) {
+                                                     std::span<const T> sink_logits = {}) {
   const Index B = queries.dimension(0), H = queries.dimension(1), Q = queries.dimension(2),
               K = keys.dimension(2), V = values.dimension(3);
   const detail::ReferenceProducts<T> products{queries, keys, scale, BoundMask(mask, B, Q, K, H)};
@@ -129,9 +129,9 @@ requires ScoreFunction<Score, T>
         for (Index k = 0; k < K; ++k)  // a score of -inf hides its key too
           is_seen[static_cast<std::size_t>(k)] = !detail::is_negative_infinity(weights[k]);
         result.lse(b, h, q) = detail::softmax_row(weights, K);
-        if (!sinks.empty()) {
-          const T share =
-              detail::share_beside_sink(result.lse(b, h, q), sinks[static_cast<std::size_t>(h)]);
+        if (!sink_logits.empty()) {
+          const T share = detail::share_beside_sink(result.lse(b, h, q),
+                                                    sink_logits[static_cast<std::size_t>(h)]);
           for (Index k = 0; k < K; ++k)
             if (is_seen[static_cast<std::size_t>(k)]) weights[k] *= share;
         }
@@ -154,7 +154,7 @@ struct AttentionReferenceGradients {
   Tensor<T, 4> keys;     // [B, G, K, D], and
   Tensor<T, 4> values;   // [B, G, K, V]: summed over the query heads that share a key/value head
   Tensor<T, 4> scores;   // [B, H, Q, K], by S: what is added to the scores last has this gradient
-  std::vector<T> sinks;  // [H], or none: -sum (1 - sum_k P) dO O over sequences and queries
+  std::vector<T> sink_logits;  // [H], or none: -sum (1 - sum_k P) dO O over sequences and queries
 };
 
 // grad_output: [B, H, Q, V], the rest as the forward pass had it. From the last line of it to the
@@ -164,15 +164,15 @@ requires ScoreFunction<Score, T>
 [[nodiscard]] AttentionReferenceGradients<T> attention_reference_backward(
     TensorView<T, 4> grad_output, TensorView<T, 4> queries, TensorView<T, 4> keys,
     TensorView<T, 4> values, const Mask& mask, T scale, const Score& score = {},
-    const DropoutMask<T>& dropout = {}, std::span<const T> sinks = {}) {
+    const DropoutMask<T>& dropout = {}, std::span<const T> sink_logits = {}) {
   const Index B = queries.dimension(0), H = queries.dimension(1), Q = queries.dimension(2),
               D = queries.dimension(3), K = keys.dimension(2), V = values.dimension(3);
   const detail::ReferenceProducts<T> products{queries, keys, scale, BoundMask(mask, B, Q, K, H)};
   const auto forward =
-      attention_reference<T>(queries, keys, values, mask, scale, score, dropout, sinks);
+      attention_reference<T>(queries, keys, values, mask, scale, score, dropout, sink_logits);
   AttentionReferenceGradients<T> result{
       detail::zeros_like(queries), detail::zeros_like(keys), detail::zeros_like(values),
-      detail::zeros_like<T>(forward.weights), std::vector<T>(sinks.size())};
+      detail::zeros_like<T>(forward.weights), std::vector<T>(sink_logits.size())};
   for (Index b = 0; b < B; ++b)
     for (Index h = 0; h < H; ++h)
       for (Index q = 0; q < Q; ++q) {
@@ -181,8 +181,8 @@ requires ScoreFunction<Score, T>
         for (Index v = 0; v < V; ++v) mean += grad_output(b, h, q, v) * forward.output(b, h, q, v);
         const T lse = forward.lse(b, h, q);
         if (const auto i = static_cast<std::size_t>(h);
-            !sinks.empty() && !detail::is_negative_infinity(lse))
-          result.sinks[i] -= (1 - detail::share_beside_sink(lse, sinks[i])) * mean;
+            !sink_logits.empty() && !detail::is_negative_infinity(lse))
+          result.sink_logits[i] -= (1 - detail::share_beside_sink(lse, sink_logits[i])) * mean;
 
         for (Index k = 0; k < K; ++k) {
           if (!products.sees(b, h, q, k)) continue;

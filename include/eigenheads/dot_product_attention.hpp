@@ -6,32 +6,65 @@
 #include <array>
 #include <concepts>
 #include <memory>
+#include <optional>
 #include <ostream>
 #include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <eigenheads/attention.hpp>           // CheckedAttention
 #include <eigenheads/attention_backward.hpp>  // scaled_dot_product_attention_backward
 #include <eigenheads/call_options.hpp>        // CallOptions, TrainingOptions
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/dropout.hpp>  // Dropout
-#include <eigenheads/mask.hpp>     // Mask, ValidLens
-#include <eigenheads/shape.hpp>    // require_shape
-#include <eigenheads/tensor.hpp>   // Tensor, TensorView
+#include <eigenheads/dropout.hpp>    // Dropout
+#include <eigenheads/mask.hpp>       // Mask, ValidLens
+#include <eigenheads/parameter.hpp>  // Parameter
+#include <eigenheads/shape.hpp>      // require_shape
+#include <eigenheads/tensor.hpp>     // Tensor, TensorView
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
 struct DotProductAttentionOptions {
-  double dropout = 0;  // of the weights, in training
+  double dropout = 0;        // of the weights, in training
+  bool sink_logits = false;  // a learnt sink (AttentionOptions::sink_logits), at first 0
 };
+
+namespace detail {
+
+// visit(Parameter) for that of an attention, or of its gradients, if it has one.
+template <class Attention, class Visitor>
+void visit_attention(Attention& attention, Visitor& visit, std::string_view prefix) {
+  using Value = element_of<decltype(attention.sink_logits)>;
+  using Element = std::conditional_t<std::is_const_v<Attention>, const Value, Value>;
+  if (attention.sink_logits.size() > 0)
+    visit(Parameter<Element>(std::string(prefix) + "sink_logits", attention.sink_logits));
+}
+
+}  // namespace detail
 
 template <Scalar T>
 class DotProductAttention {
  public:
   explicit DotProductAttention(const DotProductAttentionOptions& options = {})
-      : dropout_(options.dropout) {}
+      : sink_logits(options.sink_logits ? 1 : 0), dropout_(options.dropout) {
+    std::fill_n(sink_logits.data(), sink_logits.size(), T(0));
+  }
+
+  Tensor<T, 1> sink_logits;  // [1], or empty: none
 
   [[nodiscard]] const Dropout& dropout() const { return dropout_; }
+
+  // visit(Parameter) for "sink_logits" if there are any.
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
+    detail::visit_attention(*this, visit, prefix);
+  }
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
+    detail::visit_attention(*this, visit, prefix);
+  }
 
   // queries: [B, Q, D], keys: [B, K, D], values: [B, K, V] -> [B, Q, V]. No dropout: inference. A
   // Mask may stand for valid_lens here and below.
@@ -44,9 +77,10 @@ class DotProductAttention {
   [[nodiscard]] Tensor<T, 3> operator()(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                         TensorView<T, 3> values, const AnyMask& mask,
                                         const CallOptions<T>& options = {}) const {
-    return without_heads(
-        attend({queries, keys, values}, mask, {.score = options.score}, options.context.get())
-            .output);
+    return without_heads(attend({queries, keys, values}, mask,
+                                {.score = options.score, .sink_logits = sinks()},
+                                options.context.get())
+                             .output);
   }
 
   // The same output and the weights, [B, Q, K].
@@ -61,7 +95,8 @@ class DotProductAttention {
                                                    TensorView<T, 3> values, const AnyMask& mask,
                                                    const CallOptions<T>& options = {}) const {
     const auto result = attend({queries, keys, values}, mask,
-                               {.score = options.score, .weights = true}, options.context.get());
+                               {.score = options.score, .weights = true, .sink_logits = sinks()},
+                               options.context.get());
     return {without_heads(result.output), without_heads(result.weights)};
   }
 
@@ -71,12 +106,23 @@ class DotProductAttention {
     Tensor<T, 3> queries_, keys_, values_;
     Mask mask_;
     std::shared_ptr<const void> score_owner_;
-    AttentionOptions<T> options_;
+    AttentionOptions<T> options_;  // but for the sink
+    Tensor<T, 1> sink_logits_{0};
     AttentionResult<T> result_;
   };
   struct Gradients {
     Tensor<T, 3> queries, keys, values;  // of the shapes of those
     Tensor<T, 4> score_bias;             // of the ScoreBias that is added last; empty without one
+    Tensor<T, 1> sink_logits{0};         // empty without them
+
+    template <class Visitor>
+    void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
+      detail::visit_attention(*this, visit, prefix);
+    }
+    template <class Visitor>
+    void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
+      detail::visit_attention(*this, visit, prefix);
+    }
   };
 
   // Training: the output, after dropout. Throws std::invalid_argument also if weights are dropped
@@ -96,7 +142,8 @@ class DotProductAttention {
     options.score.require_trainable();
     AttentionOptions<T> kept{.score = options.score,
                              .dropout = options.seed ? dropout_.p() : 0,
-                             .seed = options.seed.value_or(DropoutSeed{})};
+                             .seed = options.seed.value_or(DropoutSeed{}),
+                             .sink_logits = sinks()};
     auto result = attend({queries, keys, values}, mask, kept, options.context.get());
     auto output = without_heads(result.output);
     saved.queries_ = copy(queries);
@@ -104,7 +151,9 @@ class DotProductAttention {
     saved.values_ = copy(values);
     saved.mask_ = mask;
     kept.score = options.score.copy(saved.score_owner_);
+    kept.sink_logits.reset();
     saved.options_ = kept;
+    saved.sink_logits_ = sink_logits;
     saved.result_ = std::move(result);
     return output;
   }
@@ -119,17 +168,25 @@ class DotProductAttention {
     require_shape(
         "grad_output", grad_output, "[B, Q, V]",
         {saved.queries_.dimension(0), saved.queries_.dimension(1), saved.values_.dimension(2)});
+    AttentionOptions<T> options = saved.options_;
+    if (saved.sink_logits_.size() > 0) options.sink_logits = saved.sink_logits_;
     auto gradients = scaled_dot_product_attention_backward<T>(
         one_head(grad_output), one_head(saved.queries_), one_head(saved.keys_),
-        one_head(saved.values_), saved.result_, saved.mask_, saved.options_, context);
+        one_head(saved.values_), saved.result_, saved.mask_, options, context);
     return {without_heads(gradients.queries), without_heads(gradients.keys),
-            without_heads(gradients.values), std::move(gradients.score_bias)};
+            without_heads(gradients.values), std::move(gradients.score_bias),
+            std::move(gradients.sink_logits)};
   }
 
  private:
   struct Inputs {
     TensorView<T, 3> queries, keys, values;
   };
+
+  [[nodiscard]] std::optional<TensorView<T, 1>> sinks() const {
+    if (sink_logits.size() == 0) return {};
+    return TensorView<T, 1>(sink_logits);
+  }
 
   [[nodiscard]] static TensorView<T, 4> one_head(TensorView<T, 3> x) {
     return {x.data(), {x.dimension(0), 1, x.dimension(1), x.dimension(2)}};

@@ -153,7 +153,7 @@ class HeadImportance {
         .score = saved.score().forward(),
         .heads = detail::head_table<T>(
             {saved.shape(), mask, parts.heads, saved.head_gates(), detail::Mode::training}, frame),
-        .sinks = parts.sink_logits()};
+        .sinks = parts.sinks()};
     detail::add_statistics<T>({attention, Layout::heads_apart(saved.lse().data(), queries, H, 1)},
                               rows_, context);
     detail::add_contributions<T>({saved.shape(), &mask, saved.heads().data(), layer.W_o.panels(),

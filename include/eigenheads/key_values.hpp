@@ -15,7 +15,8 @@
 namespace eigenheads::inline EIGENHEADS_ABI {
 
 // Made by MultiHeadAttention::project, for that layer's attend, and never changed: any number of
-// threads may read it at once. Not copied but by name. One that was moved from may only be assigned to.
+// threads may read it at once. Its numbers are stored as project was told. Not copied but by name. One
+// that was moved from has no sequences, and calls refuse it.
 template <Scalar T>
 class KeyValues {
  public:

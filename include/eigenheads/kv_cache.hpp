@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -117,7 +116,7 @@ class AnyKvCache {
   void reset() { heads_.reset(); }
   void reset(Index b) {
     require_sequence("reset", b);
-    heads_.truncate(b, 0);
+    heads_.reset(b);
   }
 
   // Sequence `to` becomes what `from` is. Both read the same memory; a block that one of them goes on
@@ -138,6 +137,13 @@ class AnyKvCache {
   }
   void reorder(const std::vector<Index>& parents) { reorder(std::span(parents)); }
 
+  // Throws std::invalid_argument unless there is a sequence b; `what`: how the sentence begins.
+  void require_sequence(const char* what, Index b) const {
+    if (b < 0 || b >= batch_size())
+      detail::refuse(
+          {what, ": there is no sequence ", b, "; expected 0 to less than ", batch_size()});
+  }
+
   // The cache as a layer's steps see it (layer/step.hpp).
   [[nodiscard]] detail::CachedHeads<T>& heads() { return heads_; }
   [[nodiscard]] const detail::CachedHeads<T>& heads() const { return heads_; }
@@ -146,30 +152,20 @@ class AnyKvCache {
   explicit AnyKvCache(detail::CachedHeads<T> heads) : heads_(std::move(heads)) {}
 
  private:
-  void require_sequence(const char* what, Index b) const {
-    if (b < 0 || b >= batch_size())
-      detail::refuse(
-          {what, ": there is no sequence ", b, "; expected 0 to less than ", batch_size()});
-  }
-
   detail::CachedHeads<T> heads_;
 };
 
 // Keys and values are stored as they are, or, of float, as BFloat16 or Half (storage.hpp): half the
 // memory, and a step that waits for memory takes little more than half the time. They are rounded when
 // they are stored; what is promised of bits holds within one storage.
-// Not copied but by name: it may be large. One that was moved from may only be assigned to.
+// Not copied but by name: it may be large. One that was moved from has no sequences, and steps refuse it.
 template <Scalar T, class Storage = T>
 class KvCache : public AnyKvCache<T> {
-  static_assert(std::is_same_v<T, Storage> ||
-                    detail::stored_as<T, Storage> != detail::StoredAs::itself,
-                "A cache stores its numbers as they are, or floats as BFloat16 or Half.");
-
  public:
   // Takes its memory at once. Throws std::invalid_argument for sizes that are none.
   explicit KvCache(const KvCacheOptions& options)
-      : AnyKvCache<T>(
-            detail::CachedHeads<T>(detail::checked_size(options, detail::stored_as<T, Storage>))) {}
+      : AnyKvCache<T>(detail::CachedHeads<T>(
+            detail::checked_size(options, detail::checked_storage<T, Storage>()))) {}
 
   // Another cache with memory of its own, which it takes and fills: hence the name.
   [[nodiscard]] KvCache copy() const { return KvCache(this->heads().copy()); }

@@ -48,7 +48,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
   explicit MultiHeadAttention(const MultiHeadAttentionOptions& options, std::uint64_t seed = 0);
 
   Linear<T> W_q, W_k, W_v, W_o;
-  Tensor<T, 1> sinks;  // [H], or empty: none
+  Tensor<T, 1> sink_logits;  // [H], or empty: none
 
   [[nodiscard]] Index num_hiddens() const { return num_hiddens_; }
   [[nodiscard]] Index num_heads() const { return heads_.count(); }
@@ -74,15 +74,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
   // that is not finite.
   template <detail::TensorLike Gates>
   requires(rank_of<Gates> == 1 || rank_of<Gates> == 2)
-  void set_gates(const Gates& gates) {
-    const TensorView<T, rank_of<Gates>> view(gates);
-    if constexpr (rank_of<Gates> == 1) {
-      require_shape("gates", view, "[H]", {num_heads()});
-      gates_.set({view.data(), {1, num_heads()}}, num_heads());
-    } else {
-      gates_.set(view, num_heads());
-    }
-  }
+  void set_gates(const Gates& gates);
   void set_gates(const std::vector<T>& gates) {  // [H]
     set_gates(TensorView<T, 1>(gates.data(), {std::ssize(gates)}));
   }
@@ -95,7 +87,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
   void initialize(Index query_size, Index key_size, Index value_size);
 
   // visit(Parameter) for "W_q.weight" and, if there is one, "W_q.bias", then for W_k, W_v and W_o,
-  // and for "sinks" if there are any.
+  // and for "sink_logits" if there are any.
   // The prefix tells layers apart: "decoder." makes it "decoder.W_q.weight". Throws
   // std::logic_error while lazy.
   template <class Visitor>
@@ -321,7 +313,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
 
   // The layer as its steps see it (layer/forward.hpp).
   [[nodiscard]] detail::LayerParts<T> parts() const {
-    return {W_q, W_k, W_v, W_o, heads_, gates_, sinks, rotary()};
+    return {W_q, W_k, W_v, W_o, heads_, gates_, sink_logits, rotary()};
   }
 
  private:
@@ -386,19 +378,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
 
 // The module as the chapter shows it, in PyTorch's manner, and what pruning left of its heads.
 template <Scalar T>
-std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) {
-  out << "MultiHeadAttention(\n  (attention): DotProductAttention(\n    (dropout): "
-      << layer.dropout() << "\n  )\n  (W_q): " << layer.W_q << "\n  (W_k): " << layer.W_k
-      << "\n  (W_v): " << layer.W_v << "\n  (W_o): " << layer.W_o;
-  if (layer.rotary() != nullptr) out << "\n  (rotary): " << *layer.rotary();
-  if (layer.num_heads() < layer.num_original_heads()) {
-    out << "\n  (heads):";
-    for (const Index head : layer.original_heads()) out << ' ' << std::to_string(head);
-    out << (layer.num_heads() == 0 ? " none" : "") << " of "
-        << std::to_string(layer.num_original_heads());
-  }
-  return out << "\n)";
-}
+std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer);
 
 #include <eigenheads/layer/multi_head_attention.inl>
 #include <eigenheads/layer/packed_calls.inl>

@@ -41,10 +41,10 @@ template <Scalar T>
   pruned.W_k = layer.W_k.part(kv_columns, all(layer.W_k.in_features()));
   pruned.W_v = layer.W_v.part(kv_columns, all(layer.W_v.in_features()));
   pruned.W_o = layer.W_o.part(all(layer.W_o.out_features()), columns);
-  if (layer.sinks.size() > 0) {
-    pruned.sinks.resize(static_cast<Index>(kept.heads.size()));
-    for (Index h = 0; h < pruned.sinks.size(); ++h)
-      pruned.sinks(h) = layer.sinks(kept.heads[static_cast<std::size_t>(h)]);
+  if (layer.sink_logits.size() > 0) {
+    pruned.sink_logits.resize(static_cast<Index>(kept.heads.size()));
+    for (Index h = 0; h < pruned.sink_logits.size(); ++h)
+      pruned.sink_logits(h) = layer.sink_logits(kept.heads[static_cast<std::size_t>(h)]);
   }
   pruned.heads_ = layer.heads_.part(kept);
   pruned.gates_ = layer.gates_.part(kept.heads);

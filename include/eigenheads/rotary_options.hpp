@@ -63,11 +63,13 @@ using RotaryScaling = std::variant<std::monostate, LinearScaling, NtkScaling, Dy
 
 template <Scalar T>
 class Rotary;
-struct RotaryOptions;
+template <class>
+struct BasicRotaryOptions;
+using RotaryOptions = BasicRotaryOptions<void>;
 
 namespace detail {
 
-// How a layer comes to its rotary. Pointers: a program that names no RotaryOptions compiles neither
+// How a layer comes to its rotary. Pointers: a program that makes no RotaryOptions compiles neither
 // tables nor rotations, which would be a tenth of what a layer takes to compile.
 struct RotaryMakers {
   std::shared_ptr<const Rotary<float>> (*of_float)(const RotaryOptions& options);
@@ -78,7 +80,10 @@ template <class = void>
 
 }  // namespace detail
 
-struct RotaryOptions {
+// RotaryOptions. A template: the initializer of `makers` is then compiled where options are made, and
+// not wherever this header is read.
+template <class>
+struct BasicRotaryOptions {
   Index head_size = 0;  // of a layer's own rotary, 0: the layer's
   // Of the table: 0 to max_positions - 1. It has `rotated` numbers for each of them, twice as many if
   // interleaved: 1 MiB for heads of 64 floats, which copies of a layer share.

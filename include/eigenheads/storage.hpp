@@ -5,6 +5,7 @@
 // integer arithmetic: the same bits on every machine, whatever it does with subnormal numbers.
 #include <bit>
 #include <cstdint>
+#include <type_traits>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/version.hpp>  // EIGENHEADS_ABI
@@ -67,6 +68,13 @@ template <>
 inline constexpr StoredAs stored_as<float, BFloat16> = StoredAs::bfloat16;
 template <>
 inline constexpr StoredAs stored_as<float, Half> = StoredAs::half;
+
+template <class T, class Storage>
+[[nodiscard]] constexpr StoredAs checked_storage() {
+  static_assert(std::is_same_v<T, Storage> || stored_as<T, Storage> != StoredAs::itself,
+                "Numbers are stored as they are, or floats as BFloat16 or Half.");
+  return stored_as<T, Storage>;
+}
 
 }  // namespace detail
 

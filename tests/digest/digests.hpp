@@ -166,7 +166,7 @@ void add_sinks(Digests& digests, const std::string& type) {
       digests.emplace_back(start + "queries", digest_of(gradients.queries));
       digests.emplace_back(start + "keys", digest_of(gradients.keys));
       digests.emplace_back(start + "values", digest_of(gradients.values));
-      digests.emplace_back(start + "sinks", digest_of(gradients.sinks));
+      digests.emplace_back(start + "sinks", digest_of(gradients.sink_logits));
     }
   }
 }

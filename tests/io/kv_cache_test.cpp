@@ -120,6 +120,30 @@ TYPED_TEST(KvCacheFile, GoesBackAsFarAsTheCacheThatWasSaved) {
   }
 }
 
+TYPED_TEST(KvCacheFile, APromptIsLoadedIntoOnePlaceOfABatch) {
+  using T = TypeParam;
+  for (const auto& [window, sinks] : {std::pair<Index, Index>{0, 0}, {140, 0}, {33, 3}}) {
+    KvCache<T> prompt(options(1, 400, window, sinks)), batch(options(3, 500, window, sinks)),
+        expected(options(3, 500, window, sinks));
+    const auto tokens = random_tensor<T>(1, 390, kSize), others = random_tensor<T>(2, 17, kSize);
+    (void)this->layer_.step(tokens, Sequences{390}, prompt);
+    eh::save_kv_cache(this->path(), prompt);
+    for (KvCache<T>* const cache : {&batch, &expected})
+      (void)this->layer_.step(others, Sequences{9, 0, 8}, *cache);
+    batch.fork(0, 1);  // what was there is replaced, and stays where it came from
+    eh::load_kv_sequence(this->path(), batch, 1);
+    (void)this->layer_.step(tokens, Sequences{0, 390, 0}, expected);
+    EXPECT_EQ(batch.length(0), 9);
+    EXPECT_EQ(batch.length(1), 390);
+    // Back into a cache of one.
+    eh::save_kv_sequence(this->path(), batch, 1);
+    KvCache<T> again(options(1, 400, window, sinks));
+    eh::load_kv_cache(this->path(), again);
+    expect_to_go_on_alike(this->layer_, batch, expected, window > 0 ? 400 : 100);
+    expect_to_go_on_alike(this->layer_, prompt, again, 10);
+  }
+}
+
 // Of a ring that keeps fewer tokens, the last ones.
 TYPED_TEST(KvCacheFile, ARingMayBeLoadedIntoASmallerOne) {
   using T = TypeParam;
@@ -318,6 +342,34 @@ TYPED_TEST(KvCacheFile, IsRefusedUnlessItIsThatCacheWhichStaysAsItWas) {
   std::filesystem::remove(this->path());
   EXPECT_EQ(file_refusal(this->path(), [&] { eh::load_kv_cache(this->path(), cache); }),
             "No such file or directory");
+  expect_to_go_on_alike(this->layer_, before, cache, 4);
+}
+
+TYPED_TEST(KvCacheFile, ASequenceThatDoesNotFitIsRefusedAndAllStayAsTheyWere) {
+  using T = TypeParam;
+  KvCache<T> cache(options(2, 8));
+  (void)this->layer_.step(random_tensor<T>(1, 2, 4, kSize), cache);
+  KvCache<T> before = cache.copy();
+  const auto refused = [&](const auto& saved) {
+    eh::save_kv_cache(this->path(), saved);
+    return file_refusal(this->path(), [&] { eh::load_kv_sequence(this->path(), cache, 1); });
+  };
+  const std::string ending = ", as the sequence that it is loaded into";
+  EXPECT_EQ(refused(KvCache<T>(options(2, 8))),
+            "metadata \"batch_size\" is \"2\"; expected \"1\"" + ending);
+  EXPECT_EQ(refused(KvCache<T>(options(1, 8, 4))),
+            "metadata \"window\" is \"4\"; expected \"0\"" + ending);
+  KvCache<T> longer(options(1, 9));
+  (void)this->layer_.step(random_tensor<T>(1, 1, 9, kSize), longer);
+  EXPECT_EQ(refused(longer), "sequence 0 has 9 tokens; expected 0 to 8, the cache's capacity");
+  for (const Index b : {-1, 2}) {
+    EXPECT_EQ(refusal([&] { eh::load_kv_sequence(this->path(), cache, b); }),
+              "eigenheads: set_kv_sequence: there is no sequence " + std::to_string(b) +
+                  "; expected 0 to less than 2");
+    EXPECT_EQ(refusal([&] { eh::save_kv_sequence(this->path(), cache, b); }),
+              "eigenheads: add_kv_sequence: there is no sequence " + std::to_string(b) +
+                  "; expected 0 to less than 2");
+  }
   expect_to_go_on_alike(this->layer_, before, cache, 4);
 }
 

@@ -12,6 +12,7 @@
 #include <eigenheads/detail/float_bits.hpp>
 #include <eigenheads/score.hpp>
 
+#include "../subnormals.hpp"
 #include "kernels.hpp"
 
 namespace {

@@ -2,6 +2,8 @@
 // Texts of a model that attends through a cache are those of one that reads all of the text again.
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
+#include <string>
 #include <vector>
 
 #include <eigenheads/kv_cache.hpp>
@@ -12,6 +14,7 @@
 #include <eigenheads/nn/generate.hpp>
 #include <eigenheads/nn/left_padding.hpp>
 #include <eigenheads/nn/log_softmax.hpp>
+#include <eigenheads/rotary.hpp>
 
 #include "support.hpp"
 
@@ -100,6 +103,70 @@ TYPED_TEST(GenerateCached, WritesWhatReadingAllAgainWrites) {
         {prompt}, own);
     EXPECT_EQ(alone.front().ids, written) << b;
   }
+}
+
+// T1.06: prompts of 2, 5 and 0 tokens, and what follows them, of which each sees its own alone: turned
+// by their places, or with a learnt position added, from 0 on.
+TYPED_TEST(GenerateCached, PromptsPaddedOnTheLeftStandWhereTheyWouldAlone) {
+  using T = TypeParam;
+  Tensor<Index, 2> padded(3, 5), mask(3, 5);
+  padded.setValues({{9, 9, 9, 3, 4}, {1, 2, 3, 4, 5}, {9, 9, 9, 9, 9}});
+  mask.setValues({{0, 0, 0, 1, 1}, {1, 1, 1, 1, 1}, {0, 0, 0, 0, 0}});
+  const auto prompts = eh::remove_padding(padded, mask);
+  ASSERT_EQ(prompts.sequences, (Sequences{2, 5, 0}));
+  const std::vector<Ids> later{{7, 8, 9}, {1, 1, 1}, {0, 2, 4}, {20, 21, 22}};  // of each sequence
+  const eh::Embedding<T> tokens({.num_embeddings = kVocabulary, .embedding_dim = kSize}, 1),
+      positions({.num_embeddings = 20, .embedding_dim = kSize}, 2);
+  for (const bool are_learnt : {false, true}) {
+    eh::MultiHeadAttentionOptions options{.num_hiddens = kSize,
+                                          .num_heads = 4,
+                                          .query_size = kSize,
+                                          .key_size = kSize,
+                                          .value_size = kSize};
+    if (!are_learnt) options.rotary = eh::RotaryOptions{.max_positions = 20};
+    const eh::MultiHeadAttention<T> attention(options, 3);
+    // The rows of tokens that stand at places `first` and on.
+    const auto rows_of = [&](const Ids& ids, Index first) {
+      Tensor<T, 2> x = tokens(ids);
+      Ids places(ids.size());
+      std::iota(places.begin(), places.end(), first);
+      if (!are_learnt) return x;
+      const Tensor<T, 2> added = positions(places);
+      for (Index i = 0; i < x.size(); ++i) x.data()[i] += added.data()[i];
+      return x;
+    };
+    eh::KvCache<T> cache(
+        {.batch_size = 3, .num_kv_heads = 4, .head_size = kSize / 4, .capacity = 10});
+    std::vector<Ids> texts(3);
+    Tensor<T, 2> y;
+    for (std::size_t step = 0; step <= later.size(); ++step) {
+      const Sequences news = step == 0 ? prompts.sequences : Sequences{1, 1, 1};
+      Tensor<T, 2> x(news.rows(), kSize);
+      for (Index b = 0; b < 3; ++b) {
+        Ids ids;
+        for (Index i = 0; i < news.length(b); ++i)
+          ids.push_back(step == 0 ? prompts.rows(news.begin(b) + i)
+                                  : later[step - 1][static_cast<std::size_t>(b)]);
+        const Tensor<T, 2> rows = rows_of(ids, cache.length(b));
+        std::copy_n(rows.data(), rows.size(), x.data() + news.begin(b) * kSize);
+        auto& text = texts[static_cast<std::size_t>(b)];
+        text.insert(text.end(), ids.begin(), ids.end());
+      }
+      y = attention.step(x, news, cache);
+      for (Index b = 0; b < 3; ++b) {
+        const Ids& text = texts[static_cast<std::size_t>(b)];
+        const Index length = std::ssize(text), n = news.length(b);
+        const Tensor<T, 2> alone =
+            attention(rows_of(text, 0), Sequences{length}, {.causal = eh::Causal::top_left});
+        for (Index i = 0; i < n; ++i)
+          EXPECT_TRUE(same_bits(row(y, news.begin(b) + i), row(alone, length - n + i)))
+              << "step " << step << ", sequence " << b;
+      }
+    }
+  }
+  mask.setValues({{0, 0, 0, 1, 1}, {1, 0, 1, 1, 1}, {0, 0, 0, 0, 0}});
+  EXPECT_NE(refusal([&] { return eh::remove_padding(padded, mask); }).find("row 1 has padding"),
+            std::string::npos);
 }
 
 // Beams that share a prompt, read once.

@@ -10,6 +10,7 @@
 #include <eigenheads/nn/transformer_cache.hpp>
 #include <eigenheads/nn/transformer_decoder.hpp>
 #include <eigenheads/nn/transformer_encoder.hpp>
+#include <eigenheads/sequences.hpp>
 
 #include "../support.hpp"
 #include "transformers.hpp"
@@ -114,6 +115,119 @@ TYPED_TEST(TransformerSteps, OfADecoderReadItsMemoryProjectedOnce) {
   }
 }
 
+// [B, n, E] -> [B * n, E]
+template <class T>
+[[nodiscard]] TensorView<T, 2> rows_of(const Tensor<T, 3>& x) {
+  return {x.data(), {x.dimension(0) * x.dimension(1), x.dimension(2)}};
+}
+
+// weights: [B, H, n, K], of a step whose first token is number `first`; all: [B, H, L, L], of the whole
+// call.
+template <class T>
+[[nodiscard]] bool are_of(const Tensor<T, 4>& weights, const Tensor<T, 4>& all, Index first) {
+  const Index K = weights.dimension(3);
+  for (Index b = 0; b < weights.dimension(0); ++b)
+    for (Index h = 0; h < weights.dimension(1); ++h)
+      for (Index q = 0; q < weights.dimension(2); ++q)
+        if (!std::equal(&weights(b, h, q, 0), &weights(b, h, q, 0) + K, &all(b, h, first + q, 0)))
+          return false;
+  return K == first + weights.dimension(2);
+}
+// packed: of each sequence, [H, n, K].
+template <class T>
+[[nodiscard]] bool are_alike(const std::vector<Tensor<T, 3>>& packed, const Tensor<T, 4>& padded) {
+  bool are = std::ssize(packed) == padded.dimension(0);
+  for (Index b = 0; are && b < padded.dimension(0); ++b) {
+    const auto& of_one = packed[static_cast<std::size_t>(b)];
+    are = of_one.size() == padded.size() / padded.dimension(0) &&
+          std::equal(of_one.data(), of_one.data() + of_one.size(), &padded(b, 0, 0, 0));
+  }
+  return are;
+}
+
+TYPED_TEST(TransformerSteps, WeightsAreThoseOfTheWholeCallLayerByLayer) {
+  using T = TypeParam;
+  const auto x = random_tensor<T>(1, 2, 40, kFeatures);
+  for (const bool has_sinks : {false, true}) {
+    auto options = stack_of(true);
+    options.layer.sink_logits = has_sinks;
+    const auto encoder = make<eh::TransformerEncoder<T>>(options);
+    EXPECT_EQ(encoder.layers[0].self_attention.sink_logits.size(), has_sinks ? 3 : 0);
+    const auto whole = encoder.with_weights(x, kCausal);
+    EXPECT_TRUE(same_bits(whole.output, encoder(x, kCausal)));
+    ASSERT_EQ(whole.weights.size(), 3U);
+    const T first = whole.weights[1](0, 0, 0, 0);  // of one key
+    EXPECT_EQ(first < 1, has_sinks);
+    Context context(3, kAnyWork);
+    eh::TransformerCache<T> cache(encoder, {.batch_size = 2, .capacity = 40});
+    for (Index t = 0; t < 40; t += 8) {
+      auto other = cache.copy();
+      const auto padded = encoder.step_with_weights(part(x, t, 8), cache, {}, context);
+      EXPECT_TRUE(same_bits(padded.output, part(whole.output, t, 8)));
+      const auto tokens = part(x, t, 8);
+      const TensorView<T, 2> rows(tokens.data(), {16, kFeatures});
+      const auto packed = encoder.step_with_weights(rows, Lens{8, 8}, other);
+      EXPECT_TRUE(same_bits(packed.output, rows_of(padded.output)));
+      ASSERT_EQ(padded.weights.size(), 3U);
+      ASSERT_EQ(packed.weights.size(), 3U);
+      for (std::size_t i = 0; i < 3; ++i) {
+        EXPECT_TRUE(are_of(padded.weights[i], whole.weights[i], t));
+        EXPECT_TRUE(are_alike(packed.weights[i], padded.weights[i]));
+      }
+    }
+    EXPECT_NE(
+        refusal([&] { (void)encoder.step_with_weights(part(x, 0, 1), cache); }).find("capacity"),
+        std::string::npos);
+    EXPECT_EQ(cache.length(0), 40);
+  }
+}
+
+TYPED_TEST(TransformerSteps, WeightsOfADecoderAreThoseOfItsTokensAndOfItsMemory) {
+  using T = TypeParam;
+  const Index K = 11, M = 15, B = 2, L = 20;
+  const auto x = random_tensor<T>(1, B, L, kFeatures);
+  const auto memory = random_tensor<T>(2, B, K, M);
+  const eh::Sequences sequences(Lens{L, L}), memory_sequences(Lens{K, 4});
+  const auto packed_memory = eh::pack(memory, memory_sequences);
+  const auto decoder = make<eh::TransformerDecoder<T>>(stack_of(true));
+  const eh::DecoderMask masks{.self = kCausal, .memory = {.key_lens = {K, 4}}};
+  const auto whole = decoder.with_weights(x, memory, masks);
+  EXPECT_TRUE(same_bits(whole.output, decoder(x, memory, masks)));
+  const auto packed_whole =
+      decoder.with_weights(rows_of(x), sequences, packed_memory, memory_sequences);
+  EXPECT_TRUE(same_bits(packed_whole.output, rows_of(whole.output)));
+  eh::TransformerCache<T> cache(decoder, {.batch_size = B, .capacity = L});
+  const auto projected = decoder.project(memory, {K, 4}),
+             packed_projected = decoder.project(packed_memory, memory_sequences);
+  for (Index t = 0; t < L; t += 5) {
+    auto other = cache.copy(), third = cache.copy();
+    const auto padded = decoder.step_with_weights(part(x, t, 5), cache, projected);
+    EXPECT_TRUE(same_bits(padded.output, part(whole.output, t, 5)));
+    EXPECT_TRUE(same_bits(decoder.step(part(x, t, 5), third, packed_projected), padded.output));
+    const auto tokens = part(x, t, 5);
+    const TensorView<T, 2> rows(tokens.data(), {10, kFeatures});
+    const auto packed = decoder.step_with_weights(rows, Lens{5, 5}, other, packed_projected);
+    EXPECT_TRUE(same_bits(packed.output, rows_of(padded.output)));
+    ASSERT_EQ(padded.weights.size(), 3U);
+    ASSERT_EQ(padded.memory_weights.size(), 3U);
+    for (std::size_t i = 0; i < 3; ++i) {
+      EXPECT_TRUE(are_of(padded.weights[i], whole.weights[i], t));
+      EXPECT_TRUE(are_alike(packed.weights[i], padded.weights[i]));
+      for (Index b = 0; b < B; ++b)
+        for (Index h = 0; h < 3; ++h)
+          for (Index q = 0; q < 5; ++q) {
+            const T* const all = &whole.memory_weights[i](b, h, t + q, 0);
+            const Index keys = memory_sequences.length(b);
+            EXPECT_TRUE(std::equal(all, all + K, &padded.memory_weights[i](b, h, q, 0)));
+            const auto& of_sequence = packed.memory_weights[i][static_cast<std::size_t>(b)];
+            EXPECT_TRUE(std::equal(all, all + keys, &of_sequence(h, q, 0)));
+            const auto& of_whole = packed_whole.memory_weights[i][static_cast<std::size_t>(b)];
+            EXPECT_TRUE(std::equal(all, all + keys, &of_whole(h, t + q, 0)));
+          }
+    }
+  }
+}
+
 template <class T>
 struct Throws {
   T operator()(T score, eh::ScorePosition at) const {
@@ -134,32 +248,31 @@ struct ThrowsLater {
 
 TYPED_TEST(TransformerSteps, LayersOfARingThatCannotGoBackAreEmptyTogether) {
   using T = TypeParam;
-  const auto x = random_tensor<T>(1, 2, 20, kFeatures);
-  const auto encoder = make<eh::TransformerEncoder<T>>(stack_of(true));
+  auto options = stack_of(true);
+  options.layer.rotary->max_positions = 1000;
+  const auto encoder = make<eh::TransformerEncoder<T>>(options);
   Context context;
-  for (const Index capacity : {4, 10}) {
-    const eh::KvCacheOptions ring{.batch_size = 2, .capacity = capacity, .window = 4};
+  for (const Index n : {5, 600}) {  // the ring has room for 5 beside what it holds, not for 600
+    const auto x = random_tensor<T>(1, 2, 7 + n, kFeatures);
+    const eh::KvCacheOptions ring{.batch_size = 2, .capacity = 4, .window = 4};
     eh::TransformerCache<T> cache(encoder, ring);
     (void)encoder.step(part(x, 0, 7), cache, {}, context);
     auto counted = cache.copy(), failed = cache.copy();
     int calls = 0;
     const ThrowsLater<T> counts{&calls};
-    (void)encoder.step(part(x, 7, 5), counted, {}, {.score = counts, .context = context});
+    (void)encoder.step(part(x, 7, n), counted, {}, {.score = counts, .context = context});
     calls = -calls / 3 + 2;  // the second call of the second layer
     const ThrowsLater<T> throws{&calls};
     EXPECT_EQ(refusal<std::runtime_error>([&] {
-                (void)encoder.step(part(x, 7, 5), failed, {},
+                (void)encoder.step(part(x, 7, n), failed, {},
                                    {.score = throws, .context = context});
               }),
               "no further");
-    // Of 4 tokens, those before the step are gone; of 10, they are there.
-    const Index left = capacity == 4 ? 0 : 7;
     for (Index i = 0; i < failed.num_layers(); ++i)
-      for (Index b = 0; b < 2; ++b) EXPECT_EQ(failed.layer(i).length(b), left);
-    if (left > 0) {
-      EXPECT_TRUE(same_bits(encoder.step(part(x, 7, 5), failed, {}, context),
-                            encoder.step(part(x, 7, 5), cache, {}, context)));
-    }
+      for (Index b = 0; b < 2; ++b) EXPECT_EQ(failed.layer(i).length(b), n == 5 ? 7 : 0);
+    if (n == 600) cache.reset();
+    EXPECT_TRUE(same_bits(encoder.step(part(x, 7, 5), failed, {}, context),
+                          encoder.step(part(x, 7, 5), cache, {}, context)));
   }
 }
 
@@ -177,6 +290,10 @@ TYPED_TEST(TransformerSteps, WhatFailsLeavesTheCacheAsItWas) {
             std::string::npos);
   for (Index i = 0; i < cache.num_layers(); ++i) EXPECT_EQ(cache.layer(i).length(0), 10);
   EXPECT_TRUE(same_bits(encoder.step(part(x, 10, 10), cache), part(whole, 10, 10)));
+  cache.layer(1).truncate(0, 3);
+  EXPECT_EQ(refusal([&] { (void)encoder.step(part(x, 0, 1), cache); }),
+            "eigenheads: TransformerEncoder: layer 1 of the cache has 3 tokens of sequence 0; "
+            "expected 20, as layer 0 has");
   encoder.layers.pop_back();
   EXPECT_NE(refusal([&] { (void)encoder.step(part(x, 0, 1), cache); }).find("layers"),
             std::string::npos);

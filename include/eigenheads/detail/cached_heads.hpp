@@ -47,6 +47,7 @@ class CachedHeads {
   explicit CachedHeads(const CacheSize& size)
       : size_(size),
         kernels_(attention_kernels<T>()),
+        stored_(stored_kernels<T>(size.stored_as)),
         table_(size.sequences, pages_each()),
         blocks_(static_cast<std::size_t>(table_.total() * size.heads)),
         spare_blocks_(blocks_.size()),
@@ -65,11 +66,11 @@ class CachedHeads {
   CachedHeads& operator=(CachedHeads&&) noexcept = default;
 
   [[nodiscard]] CachedHeads copy() const {
-    CachedHeads copied(size_);
+    CachedHeads copied(size());
     copied.table_ = table_;
     copied.blocks_ = blocks_;
     copied.sequences_ = sequences_;
-    for (Index b = 0; b < size_.sequences; ++b)
+    for (Index b = 0; b < std::ssize(sequences_); ++b)
       for (Index i = 0; i < table_.count(b); ++i) {
         const Index page = table_.page(b, i);
         std::copy_n(page_memory(page), page_bytes(), copied.page_memory(page));
@@ -79,7 +80,12 @@ class CachedHeads {
     return copied;
   }
 
-  [[nodiscard]] const CacheSize& size() const { return size_; }
+  // Of no sequences once it was moved from: whoever goes on with it is refused.
+  [[nodiscard]] CacheSize size() const {
+    CacheSize size = size_;
+    size.sequences = std::ssize(sequences_);
+    return size;
+  }
   [[nodiscard]] bool is_ring() const { return size_.window > 0; }
   [[nodiscard]] Index length(Index b) const { return of(b).length; }
   [[nodiscard]] Index bytes() const { return table_.total() * page_bytes(); }
@@ -205,8 +211,21 @@ class CachedHeads {
     }
     update_heads(b);
   }
+  // Whether a sequence may go back to so many tokens of those that it had, or has, before it goes on:
+  // the next sees all that its window holds. Unlike shortest(), this goes by the pages that are there.
+  [[nodiscard]] bool can_go_back(Index b, Index length) const {
+    const Index seen = is_ring() ? (std::max)(length - size_.window + 1, Index{0}) : 0;
+    return length <= of(b).length && first_there(b) <= seen;
+  }
+  // `oldest`: what it was at that length.
+  void go_back(Index b, Index length, Index oldest) {
+    if (length == of(b).length) return;
+    truncate(b, length);
+    of(b).oldest = (std::max)(oldest, first_there(b));
+  }
+  void reset(Index b) { truncate(b, 0); }
   void reset() {
-    for (Index b = 0; b < size_.sequences; ++b) truncate(b, 0);
+    for (Index b = 0; b < std::ssize(sequences_); ++b) reset(b);
   }
   void fork(Index from, Index to) {
     table_.fork(from, to);
@@ -260,6 +279,11 @@ class CachedHeads {
   [[nodiscard]] Index pages_of(Index b, Index length) const {
     return length == 0 ? 0 : place_of(b, blocks_of(length, kernels_.key_block) - 1) + 1;
   }
+  // The first token from which on none is gone.
+  [[nodiscard]] Index first_there(Index b) const {
+    const Index dropped = of(b).dropped;
+    return dropped == 0 ? 0 : (kept_pages() + dropped) * kernels_.key_block;
+  }
   [[nodiscard]] Index head_bytes() const {
     const std::size_t size = size_.stored_as == StoredAs::itself ? sizeof(T) : sizeof(BFloat16);
     return layout_.elements() * static_cast<Index>(size);
@@ -304,10 +328,10 @@ class CachedHeads {
           .stride = size_.heads,
           .kept = kept_pages(),
           .dropped = of(b).dropped,
-          .stored_as = size_.stored_as};
+          .stored = stored_};
   }
   void update_heads() {
-    for (Index b = 0; b < size_.sequences; ++b) update_heads(b);
+    for (Index b = 0; b < std::ssize(sequences_); ++b) update_heads(b);
   }
   void copy_page(Index b, Index i) {
     const Index shared = table_.page(b, i);
@@ -324,7 +348,7 @@ class CachedHeads {
       std::copy_n(blocks + size_.heads, (table_.count(b) - kept) * size_.heads, blocks);
     }
     ++sequence.dropped;
-    sequence.oldest = (std::max)(sequence.oldest, (kept + sequence.dropped) * kernels_.key_block);
+    sequence.oldest = (std::max)(sequence.oldest, first_there(b));
   }
 
   // Of the values of a page of which only some keys are left.
@@ -340,6 +364,7 @@ class CachedHeads {
 
   CacheSize size_;
   AttentionKernels<T> kernels_;
+  const StoredKernels<T>* stored_;
   BlockLayout layout_;
   PageTable table_;
   std::unique_ptr<std::byte, Free> memory_;            // [pages, heads] blocks

@@ -39,17 +39,17 @@ class HeadSet {
     std::vector<Index> heads, kv_heads;
   };
   [[nodiscard]] Kept without(const std::vector<Index>& heads) const {
-    std::vector<bool> goes(originals_.size());
+    std::vector<Index> goes(originals_.size());  // 1, or 0
     for (const Index h : heads) {
       if (h < 0 || h >= count())
         refuse({"prune_heads: there is no head ", h, "; the layer has ", count(),
                 " heads, counted from 0"});
-      if (goes[static_cast<std::size_t>(h)]) refuse({"prune_heads: head ", h, " is named twice"});
-      goes[static_cast<std::size_t>(h)] = true;
+      if (goes[static_cast<std::size_t>(h)] != 0) refuse({"prune_heads: head ", h, " is named twice"});
+      goes[static_cast<std::size_t>(h)] = 1;
     }
     Kept kept;
     for (Index h = 0; h < count(); ++h) {
-      if (goes[static_cast<std::size_t>(h)]) continue;
+      if (goes[static_cast<std::size_t>(h)] != 0) continue;
       kept.heads.push_back(h);
       if (kept.kv_heads.empty() || kept.kv_heads.back() != kv_head(h))
         kept.kv_heads.push_back(kv_head(h));

@@ -12,6 +12,8 @@
 // and as metadata the sizes. Numbers are written as they are stored: F32, F64, BF16 or F16. Sequences
 // that share memory are written each for itself. Loading is strict: a cache of other sizes, or of
 // other numbers, is refused and stays as it was; only the capacity may be another, if it is enough.
+// One sequence is saved and loaded as a cache of one, such as a prompt that begins some of a batch:
+//   load_kv_sequence("prompt.safetensors", cache, b);
 // Needs nlohmann-json 3.
 #include <algorithm>
 #include <array>
@@ -83,7 +85,7 @@ struct CacheNames {
 template <class Storage, class T>
 void add_tokens(Safetensors& file, const CachedHeads<T>& heads, Index b, Range tokens,
                 const std::pair<std::string, std::string>& names) {
-  const CacheSize& size = heads.size();
+  const CacheSize size = heads.size();
   const Index n = tokens.count(), D = size.head_size;
   const std::array<Index, 3> shape{size.heads, n, D};
   std::vector<Storage> keys(static_cast<std::size_t>(require_size<Storage>("keys", shape))),
@@ -111,8 +113,10 @@ struct SavedSequence {
 template <class T>
 class SavedCache {
  public:
-  SavedCache(const Safetensors& file, std::string_view prefix, const CacheSize& size)
-      : file_(file), names_{std::string(prefix)}, size_(size) {
+  // in: what it is loaded into.
+  SavedCache(const Safetensors& file, std::string_view prefix, const CacheSize& size,
+             const char* in = "the cache")
+      : file_(file), names_{std::string(prefix)}, size_(size), in_(in) {
     require_sizes();
     const auto lengths = numbers(names_.lengths()), oldest = numbers(names_.oldest());
     std::set<std::string, std::less<>> names{names_.lengths(), names_.oldest()};
@@ -146,7 +150,7 @@ class SavedCache {
         refuse("no metadata " + quoted_name(key) + ", which a saved cache has");
       if (name != "capacity" && found->second != expected)
         refuse("metadata " + quoted_name(key) + " is " + quoted_name(found->second) +
-               "; expected " + quoted_name(expected) + ", as the cache that it is loaded into");
+               "; expected " + quoted_name(expected) + ", as " + in_ + " that it is loaded into");
     }
   }
   [[nodiscard]] Tensor<std::int64_t, 1> numbers(const std::string& name) const {
@@ -172,8 +176,61 @@ class SavedCache {
   const Safetensors& file_;
   CacheNames names_;
   CacheSize size_;
+  const char* in_;
   std::vector<SavedSequence<T>> sequences_;
 };
+
+// Sequences [which.begin, which.end) of a cache, as a cache of those.
+template <class T>
+void add_sequences(Safetensors& file, const CachedHeads<T>& heads, Range which,
+                   std::string_view prefix) {
+  CacheSize size = heads.size();
+  size.sequences = which.count();
+  const CacheNames names{std::string(prefix)};
+  Tensor<std::int64_t, 1> lengths(size.sequences), oldest(size.sequences);
+  for (Index i = 0; i < size.sequences; ++i) {
+    lengths(i) = heads.length(which.begin + i);
+    oldest(i) = heads.oldest(which.begin + i);
+  }
+  file.add(names.lengths(), lengths);
+  file.add(names.oldest(), oldest);
+  for (Index i = 0; i < size.sequences; ++i)
+    with_storage<T>(size.stored_as, [&]<class Storage>(Storage) {
+      const Index b = which.begin + i;
+      add_tokens<Storage>(file, heads, b, {heads.oldest(b), heads.length(b)},
+                          {names.of(i, "keys"), names.of(i, "values")});
+      if (size.sinks > 0)
+        add_tokens<Storage>(file, heads, b, {0, (std::min)(size.sinks, heads.length(b))},
+                            {names.of(i, "sink_keys"), names.of(i, "sink_values")});
+    });
+  for (const auto& [name, text] : described_cache<T>(size))
+    file.set_metadata(names.prefix + name, text);
+}
+
+// Sequence b becomes what was saved. A ring of a smaller capacity keeps as many of the last tokens.
+template <class T>
+void set_sequence(CachedHeads<T>& heads, Index b, const SavedSequence<T>& saved) {
+  const CacheSize size = heads.size();
+  const Index first = (std::max)(saved.oldest, saved.length - size.capacity);
+  const auto write = [&](const Tensor<T, 3>& keys, const Tensor<T, 3>& values, Index from,
+                         Index count) {
+    for (Index g = 0; g < size.heads; ++g) {
+      const Index at = (g * keys.dimension(1) + from) * size.head_size;
+      heads.write({.b = b,
+                   .g = g,
+                   .count = count,
+                   .keys = keys.data() + at,
+                   .values = values.data() + at,
+                   .stride = size.head_size});
+    }
+  };
+  heads.begin_at(b, first);
+  write(saved.sink_keys, saved.sink_values, 0, (std::min)(size.sinks, first));
+  heads.go_on_at(b, first);
+  heads.reserve(b, saved.length - first);
+  write(saved.keys, saved.values, first - saved.oldest, saved.length - first);
+  heads.commit(b, saved.length - first);
+}
 
 }  // namespace detail
 
@@ -181,26 +238,14 @@ class SavedCache {
 // std::invalid_argument if a name is taken (what was added before it stays).
 template <Scalar T>
 void add_kv_cache(Safetensors& file, const AnyKvCache<T>& cache, std::string_view prefix = "") {
-  const detail::CachedHeads<T>& heads = cache.heads();
-  const detail::CacheSize& size = heads.size();
-  const detail::CacheNames names{std::string(prefix)};
-  Tensor<std::int64_t, 1> lengths(size.sequences), oldest(size.sequences);
-  for (Index b = 0; b < size.sequences; ++b) {
-    lengths(b) = heads.length(b);
-    oldest(b) = heads.oldest(b);
-  }
-  file.add(names.lengths(), lengths);
-  file.add(names.oldest(), oldest);
-  for (Index b = 0; b < size.sequences; ++b)
-    detail::with_storage<T>(size.stored_as, [&]<class Storage>(Storage) {
-      detail::add_tokens<Storage>(file, heads, b, {heads.oldest(b), heads.length(b)},
-                                  {names.of(b, "keys"), names.of(b, "values")});
-      if (size.sinks > 0)
-        detail::add_tokens<Storage>(file, heads, b, {0, (std::min)(size.sinks, heads.length(b))},
-                                    {names.of(b, "sink_keys"), names.of(b, "sink_values")});
-    });
-  for (const auto& [name, text] : detail::described_cache<T>(size))
-    file.set_metadata(names.prefix + name, text);
+  detail::add_sequences<T>(file, cache.heads(), {0, cache.batch_size()}, prefix);
+}
+// The same of sequence b alone, as a cache of one.
+template <Scalar T>
+void add_kv_sequence(Safetensors& file, const AnyKvCache<T>& cache, Index b,
+                     std::string_view prefix = "") {
+  cache.require_sequence("add_kv_sequence", b);
+  detail::add_sequences<T>(file, cache.heads(), {b, b + 1}, prefix);
 }
 
 // The cache becomes that of the file, of which only tensors whose names begin with the prefix are
@@ -208,31 +253,19 @@ void add_kv_cache(Safetensors& file, const AnyKvCache<T>& cache, std::string_vie
 // tokens. Throws FileError as load_kv_cache does.
 template <Scalar T>
 void set_kv_cache(AnyKvCache<T>& cache, const Safetensors& file, std::string_view prefix = "") {
-  detail::CachedHeads<T>& heads = cache.heads();
-  const detail::CacheSize& size = heads.size();
-  const detail::SavedCache<T> saved(file, prefix, size);
-  for (Index b = 0; b < size.sequences; ++b) {
-    const detail::SavedSequence<T>& of = saved.sequences()[static_cast<std::size_t>(b)];
-    const Index first = (std::max)(of.oldest, of.length - size.capacity);
-    const auto write = [&](const Tensor<T, 3>& keys, const Tensor<T, 3>& values, Index from,
-                           Index count) {
-      for (Index g = 0; g < size.heads; ++g) {
-        const Index at = (g * keys.dimension(1) + from) * size.head_size;
-        heads.write({.b = b,
-                     .g = g,
-                     .count = count,
-                     .keys = keys.data() + at,
-                     .values = values.data() + at,
-                     .stride = size.head_size});
-      }
-    };
-    heads.begin_at(b, first);
-    write(of.sink_keys, of.sink_values, 0, (std::min)(size.sinks, first));
-    heads.go_on_at(b, first);
-    heads.reserve(b, of.length - first);
-    write(of.keys, of.values, first - of.oldest, of.length - first);
-    heads.commit(b, of.length - first);
-  }
+  const detail::SavedCache<T> saved(file, prefix, cache.heads().size());
+  for (Index b = 0; b < cache.batch_size(); ++b)
+    detail::set_sequence(cache.heads(), b, saved.sequences()[static_cast<std::size_t>(b)]);
+}
+// Sequence b becomes that of the file, which is of a cache of one; the others stay.
+template <Scalar T>
+void set_kv_sequence(AnyKvCache<T>& cache, Index b, const Safetensors& file,
+                     std::string_view prefix = "") {
+  cache.require_sequence("set_kv_sequence", b);
+  detail::CacheSize one = cache.heads().size();
+  one.sequences = 1;
+  const detail::SavedCache<T> saved(file, prefix, one, "the sequence");
+  detail::set_sequence(cache.heads(), b, saved.sequences().front());
 }
 
 // Throws FileError, and then leaves `path` as it was, if the file cannot be written. Needs memory for
@@ -243,12 +276,23 @@ void save_kv_cache(const std::filesystem::path& path, const AnyKvCache<T>& cache
   add_kv_cache(file, cache);
   write_safetensors(path, file);
 }
+template <Scalar T>
+void save_kv_sequence(const std::filesystem::path& path, const AnyKvCache<T>& cache, Index b) {
+  Safetensors file;
+  add_kv_sequence(file, cache, b);
+  write_safetensors(path, file);
+}
 
 // Throws FileError, and then leaves the cache as it was, if the file cannot be read or is not one of a
 // cache of these sizes. Needs memory for the file and another copy of the keys and values.
 template <Scalar T>
 void load_kv_cache(const std::filesystem::path& path, AnyKvCache<T>& cache) {
   set_kv_cache(cache, read_safetensors(path));
+}
+// Throws std::invalid_argument if there is no sequence b.
+template <Scalar T>
+void load_kv_sequence(const std::filesystem::path& path, AnyKvCache<T>& cache, Index b) {
+  set_kv_sequence(cache, b, read_safetensors(path));
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

@@ -42,7 +42,7 @@ void multiply_seen(const RowState<T>& rows, const KeyBlock<T>& block, Index row,
                          .depth = run - k,
                          .c = product,
                          .c_stride = 0,
-                         .into = Into::chain});
+                         .goes_on = true});
   }
 }
 
@@ -65,14 +65,14 @@ void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile&
         T* const to_columns = product + i * rows.padded_V + column;
         const Index depth = (std::min)(keys_at_once, to - k);
         if (block.stored_values != nullptr)
-          multiply_stored_row<T>(block.stored_as, panels,
-                                 {.a = weights,
-                                  .b = static_cast<const std::uint16_t*>(block.stored_values) + at,
-                                  .b_stride = block.value_stride,
-                                  .depth = depth,
-                                  .c = to_columns,
-                                  .goes_on = k > from,
-                                  .panel_stride = block.value_panel_stride});
+          block.stored->multiply_row[static_cast<std::size_t>(panels - 1)](
+              {.a = weights,
+               .b = static_cast<const std::uint16_t*>(block.stored_values) + at,
+               .b_stride = block.value_stride,
+               .depth = depth,
+               .c = to_columns,
+               .goes_on = k > from,
+               .panel_stride = block.value_panel_stride});
         else
           multiply_row<T>(panels, {.a = weights,
                                    .a_stride = rows.score_stride,
@@ -81,7 +81,7 @@ void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile&
                                    .depth = depth,
                                    .c = to_columns,
                                    .c_stride = 0,
-                                   .into = k > from ? Into::chain : Into::set,
+                                   .goes_on = k > from,
                                    .panel_stride = block.value_panel_stride});
       }
 }

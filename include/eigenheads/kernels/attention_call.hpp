@@ -6,12 +6,12 @@
 #include <cmath>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/dropout.hpp>         // DropoutMask
-#include <eigenheads/kernels/heads.hpp>   // AttentionShape, HeadTable, GateTable
-#include <eigenheads/kernels/layout.hpp>  // StridedMatrix
-#include <eigenheads/mask.hpp>            // BoundMask
-#include <eigenheads/score.hpp>           // ScorePosition
-#include <eigenheads/storage.hpp>         // StoredAs
+#include <eigenheads/dropout.hpp>              // DropoutMask
+#include <eigenheads/kernels/heads.hpp>        // AttentionShape, HeadTable, GateTable
+#include <eigenheads/kernels/layout.hpp>       // StridedMatrix
+#include <eigenheads/kernels/stored_call.hpp>  // StoredKernels
+#include <eigenheads/mask.hpp>                 // BoundMask
+#include <eigenheads/score.hpp>                // ScorePosition
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -57,12 +57,10 @@ struct PackedHead {
   // Of a ring: the blocks of a sequence that are there are its first `kept`, and those from
   // kept + dropped on.
   Index kept = 0, dropped = 0;
-  StoredAs stored_as = StoredAs::itself;  // the numbers of all of them
+  const StoredKernels<T>* stored = nullptr;  // for the numbers of all of them; null: of type T
 
   // Whether a task needs memory to pack keys and values in, or to widen them.
-  [[nodiscard]] bool needs_packing() const {
-    return blocks == nullptr || stored_as != StoredAs::itself;
-  }
+  [[nodiscard]] bool needs_packing() const { return blocks == nullptr || stored != nullptr; }
 
   [[nodiscard]] const PackedBlock<T>& block(Index number) const {
     return blocks[(number < kept ? number : number - dropped) * stride];

@@ -5,6 +5,7 @@
 // (prebuilt.hpp, which defines the macro).
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/table.hpp>  // AttentionKernels
+#include <eigenheads/storage.hpp>        // StoredAs
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -16,6 +17,9 @@ template <class T>
 [[nodiscard]] RotaryKernels<T> rotary_kernels();
 template <class T>
 [[nodiscard]] AttentionKernels<T> attention_kernels();
+// Null: of type T itself.
+template <class T>
+[[nodiscard]] const StoredKernels<T>* stored_kernels(StoredAs stored_as);
 template <class T>
 [[nodiscard]] BackwardKernels<T> backward_kernels();
 template <class T>

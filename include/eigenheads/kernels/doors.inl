@@ -41,6 +41,15 @@ struct Kernels {
   }
 
   template <class T>
+  static const StoredKernels<T>* stored(StoredAs stored_as) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (stored_as == StoredAs::bfloat16) return &stored_as_kernels<StoredAs::bfloat16, T>;
+      if (stored_as == StoredAs::half) return &stored_as_kernels<StoredAs::half, T>;
+    }
+    return nullptr;
+  }
+
+  template <class T>
   static BackwardKernels<T> backward() {
     return {.panel_width = panel_width<T>,
             .gradient_outputs = gradient_outputs,

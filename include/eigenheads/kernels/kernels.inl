@@ -7,6 +7,7 @@
 #include <eigenheads/kernels/rotary.inl>
 #include <eigenheads/kernels/panels.inl>
 #include <eigenheads/kernels/tile.inl>
+#include <eigenheads/kernels/stored.inl>
 #include <eigenheads/kernels/matmul.inl>
 #include <eigenheads/kernels/softmax.inl>
 #include <eigenheads/kernels/rows.inl>

@@ -37,7 +37,7 @@ struct KeyBlock {
   const T *keys, *values;  // of key `begin`
   // In panels of numbers that are stored in 16 bits; null if they are not, or no longer.
   const void *stored_keys, *stored_values;
-  StoredAs stored_as;
+  const StoredKernels<T>* stored;
   bool are_keys_packed;  // in panels, stored or not; else they are rows, key_stride apart
   Index key_stride;
   Index value_stride, value_panel_stride;  // from one key to the next, from one panel to the next

@@ -37,16 +37,6 @@ void multiply_key_rows(const T* query, const T* keys, Index stride, Index D, T* 
   store(scores, sum);
 }
 
-// narrow_products[n - 1]: a tile of n rows by the first half of a panel.
-template <class T, int... Rows>
-constexpr std::array<TileProduct<T>, sizeof...(Rows)> narrow_products_of(
-    std::integer_sequence<int, Rows...>) {
-  return {tile_product<T, Rows + 1, 1>...};
-}
-template <class T>
-inline constexpr auto narrow_products =
-    narrow_products_of<T>(std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
-
 // S = Q K^T. Panel outer, rows inner: panels are read from the first-level cache, into which they
 // are packed here if that was not done before. A last panel of which half would do is multiplied by
 // half: 16, 40 or 48 keys take 5 to 11 % longer without (AVX-512), and 24 or 40 with AVX2.
@@ -68,8 +58,7 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
     const T* keys;
     if (block.stored_keys != nullptr && rows.count <= few_rows) {
       for (Index i = 0; i < rows.count; ++i)
-        multiply_stored_row<T>(
-            block.stored_as, blocks_of(end - first, W),
+        block.stored->multiply_row[static_cast<std::size_t>(blocks_of(end - first, W) - 1)](
             {.a = rows.queries + i * D,
              .b = static_cast<const std::uint16_t*>(block.stored_keys) + first * D,
              .b_stride = W,
@@ -80,8 +69,9 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
       continue;
     }
     if (block.stored_keys != nullptr) {
-      widen<T>(block.stored_as, block.stored_keys, first * D,
-               {rows.packed_keys, static_cast<std::size_t>(blocks_of(end - first, W) * W * D)});
+      block.stored->widen(
+          block.stored_keys, first * D,
+          {rows.packed_keys, static_cast<std::size_t>(blocks_of(end - first, W) * W * D)});
       keys = rows.packed_keys;
     } else if (block.are_keys_packed) {
       keys = block.keys + first * D;
@@ -104,7 +94,8 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
       continue;
     }
     for (Index panel = first; panel < end; panel += W) {
-      const auto& products = end - panel <= W / 2 ? narrow_products<T> : tile_products<T>;
+      const auto& products =
+          end - panel <= W / 2 ? tile_products<T, 1, Into::set> : tile_products<T, 2, Into::chain>;
       for (const Tile& tile : tiles)
         if (tile.seen.begin < panel + W && panel < tile.seen.end)
           run_tile<T>(products[static_cast<std::size_t>(tile.count - 1)],
@@ -134,9 +125,8 @@ void widen_values(const RowState<T>& rows, const KeyBlock<T>& block, Range keys)
   constexpr Index W = panel_width<T>;
   const auto count = static_cast<std::size_t>(keys.count() * W);
   for (Index panel = 0; panel < rows.padded_V / W; ++panel)
-    widen<T>(block.stored_as, block.stored_values,
-             panel * block.value_panel_stride + keys.begin * W,
-             {rows.packed_values + panel * key_block<T> * W + keys.begin * W, count});
+    block.stored->widen(block.stored_values, panel * block.value_panel_stride + keys.begin * W,
+                        {rows.packed_values + panel * key_block<T> * W + keys.begin * W, count});
 }
 
 // Where the products find the keys and values [range.begin, range.end) of a block. Values that are
@@ -161,8 +151,8 @@ template <class T>
     block.value_stride = W;
     block.value_panel_stride = found.value_panel_stride;
     block.is_finite = found.is_finite;
-    block.stored_as = packed.stored_as;
-    if (packed.stored_as == StoredAs::itself) {
+    block.stored = packed.stored;
+    if (packed.stored == nullptr) {
       block.keys = static_cast<const T*>(found.keys);
       block.values = static_cast<const T*>(found.values);
       return block;

@@ -118,17 +118,3 @@ template <class T>
   }
   return true;
 }
-
-// Numbers stored in 16 bits, from number `first` on, as floats. There are whole registers of them.
-template <class T>
-void widen(StoredAs stored_as, const void* stored, Index first, std::span<T> to) {
-  if constexpr (std::is_same_v<T, float>) {
-    constexpr Index S = Register<T>::width;
-    const auto* const from = static_cast<const std::uint16_t*>(stored) + first;
-    const auto count = static_cast<Index>(to.size());
-    if (stored_as == StoredAs::bfloat16)
-      for (Index i = 0; i < count; i += S) store(to.data() + i, load_bfloat16(from + i));
-    else
-      for (Index i = 0; i < count; i += S) store(to.data() + i, load_half(from + i));
-  }
-}

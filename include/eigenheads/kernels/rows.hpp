@@ -18,9 +18,6 @@ template <class T>
 inline constexpr Index key_block = sizeof(T) == 4 ? largest_key_block : 128;
 // Sums over keys run in this many lanes on every CPU, so that no lane count decides an order.
 inline constexpr Index sum_lanes = 16;
-// One row meets so many panels at once: it has enough chains for the latency of multiply-adds only
-// with several.
-inline constexpr Index panels_per_row = 4;
 
 // Scratch memory of one task, and the state of its rows between two blocks.
 template <class T>
@@ -193,6 +190,19 @@ void save_rows(const RowState<T>& rows, T* partial) {
   std::copy_n(rows.maximum, query_block, partial);
   std::copy_n(rows.sum, query_block, partial + query_block);
   std::copy_n(rows.output, rows.count * rows.padded_V, partial + 2 * query_block);
+}
+
+// The gaps of the rows' ranges.
+template <class T>
+[[gnu::noinline]] void find_gaps(const AttentionCall<T>& call, const RowTask& task,
+                                 RowState<T>& rows) {
+  for_each_row(call, task, [&](Index i, Index, Index q) {
+    const bool sees_none = rows.ranges[i].begin == rows.ranges[i].end;
+    const Range gap = sees_none ? Range{} : call.mask->gap(task.b, q);
+    rows.gaps[i] = gap;
+    rows.has_gaps = rows.has_gaps || gap.begin < gap.end;
+    if (gap.begin != rows.gaps[0].begin || gap.end != rows.gaps[0].end) rows.have_one_range = false;
+  });
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

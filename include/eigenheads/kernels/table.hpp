@@ -9,6 +9,7 @@
 #include <eigenheads/kernels/matmul_call.hpp>     // MatmulCall, WeightGradientCall, PackColumnsCall
 #include <eigenheads/kernels/rotary_call.hpp>     // RotateRows
 #include <eigenheads/kernels/statistics_call.hpp>  // AttentionStatisticsCall, ContributionCall
+#include <eigenheads/kernels/stored_call.hpp>      // StoredKernels
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 

@@ -28,6 +28,7 @@
 #include <eigenheads/kernels/simd/intrinsics.hpp>  // what the files of simd/ call
 #include <eigenheads/kernels/table.hpp>            // AttentionKernels, the calls
 #include <eigenheads/mask.hpp>                     // BoundMask
+#include <eigenheads/storage.hpp>                  // StoredAs, BFloat16, Half
 // Sizes are signed in here, as Eigen's; an array of such a length is not worth a cast each time.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-conversion"
@@ -103,6 +104,11 @@ template <class T>
 template <class T>
 [[nodiscard]] AttentionKernels<T> attention_kernels() {
   return with_kernels([]<class Kernels>(Kernels) { return Kernels::template attention<T>(); });
+}
+template <class T>
+[[nodiscard]] const StoredKernels<T>* stored_kernels(StoredAs stored_as) {
+  return with_kernels(
+      [&]<class Kernels>(Kernels) { return Kernels::template stored<T>(stored_as); });
 }
 template <class T>
 [[nodiscard]] BackwardKernels<T> backward_kernels() {

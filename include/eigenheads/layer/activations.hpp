@@ -133,24 +133,24 @@ void train_layer(const LayerParts<T>& layer, const LayerCall<T>& call, const Mas
   const Participation part =
       participation<T>({call.shape, call.mask, layer.heads, layer.gates, Mode::training}, frame);
   project_heads(layer, call, part, heads, context);
-  attend_heads(call, part, heads, {.dropout = saved.dropout(), .sinks = layer.sink_logits()},
-               context);
+  attend_heads(call, part, heads, {.dropout = saved.dropout(), .sinks = layer.sinks()}, context);
   const T* const gated =
       gate_heads(heads.heads, call.shape, call.mask.query_rows(), layer.gates, frame, context);
   project_output(layer.W_o, call, part, gated, output, context);
 }
 
-// visit(Parameter) for those of the four projections of a layer, or of its gradients, and its sinks.
+// visit(Parameter) for those of the four projections of a layer, or of its gradients, and its sink logits.
 template <class Layer, class Visitor>
 void visit_layer(Layer& layer, Visitor& visit, std::string_view prefix) {
-  using Value = element_of<decltype(layer.sinks)>;
+  using Value = element_of<decltype(layer.sink_logits)>;
   using Element = std::conditional_t<std::is_const_v<Layer>, const Value, Value>;
   const std::string start(prefix);
   layer.W_q.for_each_parameter(visit, start + "W_q.");
   layer.W_k.for_each_parameter(visit, start + "W_k.");
   layer.W_v.for_each_parameter(visit, start + "W_v.");
   layer.W_o.for_each_parameter(visit, start + "W_o.");
-  if (layer.sinks.size() > 0) visit(Parameter<Element>(start + "sinks", layer.sinks));
+  if (layer.sink_logits.size() > 0)
+    visit(Parameter<Element>(start + "sink_logits", layer.sink_logits));
 }
 
 }  // namespace detail
@@ -159,8 +159,8 @@ template <Scalar T>
 struct LayerGradients {
   Tensor<T, 3> queries, keys, values;  // of the inputs, each as if it were a tensor of its own
   LinearGradients<T> W_q, W_k, W_v, W_o;
-  Tensor<T, 1> sinks{0};    // [H], or empty: the layer has none
-  Tensor<T, 4> score_bias;  // of its own shape; empty if the scores had none
+  Tensor<T, 1> sink_logits{0};  // [H], or empty: the layer has none
+  Tensor<T, 4> score_bias;      // of its own shape; empty if the scores had none
   // Of every head's gate in every sequence, [B, H], also where none are set. That of a gate that
   // sequences share is the sum of its column.
   Tensor<T, 2> gates;

@@ -42,7 +42,8 @@ void fit_parameter_gradients(const LayerParts<T>& layer, const LayerActivations<
                              LayerGradients<T>& gradients, bool accumulate) {
   fit_gradient("gradients.score_bias", gradients.score_bias, "the bias'",
                bias_shape_of(saved.score().last_bias()), accumulate);
-  fit_gradient("gradients.sinks", gradients.sinks, "[H] or none", {layer.sinks.size()}, accumulate);
+  fit_gradient("gradients.sink_logits", gradients.sink_logits, "[H] or none",
+               {layer.sink_logits.size()}, accumulate);
   layer.W_q.fit(gradients.W_q, accumulate);
   layer.W_k.fit(gradients.W_k, accumulate);
   layer.W_v.fit(gradients.W_v, accumulate);
@@ -116,7 +117,7 @@ void attend_heads_backward(const LayerActivations<T>& saved, const BoundMask& ma
     attend_backward_packed(call, context);
   else
     attend_backward(call, context);
-  of_sinks.sum_into(gradients.sinks.data(), accumulate);
+  of_sinks.sum_into(gradients.sink_logits.data(), accumulate);
 }
 
 template <class T>
@@ -147,7 +148,7 @@ void run_layer_backward(const LayerParts<T>& layer, const LayerActivations<T>& s
           .accumulate = false},
          gradients.W_o);
   }
-  attend_heads_backward(saved, mask, layer.sink_logits(), grad, gradients, accumulate, context);
+  attend_heads_backward(saved, mask, layer.sinks(), grad, gradients, accumulate, context);
   // q and k were turned: only where queries and keys take part is there a gradient, and a position
   if (layer.rotary != nullptr) {
     const Frame turned(context);

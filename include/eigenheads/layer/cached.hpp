@@ -60,7 +60,7 @@ struct ProjectedTokens {
   // The first count_of(b) tokens of every sequence, for which there is room.
   template <class CountOf>
   void write_all(CachedHeads<T>& cache, const CountOf& count_of, Context& context) const {
-    const auto& size = cache.size();
+    const auto size = cache.size();
     Index tokens = 0;
     for (Index b = 0; b < size.sequences; ++b) {
       cache.reserve(b, count_of(b));

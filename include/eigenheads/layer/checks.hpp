@@ -35,8 +35,8 @@ void require_projections(const LayerParts<T>& layer, Index head_size, Index num_
                            Size{"W_o.out_features", layer.W_o.out_features(), num_hiddens}})
     if (size.got != size.expected)
       refuse({"MultiHeadAttention: ", size.name, " is ", size.got, "; expected ", size.expected});
-  if (layer.sinks.size() != 0)
-    require_shape("MultiHeadAttention: sinks", TensorView<T, 1>(layer.sinks), "[H]",
+  if (layer.sink_logits.size() != 0)
+    require_shape("MultiHeadAttention: sink_logits", TensorView<T, 1>(layer.sink_logits), "[H]",
                   {layer.heads.count()});
 }
 

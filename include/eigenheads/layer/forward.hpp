@@ -30,10 +30,12 @@ struct LayerParts {
   const Linear<T>&W_q, &W_k, &W_v, &W_o;
   const HeadSet& heads;
   const HeadGates<T>& gates;
-  const Tensor<T, 1>& sinks;          // [H], or empty
+  const Tensor<T, 1>& sink_logits;    // [H], or empty
   const Rotary<T>* rotary = nullptr;  // null: none
 
-  [[nodiscard]] const T* sink_logits() const { return sinks.size() == 0 ? nullptr : sinks.data(); }
+  [[nodiscard]] const T* sinks() const {
+    return sink_logits.size() == 0 ? nullptr : sink_logits.data();
+  }
 };
 
 // [N, size] -> [1, N, size]
@@ -258,7 +260,7 @@ void run_layer(const LayerParts<T>& layer, const LayerCall<T>& call, const Layer
                {.weights = into.weights,
                 .packed_weights = into.packed_weights,
                 .gates = layer.gates.table(),
-                .sinks = layer.sink_logits()},
+                .sinks = layer.sinks()},
                context);
   project_output(layer.W_o, call, part, heads.heads, into.output, context);
 }

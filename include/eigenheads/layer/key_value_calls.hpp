@@ -10,6 +10,7 @@
 #include <eigenheads/layer/forward.hpp>  // LayerCall
 #include <eigenheads/mask.hpp>           // Mask
 #include <eigenheads/sequences.hpp>      // Sequences
+#include <eigenheads/storage.hpp>        // StoredAs, checked_storage
 #include <eigenheads/tensor.hpp>         // TensorView, TensorSpan
 
 namespace eigenheads::inline EIGENHEADS_ABI {
@@ -31,14 +32,21 @@ class KeyValueCalls {
   // or all. What lies beyond is not read. Keys of heads with a gate of 0 are projected too. Throws
   // std::invalid_argument if a tensor or the lengths, [B], do not fit, std::logic_error if the layer
   // is lazy.
+  //   layer.project<BFloat16>(keys, values) stores them in 16 bits, as a KvCache<float, BFloat16> does.
+  template <class Storage = T>
   [[nodiscard]] KeyValues<T> project(TensorView<T, 3> keys, TensorView<T, 3> values,
                                      const ValidLens& lengths = {},
-                                     Context& context = default_context()) const;
+                                     Context& context = default_context()) const {
+    return project_checked({keys, values}, lengths, checked_storage<T, Storage>(), context);
+  }
   // Packed sequences: keys: [N, key_size], values: [N, value_size].
-  template <TensorOfRank<2> Keys, TensorOfRank<2> Values>
+  template <class Storage = T, TensorOfRank<2> Keys, TensorOfRank<2> Values>
   [[nodiscard]] KeyValues<T> project(const Keys& keys, const Values& values,
                                      const Sequences& sequences,
-                                     Context& context = default_context()) const;
+                                     Context& context = default_context()) const {
+    return project_checked({as_block<T>(keys), as_block<T>(values), &sequences}, {},
+                           checked_storage<T, Storage>(), context);
+  }
 
   // queries: [B, Q, query_size] -> [B, Q, num_hiddens], with the bits of the call with those keys and
   // values, and lengths as key_lens in its mask. The mask says the rest of what it says there. Queries
@@ -73,7 +81,7 @@ class KeyValueCalls {
     return static_cast<const MultiHeadAttention<T>&>(*this);
   }
   [[nodiscard]] KeyValues<T> project_checked(const KeyInputs<T>& inputs, const ValidLens& lengths,
-                                             Context& context) const;
+                                             StoredAs stored_as, Context& context) const;
   [[nodiscard]] LayerCall<T> attend_call(TensorView<T, 3> queries, const Sequences* sequences,
                                          const KeyValues<T>& keys, const Mask& mask,
                                          const ScoreRef<T>& score) const;

@@ -63,7 +63,7 @@ void require_keys(const LayerParts<T>& layer, const KeyInputs<T>& inputs,
 template <class T>
 [[nodiscard]] ProjectedKeys<T> run_projection(const LayerParts<T>& layer, Index head_size,
                                               const KeyInputs<T>& inputs, const ValidLens& lengths,
-                                              Context& context) {
+                                              StoredAs stored_as, Context& context) {
   const SequenceRows rows = inputs.rows();
   const Index B = rows.count(), G = layer.heads.kv_count(), D = head_size;
   std::vector<Index> counts;
@@ -73,9 +73,13 @@ template <class T>
   for (Index b = 0; b < B && layer.rotary != nullptr; ++b)
     layer.rotary->require_position(
         "keys", b, (counts.empty() ? most : counts[static_cast<std::size_t>(b)]) - 1);
-  ProjectedKeys<T> projected{
-      CachedHeads<T>({.sequences = B, .heads = G, .head_size = D, .capacity = most, .window = 0}),
-      rows.longest(), std::move(counts)};
+  ProjectedKeys<T> projected{CachedHeads<T>({.sequences = B,
+                                             .heads = G,
+                                             .head_size = D,
+                                             .capacity = most,
+                                             .window = 0,
+                                             .stored_as = stored_as}),
+                             rows.longest(), std::move(counts)};
 
   const Frame frame(context);
   T *const k = frame.take<T>(rows.total() * G * D), *const v = frame.take<T>(rows.total() * G * D);
@@ -112,7 +116,7 @@ template <class T>
                   {any_size, any_size, layer.W_q.in_features()});
   else
     require_packed_input("queries", queries, *sequences, layer.W_q, "[N, query_size]");
-  const CacheSize& size = keys.heads.size();
+  const CacheSize size = keys.heads.size();
   const SequenceRows rows = rows_of(sequences, queries);
   require_cache(layer, rows.count(), size, {"the keys and values are of", "as the queries are"});
   if (mask.key_lens.rank() != 0)
@@ -164,7 +168,7 @@ void run_attend(const LayerParts<T>& layer, const LayerCall<T>& call, const Cach
                                              {.weights = into.weights,
                                               .packed_weights = into.packed_weights,
                                               .gates = layer.gates.table(),
-                                              .sinks = layer.sink_logits()})),
+                                              .sinks = layer.sinks()})),
               context);
   project_output(layer.W_o, call, part, heads.heads, into.output, context);
 }

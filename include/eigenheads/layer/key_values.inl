@@ -3,28 +3,15 @@
 // layer/key_values.hpp. Included by key_values.hpp inside its namespace.
 
 template <Scalar T>
-KeyValues<T> detail::KeyValueCalls<T>::project(TensorView<T, 3> keys, TensorView<T, 3> values,
-                                               const ValidLens& lengths, Context& context) const {
-  return project_checked({keys, values}, lengths, context);
-}
-
-template <Scalar T>
-template <TensorOfRank<2> Keys, TensorOfRank<2> Values>
-KeyValues<T> detail::KeyValueCalls<T>::project(const Keys& keys, const Values& values,
-                                               const Sequences& sequences, Context& context) const {
-  return project_checked({detail::as_block<T>(keys), detail::as_block<T>(values), &sequences}, {},
-                         context);
-}
-
-template <Scalar T>
 KeyValues<T> detail::KeyValueCalls<T>::project_checked(const detail::KeyInputs<T>& inputs,
                                                        const ValidLens& lengths,
+                                                       detail::StoredAs stored_as,
                                                        Context& context) const {
   detail::require_initialized(layer().parts());
   detail::require_projections(layer().parts(), layer().head_size(), layer().num_hiddens());
   detail::require_keys(layer().parts(), inputs, lengths);
-  return KeyValues<T>(
-      detail::run_projection(layer().parts(), layer().head_size(), inputs, lengths, context));
+  return KeyValues<T>(detail::run_projection(layer().parts(), layer().head_size(), inputs, lengths,
+                                             stored_as, context));
 }
 
 template <Scalar T>

@@ -19,13 +19,26 @@ MultiHeadAttention<T>::MultiHeadAttention(const Completed& c, std::uint64_t seed
           seed, "W_v"),
       W_o({c.options.num_heads * c.options.head_size, c.options.num_hiddens, c.options.bias}, seed,
           "W_o"),
-      sinks(c.options.sinks ? c.options.num_heads : 0),
+      sink_logits(c.options.sink_logits ? c.options.num_heads : 0),
       num_hiddens_(c.options.num_hiddens),
       head_size_(c.options.head_size),
       dropout_(c.options.dropout),
       heads_(c.options.num_heads, c.options.num_kv_heads),
       rotary_(detail::rotary_of<T>(c.options)) {
-  std::fill_n(sinks.data(), sinks.size(), T(0));
+  std::fill_n(sink_logits.data(), sink_logits.size(), T(0));
+}
+
+template <Scalar T>
+template <detail::TensorLike Gates>
+requires(rank_of<Gates> == 1 || rank_of<Gates> == 2)
+void MultiHeadAttention<T>::set_gates(const Gates& gates) {
+  const TensorView<T, rank_of<Gates>> view(gates);
+  if constexpr (rank_of<Gates> == 1) {
+    require_shape("gates", view, "[H]", {num_heads()});
+    gates_.set({view.data(), {1, num_heads()}}, num_heads());
+  } else {
+    gates_.set(view, num_heads());
+  }
 }
 
 template <Scalar T>
@@ -199,4 +212,19 @@ void MultiHeadAttention<T>::initialize_to_train(const Inputs& inputs, const Mask
   static_cast<void>(fitting(inputs, mask, options.score));
   require_step(options);
   initialize_for(inputs, mask, options.score);
+}
+
+template <Scalar T>
+std::ostream& operator<<(std::ostream& out, const MultiHeadAttention<T>& layer) {
+  out << "MultiHeadAttention(\n  (attention): DotProductAttention(\n    (dropout): "
+      << layer.dropout() << "\n  )\n  (W_q): " << layer.W_q << "\n  (W_k): " << layer.W_k
+      << "\n  (W_v): " << layer.W_v << "\n  (W_o): " << layer.W_o;
+  if (layer.rotary() != nullptr) out << "\n  (rotary): " << *layer.rotary();
+  if (layer.num_heads() < layer.num_original_heads()) {
+    out << "\n  (heads):";
+    for (const Index head : layer.original_heads()) out << ' ' << std::to_string(head);
+    out << (layer.num_heads() == 0 ? " none" : "") << " of "
+        << std::to_string(layer.num_original_heads());
+  }
+  return out << "\n)";
 }

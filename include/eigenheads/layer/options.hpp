@@ -21,7 +21,8 @@ struct MultiHeadAttentionOptions {
   Index query_size = 0, key_size = 0, value_size = 0;  // 0: lazy, taken from the first inputs
   Index num_kv_heads = 0;  // 0: num_heads. Fewer: query heads share key/value heads (GQA, MQA)
   Index head_size = 0;     // 0: num_hiddens / num_heads
-  bool sinks = false;      // a learnt sink of each head (AttentionOptions::sink_logits), at first 0
+  bool sink_logits =
+      false;  // a learnt sink of each head (AttentionOptions::sink_logits), at first 0
   // Turns queries and keys by their positions: that of a query is its place among the keys, as the
   // mask says (its own number, unless first_positions or bottom_right move it), that of a key its
   // number in its sequence. A call that reaches max_positions is refused.

@@ -16,6 +16,7 @@
 #include <eigenheads/detail/arena.hpp>         // Frame
 #include <eigenheads/detail/cached_heads.hpp>  // CachedHeads
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/step_guard.hpp>               // StepGuard
 #include <eigenheads/kernels/schedule/attend_packed.hpp>  // attend_packed
 #include <eigenheads/layer/cached.hpp>                    // require_cache, ProjectedTokens, reading
 #include <eigenheads/layer/checks.hpp>                    // require_rows
@@ -255,18 +256,26 @@ void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<
                                     {.weights = into.weights,
                                      .packed_weights = into.packed_weights,
                                      .gates = layer.gates.table(),
-                                     .sinks = layer.sink_logits()}));
+                                     .sinks = layer.sinks()}));
   reserve_scratch(attention, cache.size(), context);
   const ProjectedTokens<T> tokens{rows, heads.k, heads.v};
   const StepRun<T> run{call, tokens, cache, attention, context};
+  const auto project = [&] {
+    project_output(layer.W_o, call, part, heads.heads, into.output, context);
+  };
   bool has_room = true;
   for (Index b = 0; b < B; ++b) has_room = has_room && cache.room(b, run.count(b)) == run.count(b);
-  if (has_room)
+  if (has_room) {
     run.attend_at_once();
-  else
+    project();
+    for (Index b = 0; b < B; ++b) cache.commit(b, run.count(b));
+  } else {
+    const auto heads_of = [&](Index) -> CachedHeads<T>& { return cache; };
+    StepGuard guard(1, heads_of, frame);
     run.attend_in_pieces(frame.take<Index>(B));
-  project_output(layer.W_o, call, part, heads.heads, into.output, context);
-  for (Index b = 0; has_room && b < B; ++b) cache.commit(b, run.count(b));
+    project();
+    guard.is_done = true;
+  }
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

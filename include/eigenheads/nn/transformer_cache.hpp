@@ -42,6 +42,7 @@ class TransformerCache {
   [[nodiscard]] Index batch_size() const { return layers_.front().batch_size(); }
   [[nodiscard]] Index capacity() const { return layers_.front().capacity(); }
   [[nodiscard]] Index window() const { return layers_.front().window(); }
+  [[nodiscard]] Index sinks() const { return layers_.front().sinks(); }
   [[nodiscard]] Index length(Index b) const { return layers_.front().length(b); }
   [[nodiscard]] Index shortest(Index b) const {
     Index shortest = 0;

@@ -7,11 +7,14 @@
 //   y = decoder(x, sequences, encoder(z, memory_sequences), memory_sequences);
 #include <cstddef>
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 #include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/nn/detail/transformer_stack.hpp>   // TransformerStack, add_elements
 #include <eigenheads/nn/transformer_decoder_layer.hpp>  // TransformerDecoderLayer, DecoderMask
+#include <eigenheads/nn/transformer_weights.hpp>        // TransformerDecoderOutput
 #include <eigenheads/sequences.hpp>                     // Sequences
 #include <eigenheads/tensor.hpp>                        // Tensor, TensorView, TensorSpan
 
@@ -77,16 +80,44 @@ class TransformerDecoder : public detail::TransformerStack<T, TransformerDecoder
                     memory_sequences, masks);
   }
 
+  // The same output to the bit, and the weights of each layer.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] TransformerDecoderOutput<T> with_weights(const X& x, TensorView<T, 3> memory,
+                                                         const DecoderMask& masks = {},
+                                                         const CallOptions<T>& options = {}) const {
+    return call_with_weights(TensorView<T, 3>(x), options, memory, masks);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] TransformerDecoderOutput<T, 2> with_weights(
+      const X& x, const Sequences& sequences, TensorView<T, 2> memory,
+      const Sequences& memory_sequences, const DecoderMask& masks = {},
+      const CallOptions<T>& options = {}) const {
+    return call_with_weights(TensorView<T, 2>(x), options, sequences, memory, memory_sequences,
+                             masks);
+  }
+
   // ---- Decoding: include <eigenheads/nn/transformer_cache.hpp> and <eigenheads/key_values.hpp> ---
 
   // memory: [B, K, M] -> what the steps of each layer read of it, of which sequence b has lengths[b]
-  // rows, or all.
-  [[nodiscard]] std::vector<KeyValues<T>> project(TensorView<T, 3> memory,
+  // rows, or all; or packed: memory: [R, M]. project<BFloat16>(memory) stores it in 16 bits.
+  template <class Storage = T, TensorOfRank<3> Memory>
+  [[nodiscard]] std::vector<KeyValues<T>> project(const Memory& memory,
                                                   const ValidLens& lengths = {},
+                                                  Context& context = default_context()) const {
+    const TensorView<T, 3> rows(memory);
+    std::vector<KeyValues<T>> projected;
+    for (const auto& layer : this->layers)
+      projected.push_back(
+          layer.cross_attention.template project<Storage>(rows, rows, lengths, context));
+    return projected;
+  }
+  template <class Storage = T, TensorOfRank<2> Memory>
+  [[nodiscard]] std::vector<KeyValues<T>> project(const Memory& memory, const Sequences& sequences,
                                                   Context& context = default_context()) const {
     std::vector<KeyValues<T>> projected;
     for (const auto& layer : this->layers)
-      projected.push_back(layer.cross_attention.project(memory, memory, lengths, context));
+      projected.push_back(
+          layer.cross_attention.template project<Storage>(memory, memory, sequences, context));
     return projected;
   }
   // As a layer's steps, with a TransformerCache, which has a cache for each layer.
@@ -110,6 +141,39 @@ class TransformerDecoder : public detail::TransformerStack<T, TransformerDecoder
                         this->layers[i].step_into(to, from, sequences, of_layer, memory[i], masks,
                                                   options);
                       });
+  }
+
+  template <TensorOfRank<3> X, class Storage>
+  [[nodiscard]] Tensor<T, 3> step(const X& x, TransformerCache<T, Storage>& cache,
+                                  const std::vector<KeyValues<T>>& memory,
+                                  const DecoderMask& masks = {},
+                                  const CallOptions<T>& options = {}) const {
+    auto y = detail::make_tensor<T>("y", TensorView<T, 3>(x).dimensions());
+    step_into(y, x, cache, memory, masks, options);
+    return y;
+  }
+  template <TensorOfRank<2> X, class Storage>
+  [[nodiscard]] Tensor<T, 2> step(const X& x, const Sequences& sequences,
+                                  TransformerCache<T, Storage>& cache,
+                                  const std::vector<KeyValues<T>>& memory,
+                                  const DecoderMask& masks = {},
+                                  const CallOptions<T>& options = {}) const {
+    auto y = detail::make_tensor<T>("y", TensorView<T, 2>(x).dimensions());
+    step_into(y, x, sequences, cache, memory, masks, options);
+    return y;
+  }
+  template <TensorOfRank<3> X, class Storage>
+  [[nodiscard]] TransformerDecoderOutput<T> step_with_weights(
+      const X& x, TransformerCache<T, Storage>& cache, const std::vector<KeyValues<T>>& memory,
+      const DecoderMask& masks = {}, const CallOptions<T>& options = {}) const {
+    return take_steps_with_weights(TensorView<T, 3>(x), cache, memory, masks, options);
+  }
+  template <TensorOfRank<2> X, class Storage>
+  [[nodiscard]] TransformerDecoderOutput<T, 2> step_with_weights(
+      const X& x, const Sequences& sequences, TransformerCache<T, Storage>& cache,
+      const std::vector<KeyValues<T>>& memory, const DecoderMask& masks = {},
+      const CallOptions<T>& options = {}) const {
+    return take_steps_with_weights(TensorView<T, 2>(x), cache, memory, masks, options, sequences);
   }
 
   // ---- Training: as a layer's --------------------------------------------------------------------
@@ -147,6 +211,40 @@ class TransformerDecoder : public detail::TransformerStack<T, TransformerDecoder
   }
 
  private:
+  template <int Rank>
+  [[nodiscard]] static Tensor<T, Rank> keep(TransformerDecoderLayerOutput<T, Rank> of_layer,
+                                            TransformerDecoderOutput<T, Rank>& result) {
+    result.weights.push_back(std::move(of_layer.weights));
+    result.memory_weights.push_back(std::move(of_layer.memory_weights));
+    return std::move(of_layer.output);
+  }
+  // rest: what stands between x and the options in a call of a layer.
+  template <int Rank, class... Rest>
+  [[nodiscard]] TransformerDecoderOutput<T, Rank> call_with_weights(TensorView<T, Rank> x,
+                                                                    const CallOptions<T>& options,
+                                                                    const Rest&... rest) const {
+    TransformerDecoderOutput<T, Rank> result;
+    result.output =
+        Stack::run_with_weights(x, options.context.get(), [&](std::size_t i, const auto& rows) {
+          return keep<Rank>(this->layers[i].with_weights(rows, rest..., options), result);
+        });
+    return result;
+  }
+  // sequences: of packed tokens, or nothing.
+  template <int Rank, class Cache, class... Of>
+  [[nodiscard]] TransformerDecoderOutput<T, Rank> take_steps_with_weights(
+      TensorView<T, Rank> x, Cache& cache, const std::vector<KeyValues<T>>& memory,
+      const DecoderMask& masks, const CallOptions<T>& options, const Of&... sequences) const {
+    require_memory(memory);
+    TransformerDecoderOutput<T, Rank> result;
+    result.output = Stack::take_steps_with_weights(
+        x, cache, options.context.get(), [&](std::size_t i, const auto& rows, auto& layer_cache) {
+          return keep<Rank>(this->layers[i].step_with_weights(rows, sequences..., layer_cache,
+                                                              memory[i], masks, options),
+                            result);
+        });
+    return result;
+  }
   void require_memory(const std::vector<KeyValues<T>>& memory) const {
     if (memory.size() != this->layers.size())
       detail::refuse({"TransformerDecoder: memory is projected for ", memory.size(),

@@ -14,17 +14,18 @@
 
 #include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/step_guard.hpp>              // StepGuard
 #include <eigenheads/mask.hpp>                           // Mask
 #include <eigenheads/multi_head_attention.hpp>           // MultiHeadAttention
 #include <eigenheads/nn/detail/module_text.hpp>          // print_member
 #include <eigenheads/nn/detail/row_forms.hpp>            // padded_form, packed_form
-#include <eigenheads/nn/detail/step_guard.hpp>           // StepGuard
 #include <eigenheads/nn/detail/sublayer.hpp>             // SublayerRun, train_sublayer
 #include <eigenheads/nn/detail/transformer_steps.hpp>    // StepDropout, self_attention_backward
 #include <eigenheads/nn/feed_forward.hpp>                // FeedForward
 #include <eigenheads/nn/layer_norm.hpp>                  // AnyNorm
 #include <eigenheads/nn/transformer_layer_training.hpp>  // TransformerDecoderLayerActivations
 #include <eigenheads/nn/transformer_options.hpp>         // TransformerLayerOptions
+#include <eigenheads/nn/transformer_weights.hpp>         // TransformerDecoderLayerOutput
 #include <eigenheads/sequences.hpp>                      // Sequences
 #include <eigenheads/shape.hpp>                          // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                         // Tensor, TensorView, TensorSpan
@@ -99,11 +100,26 @@ class TransformerDecoderLayer {
     run_into(TensorSpan<T, 2>(y), packed(x, sequences, memory, memory_sequences), masks, options);
   }
 
+  // The same output to the bit, and every head's weights in both attentions.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] TransformerDecoderLayerOutput<T> with_weights(
+      const X& x, TensorView<T, 3> memory, const DecoderMask& masks = {},
+      const CallOptions<T>& options = {}) const {
+    return call_with_weights(padded(x, memory), masks, options);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] TransformerDecoderLayerOutput<T, 2> with_weights(
+      const X& x, const Sequences& sequences, TensorView<T, 2> memory,
+      const Sequences& memory_sequences, const DecoderMask& masks = {},
+      const CallOptions<T>& options = {}) const {
+    return call_with_weights(packed(x, sequences, memory, memory_sequences), masks, options);
+  }
+
   // ---- Decoding: include <eigenheads/kv_cache.hpp> and <eigenheads/key_values.hpp> ---------------
 
   // x: [B, n, E], the next tokens of every sequence, or packed, [N, E], into y, which may be x itself.
   // memory: of cross_attention.project. Causal, with the bits of one call over the whole sequence. What
-  // is refused leaves the cache as it was.
+  // is refused or fails leaves the cache as that of an attention's step (layer/step_calls.hpp).
   template <TensorOfRank<3> Y, TensorOfRank<3> X>
   void step_into(Y&& y, const X& x, AnyKvCache<T>& cache, const KeyValues<T>& memory,
                  const DecoderMask& masks = {}, const CallOptions<T>& options = {}) const {
@@ -118,6 +134,40 @@ class TransformerDecoderLayer {
     require_parts();
     take_step(detail::packed_form<T>("x", x, sequences, size()), TensorSpan<T, 2>(y),
               TensorView<T, 2>(x), cache, memory, masks, options, sequences);
+  }
+
+  template <TensorOfRank<3> X>
+  [[nodiscard]] Tensor<T, 3> step(const X& x, AnyKvCache<T>& cache, const KeyValues<T>& memory,
+                                  const DecoderMask& masks = {},
+                                  const CallOptions<T>& options = {}) const {
+    auto y = detail::make_tensor<T>("y", TensorView<T, 3>(x).dimensions());
+    step_into(y, x, cache, memory, masks, options);
+    return y;
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] Tensor<T, 2> step(const X& x, const Sequences& sequences, AnyKvCache<T>& cache,
+                                  const KeyValues<T>& memory, const DecoderMask& masks = {},
+                                  const CallOptions<T>& options = {}) const {
+    auto y = detail::make_tensor<T>("y", TensorView<T, 2>(x).dimensions());
+    step_into(y, x, sequences, cache, memory, masks, options);
+    return y;
+  }
+  // The same output to the bit, and every head's weights in both attentions.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] TransformerDecoderLayerOutput<T> step_with_weights(
+      const X& x, AnyKvCache<T>& cache, const KeyValues<T>& memory, const DecoderMask& masks = {},
+      const CallOptions<T>& options = {}) const {
+    require_parts();
+    return take_step_with_weights(detail::padded_form<T>("x", x, size()), TensorView<T, 3>(x),
+                                  cache, memory, masks, options);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] TransformerDecoderLayerOutput<T, 2> step_with_weights(
+      const X& x, const Sequences& sequences, AnyKvCache<T>& cache, const KeyValues<T>& memory,
+      const DecoderMask& masks = {}, const CallOptions<T>& options = {}) const {
+    require_parts();
+    return take_step_with_weights(detail::packed_form<T>("x", x, sequences, size()),
+                                  TensorView<T, 2>(x), cache, memory, masks, options, sequences);
   }
 
   // ---- Training ----------------------------------------------------------------------------------
@@ -246,185 +296,57 @@ class TransformerDecoderLayer {
 
   template <class Form>
   [[nodiscard]] Tensor<T, Form::rank> run(const Inputs<Form>& inputs, const DecoderMask& masks,
-                                          const CallOptions<T>& options) const {
-    auto y = detail::make_tensor<T>("y", inputs.form.view(inputs.x).dimensions());
-    run_steps(inputs, y.data(), masks, options);
-    return y;
-  }
+                                          const CallOptions<T>& options) const;
   template <class Form>
   void run_into(TensorSpan<T, Form::rank> y, const Inputs<Form>& inputs, const DecoderMask& masks,
-                const CallOptions<T>& options) const {
-    const TensorView<T, Form::rank> result(y), x = inputs.form.view(inputs.x);
-    require_shape("y", result, "x's shape", x.dimensions());
-    detail::require_same_or_disjoint("y", result, "x", x);
-    detail::require_disjoint("y", result, "memory", inputs.memory_form.view(inputs.memory));
-    run_steps(inputs, y.data(), masks, options);
-  }
+                const CallOptions<T>& options) const;
   template <class Form>
   void run_steps(const Inputs<Form>& inputs, T* y, const DecoderMask& masks,
-                 const CallOptions<T>& options) const {
-    const Form& form = inputs.form;
-    const CallOptions<T> of_memory{.context = options.context};
-    run_sublayers(
-        form, inputs.x, y, options.context.get(),
-        [&](const T* in, T* out) {
-          form.with_self(in, [&](const auto&... of) {
-            self_attention.forward_into(form.span(out), of..., masks.self, options);
-          });
-        },
-        [&](const T* in, T* out) {
-          form.with_memory(in, inputs.memory_form, inputs.memory, [&](const auto&... of) {
-            cross_attention.forward_into(form.span(out), of..., masks.memory, of_memory);
-          });
-        });
-  }
+                 const CallOptions<T>& options) const;
   // sequences: of packed tokens, or nothing.
   template <class Form, class Cache, class... Of>
   void take_step(const Form& form, TensorSpan<T, Form::rank> y, TensorView<T, Form::rank> x,
                  Cache& cache, const KeyValues<T>& memory, const DecoderMask& masks,
-                 const CallOptions<T>& options, const Of&... sequences) const {
-    const TensorView<T, Form::rank> result(y);
-    require_shape("y", result, "x's shape", x.dimensions());
-    detail::require_same_or_disjoint("y", result, "x", x);
-    Context& context = options.context.get();
-    const CallOptions<T> of_memory{.context = options.context};
-    const detail::Frame frame(context);
-    detail::StepGuard<Cache> guard(cache, frame);
-    run_sublayers(
-        form, x.data(), y.data(), context,
-        [&](const T* in, T* out) {
-          self_attention.step_into(form.span(out), form.view(in), sequences..., cache, masks.self,
-                                   options);
-        },
-        [&](const T* in, T* out) {
-          cross_attention.attend_into(form.span(out), form.view(in), sequences..., memory,
-                                      masks.memory, of_memory);
-        });
-    guard.is_done = true;
-  }
+                 const CallOptions<T>& options, const Of&... sequences) const;
+  template <class Form, class Cache, class... Of>
+  [[nodiscard]] TransformerDecoderLayerOutput<T, Form::rank> take_step_with_weights(
+      const Form& form, TensorView<T, Form::rank> x, Cache& cache, const KeyValues<T>& memory,
+      const DecoderMask& masks, const CallOptions<T>& options, const Of&... sequences) const;
+  template <class Form>
+  [[nodiscard]] TransformerDecoderLayerOutput<T, Form::rank> call_with_weights(
+      const Inputs<Form>& inputs, const DecoderMask& masks, const CallOptions<T>& options) const;
+  // attend(in), attend_to_memory(in): the attentions of rows `in`, with weights.
+  template <class Form, class Attend, class AttendToMemory>
+  [[nodiscard]] TransformerDecoderLayerOutput<T, Form::rank> run_with_weights(
+      const Form& form, const T* x, Context& context, const Attend& attend,
+      const AttendToMemory& attend_to_memory) const;
   // attend(in, out), attend_to_memory(in, out): the attentions of rows `in`.
   template <class Form, class Attend, class AttendToMemory>
   void run_sublayers(const Form& form, const T* x, T* y, Context& context, const Attend& attend,
-                     const AttendToMemory& attend_to_memory) const {
-    const detail::Frame frame(context);
-    detail::SublayerRun<T, Form> run(form, options_.norm_first, x, frame, context);
-    run.step(norm1, attend);
-    run.step(norm2, attend_to_memory);
-    run.last(
-        norm3,
-        [&](const T* in, T* out) {
-          detail::feed_forward<T>(feed_forward.parts(), {.x = in, .y = out, .rows = form.rows()},
-                                  context);
-        },
-        y);
-  }
+                     const AttendToMemory& attend_to_memory) const;
 
   [[nodiscard]] detail::StepDropout step_dropout(const TrainingOptions<T>& options) const {
     return {"TransformerDecoderLayer", options_.dropout, options.seed};
   }
   template <class Form>
   void require_step(const Inputs<Form>& inputs, const DecoderMask& masks,
-                    const TrainingOptions<T>& options) const {
-    static_cast<void>(step_dropout(options));
-    const Form& form = inputs.form;
-    form.with_self(inputs.x, [&](const auto&... of) {
-      self_attention.require_trainable(of..., masks.self, options);
-    });
-    form.with_memory(inputs.x, inputs.memory_form, inputs.memory, [&](const auto&... of) {
-      cross_attention.require_trainable(of..., masks.memory, {.seed = options.seed});
-    });
-  }
+                    const TrainingOptions<T>& options) const;
 
   template <class Form>
   Tensor<T, Form::rank> train(const Inputs<Form>& inputs, const DecoderMask& masks,
-                              Activations& saved, const TrainingOptions<T>& options) const {
-    // What the second attention refuses, too, leaves `saved` as it was.
-    require_step(inputs, masks, options);
-    saved.is_saved = false;
-    const detail::StepDropout dropout = step_dropout(options);
-    const Form &form = inputs.form, &memory_form = inputs.memory_form;
-    const T *const x = inputs.x, *const memory = inputs.memory;
-    Context& context = options.context.get();
-    const bool first = options_.norm_first;
-    const auto self = detail::train_sublayer<T>(
-        {norm1, first, dropout.template mask<T>("dropout1")}, form, x,
-        [&](const T* in) {
-          const TrainingOptions<T> of_self{.score = options.score,
-                                           .seed = dropout.seed("self_attention"),
-                                           .context = options.context};
-          return form.with_self(in, [&](const auto&... of) {
-            return self_attention.forward(of..., masks.self, saved.self_attention, of_self);
-          });
-        },
-        saved.sublayer1, context);
-    const auto cross = detail::train_sublayer<T>(
-        {norm2, first, dropout.template mask<T>("dropout2")}, form, self.data(),
-        [&](const T* in) {
-          const TrainingOptions<T> of_memory{.seed = dropout.seed("cross_attention"),
-                                             .context = options.context};
-          return form.with_memory(in, memory_form, memory, [&](const auto&... of) {
-            return cross_attention.forward(of..., masks.memory, saved.cross_attention, of_memory);
-          });
-        },
-        saved.sublayer2, context);
-    auto y = detail::train_sublayer<T>(
-        {norm3, first, dropout.template mask<T>("dropout3")}, form, cross.data(),
-        [&](const T* in) { return form.train(feed_forward, in, saved.feed_forward, context); },
-        saved.sublayer3, context);
-    saved.sequences = form.sequences();
-    saved.memory_sequences = memory_form.sequences();
-    saved.is_saved = true;
-    return y;
-  }
+                              Activations& saved, const TrainingOptions<T>& options) const;
 
   void undo(Gradients& gradients, const T* grad_y, const Activations& saved,
-            const detail::SublayerBackward& call) const {
-    const bool first = options_.norm_first;
-    const detail::Frame frame(call.context);
-    T* const between = frame.template take<T>(gradients.x.size());
-    detail::sublayer_backward<T>({norm3, first}, call, saved.sublayer3, grad_y, between,
-                                 gradients.norm3, [&](const T* grad) {
-                                   return detail::feed_forward_backward(feed_forward, call,
-                                                                        saved.feed_forward, grad,
-                                                                        gradients.feed_forward);
-                                 });
-    detail::sublayer_backward<T>(
-        {norm2, first}, call, saved.sublayer2, between, between, gradients.norm2,
-        [&](const T* grad) -> const T* {
-          auto& of = gradients.cross_attention;
-          detail::attention_backward(cross_attention, call, {saved.memory_sequences, memory_size()},
-                                     saved.cross_attention, grad, of);
-          // The memory is the keys and the values.
-          const auto [B, K, M] = saved.memory_sequences.shape(memory_size());
-          gradients.memory.resize(B, K, M);
-          detail::add_elements<T>(of.keys.data(), of.values.data(), gradients.memory.data(),
-                                  gradients.memory.size(), call.context);
-          return of.queries.data();
-        });
-    detail::sublayer_backward<T>({norm1, first}, call, saved.sublayer1, between, gradients.x.data(),
-                                 gradients.norm1, [&](const T* grad) {
-                                   return detail::self_attention_backward(
-                                       self_attention, call, saved.self_attention, grad,
-                                       gradients.self_attention);
-                                 });
-  }
+            const detail::SublayerBackward& call) const;
 
   TransformerLayerOptions options_;
 };
 
 // In PyTorch's manner.
 template <Scalar T>
-std::ostream& operator<<(std::ostream& out, const TransformerDecoderLayer<T>& layer) {
-  out << "TransformerDecoderLayer(";
-  detail::print_member(out, "self_attention", layer.self_attention);
-  detail::print_member(out, "norm1", layer.norm1);
-  detail::print_member(out, "cross_attention", layer.cross_attention);
-  detail::print_member(out, "norm2", layer.norm2);
-  detail::print_member(out, "feed_forward", layer.feed_forward);
-  detail::print_member(out, "norm3", layer.norm3);
-  detail::print_member(out, "dropout", Dropout(layer.options().dropout));
-  return out << "\n)";
-}
+std::ostream& operator<<(std::ostream& out, const TransformerDecoderLayer<T>& layer);
+
+#include <eigenheads/nn/detail/transformer_decoder_layer.inl>
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
 

@@ -5,13 +5,16 @@
 //   TransformerEncoder<float> encoder({.layer = {.num_hiddens = 384, .num_heads = 12,
 //                                                .feed_forward_size = 1536}, .num_layers = 6});
 //   y = encoder(x, sequences);
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/mask.hpp>                          // Mask
 #include <eigenheads/nn/detail/transformer_stack.hpp>   // TransformerStack
 #include <eigenheads/nn/transformer_encoder_layer.hpp>  // TransformerEncoderLayer
+#include <eigenheads/nn/transformer_weights.hpp>        // TransformerEncoderOutput
 #include <eigenheads/sequences.hpp>                     // Sequences
 #include <eigenheads/tensor.hpp>                        // Tensor, TensorView, TensorSpan
 
@@ -68,6 +71,19 @@ class TransformerEncoder : public detail::TransformerStack<T, TransformerEncoder
     Stack::run_into(TensorSpan<T, 2>(y), TensorView<T, 2>(x), options, sequences, mask);
   }
 
+  // The same output to the bit, and the weights of each layer.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] TransformerEncoderOutput<T> with_weights(const X& x, const Mask& mask = {},
+                                                         const CallOptions<T>& options = {}) const {
+    return call_with_weights(TensorView<T, 3>(x), options, mask);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] TransformerEncoderOutput<T, 2> with_weights(
+      const X& x, const Sequences& sequences, const Mask& mask = {},
+      const CallOptions<T>& options = {}) const {
+    return call_with_weights(TensorView<T, 2>(x), options, sequences, mask);
+  }
+
   // ---- Decoding: include <eigenheads/nn/transformer_cache.hpp> -----------------------------------
 
   // As a layer's steps, with a TransformerCache, which has a cache for each layer.
@@ -103,6 +119,19 @@ class TransformerEncoder : public detail::TransformerStack<T, TransformerEncoder
                       });
   }
 
+  template <TensorOfRank<3> X, class Storage>
+  [[nodiscard]] TransformerEncoderOutput<T> step_with_weights(
+      const X& x, TransformerCache<T, Storage>& cache, const Mask& mask = {},
+      const CallOptions<T>& options = {}) const {
+    return take_steps_with_weights(TensorView<T, 3>(x), cache, mask, options);
+  }
+  template <TensorOfRank<2> X, class Storage>
+  [[nodiscard]] TransformerEncoderOutput<T, 2> step_with_weights(
+      const X& x, const Sequences& sequences, TransformerCache<T, Storage>& cache,
+      const Mask& mask = {}, const CallOptions<T>& options = {}) const {
+    return take_steps_with_weights(TensorView<T, 2>(x), cache, mask, options, sequences);
+  }
+
   // ---- Training: as a layer's --------------------------------------------------------------------
 
   template <TensorOfRank<3> X>
@@ -126,6 +155,37 @@ class TransformerEncoder : public detail::TransformerStack<T, TransformerEncoder
   void backward_into(Gradients& gradients, const Y& grad_y, const Activations& saved,
                      bool accumulate = false, Context& context = default_context()) const {
     Stack::undo(gradients, TensorView<T, rank_of<Y>>(grad_y), saved, accumulate, context);
+  }
+
+ private:
+  // rest: what stands between x and the options in a call of a layer.
+  template <int Rank, class... Rest>
+  [[nodiscard]] TransformerEncoderOutput<T, Rank> call_with_weights(TensorView<T, Rank> x,
+                                                                    const CallOptions<T>& options,
+                                                                    const Rest&... rest) const {
+    TransformerEncoderOutput<T, Rank> result;
+    result.output =
+        Stack::run_with_weights(x, options.context.get(), [&](std::size_t i, const auto& rows) {
+          auto of_layer = this->layers[i].with_weights(rows, rest..., options);
+          result.weights.push_back(std::move(of_layer.weights));
+          return std::move(of_layer.output);
+        });
+    return result;
+  }
+  // sequences: of packed tokens, or nothing.
+  template <int Rank, class Cache, class... Of>
+  [[nodiscard]] TransformerEncoderOutput<T, Rank> take_steps_with_weights(
+      TensorView<T, Rank> x, Cache& cache, const Mask& mask, const CallOptions<T>& options,
+      const Of&... sequences) const {
+    TransformerEncoderOutput<T, Rank> result;
+    result.output = Stack::take_steps_with_weights(
+        x, cache, options.context.get(), [&](std::size_t i, const auto& rows, auto& layer_cache) {
+          auto of_layer =
+              this->layers[i].step_with_weights(rows, sequences..., layer_cache, mask, options);
+          result.weights.push_back(std::move(of_layer.weights));
+          return std::move(of_layer.output);
+        });
+    return result;
   }
 };
 

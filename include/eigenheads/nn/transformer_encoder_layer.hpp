@@ -15,17 +15,18 @@
 
 #include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/step_guard.hpp>              // StepGuard
 #include <eigenheads/mask.hpp>                           // Mask
 #include <eigenheads/multi_head_attention.hpp>           // MultiHeadAttention
 #include <eigenheads/nn/detail/module_text.hpp>          // print_member
 #include <eigenheads/nn/detail/row_forms.hpp>            // PaddedForm, PackedForm
-#include <eigenheads/nn/detail/step_guard.hpp>           // StepGuard
 #include <eigenheads/nn/detail/sublayer.hpp>             // SublayerRun, train_sublayer
 #include <eigenheads/nn/detail/transformer_steps.hpp>    // StepDropout, self_attention_backward
 #include <eigenheads/nn/feed_forward.hpp>                // FeedForward
 #include <eigenheads/nn/layer_norm.hpp>                  // AnyNorm
 #include <eigenheads/nn/transformer_layer_training.hpp>  // TransformerEncoderLayerActivations
 #include <eigenheads/nn/transformer_options.hpp>         // TransformerLayerOptions
+#include <eigenheads/nn/transformer_weights.hpp>         // WeightedOutput, keep_weights
 #include <eigenheads/sequences.hpp>                      // Sequences
 #include <eigenheads/shape.hpp>                          // require_shape, make_tensor
 #include <eigenheads/tensor.hpp>                         // Tensor, TensorView, TensorSpan
@@ -88,11 +89,25 @@ class TransformerEncoderLayer {
     run_into(packed(x, sequences), TensorSpan<T, 2>(y), TensorView<T, 2>(x), mask, options);
   }
 
+  // The same output to the bit, and every head's weights in self-attention: [B, H, L, L], or packed,
+  // for each sequence [H, Q, K].
+  template <TensorOfRank<3> X>
+  [[nodiscard]] AttentionOutput<T> with_weights(const X& x, const Mask& mask = {},
+                                                const CallOptions<T>& options = {}) const {
+    return call_with_weights(padded(x), TensorView<T, 3>(x), mask, options);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] PackedAttentionOutput<T> with_weights(const X& x, const Sequences& sequences,
+                                                      const Mask& mask = {},
+                                                      const CallOptions<T>& options = {}) const {
+    return call_with_weights(packed(x, sequences), TensorView<T, 2>(x), mask, options);
+  }
+
   // ---- Decoding: include <eigenheads/kv_cache.hpp> -----------------------------------------------
 
   // As those of the attention: x: [B, n, E], the next tokens of every sequence, or packed, [N, E];
-  // causal, with the bits of one call over the whole sequence. What is refused leaves the cache as it
-  // was.
+  // causal, with the bits of one call over the whole sequence. What is refused or fails leaves the
+  // cache as that of an attention's step (layer/step_calls.hpp).
   template <TensorOfRank<3> X>
   [[nodiscard]] Tensor<T, 3> step(const X& x, AnyKvCache<T>& cache, const Mask& mask = {},
                                   const CallOptions<T>& options = {}) const {
@@ -127,6 +142,21 @@ class TransformerEncoderLayer {
           self_attention.step_into(out, in, sequences, cache, mask, options);
         },
         cache);
+  }
+
+  // The same output to the bit, and every head's weights in self-attention, as those of a layer's step.
+  template <TensorOfRank<3> X>
+  [[nodiscard]] AttentionOutput<T> step_with_weights(const X& x, AnyKvCache<T>& cache,
+                                                     const Mask& mask = {},
+                                                     const CallOptions<T>& options = {}) const {
+    return take_step_with_weights(padded(x), TensorView<T, 3>(x), cache, mask, options);
+  }
+  template <TensorOfRank<2> X>
+  [[nodiscard]] PackedAttentionOutput<T> step_with_weights(
+      const X& x, const Sequences& sequences, AnyKvCache<T>& cache, const Mask& mask = {},
+      const CallOptions<T>& options = {}) const {
+    return take_step_with_weights(packed(x, sequences), TensorView<T, 2>(x), cache, mask, options,
+                                  sequences);
   }
 
   // ---- Training ----------------------------------------------------------------------------------
@@ -226,123 +256,56 @@ class TransformerEncoderLayer {
 
   template <class Form>
   [[nodiscard]] Tensor<T, Form::rank> run(const Form& form, TensorView<T, Form::rank> x,
-                                          const Mask& mask, const CallOptions<T>& options) const {
-    auto y = detail::make_tensor<T>("y", x.dimensions());
-    run_into(form, TensorSpan<T, Form::rank>(y), x, mask, options);
-    return y;
-  }
+                                          const Mask& mask, const CallOptions<T>& options) const;
   template <class Form>
   void run_into(const Form& form, TensorSpan<T, Form::rank> y, TensorView<T, Form::rank> x,
-                const Mask& mask, const CallOptions<T>& options) const {
-    run_sublayers(form, y, x, options.context.get(), [&](const T* in, T* out) {
-      form.with_self(in, [&](const auto&... of) {
-        self_attention.forward_into(form.span(out), of..., mask, options);
-      });
-    });
-  }
+                const Mask& mask, const CallOptions<T>& options) const;
   // attend(in, out): a step of the attention, which is in the cache even if what follows fails.
   template <class Form, class Attend, class Cache>
   void take_step(const Form& form, TensorSpan<T, Form::rank> y, TensorView<T, Form::rank> x,
-                 const CallOptions<T>& options, const Attend& attend, Cache& cache) const {
-    Context& context = options.context.get();
-    const detail::Frame frame(context);
-    detail::StepGuard<Cache> guard(cache, frame);
-    run_sublayers(form, y, x, context,
-                  [&](const T* in, T* out) { attend(form.view(in), form.span(out)); });
-    guard.is_done = true;
-  }
+                 const CallOptions<T>& options, const Attend& attend, Cache& cache) const;
+  // sequences: of packed tokens, or nothing.
+  template <class Form, class Cache, class... Of>
+  [[nodiscard]] detail::WeightedOutput<T, Form::rank> take_step_with_weights(
+      const Form& form, TensorView<T, Form::rank> x, Cache& cache, const Mask& mask,
+      const CallOptions<T>& options, const Of&... sequences) const;
+  template <class Form>
+  [[nodiscard]] detail::WeightedOutput<T, Form::rank> call_with_weights(
+      const Form& form, TensorView<T, Form::rank> x, const Mask& mask,
+      const CallOptions<T>& options) const;
+  // attend(in): self-attention of rows `in`, with weights.
+  template <class Form, class Attend>
+  [[nodiscard]] detail::WeightedOutput<T, Form::rank> run_with_weights(const Form& form,
+                                                                       TensorView<T, Form::rank> x,
+                                                                       Context& context,
+                                                                       const Attend& attend) const;
   // attend(in, out): self-attention of rows `in`.
   template <class Form, class Attend>
   void run_sublayers(const Form& form, TensorSpan<T, Form::rank> y, TensorView<T, Form::rank> x,
-                     Context& context, const Attend& attend) const {
-    const TensorView<T, Form::rank> result(y);
-    require_shape("y", result, "x's shape", x.dimensions());
-    detail::require_same_or_disjoint("y", result, "x", x);
-    const detail::Frame frame(context);
-    detail::SublayerRun<T, Form> run(form, options_.norm_first, x.data(), frame, context);
-    run.step(norm1, attend);
-    run.last(
-        norm2,
-        [&](const T* in, T* out) {
-          detail::feed_forward<T>(feed_forward.parts(), {.x = in, .y = out, .rows = form.rows()},
-                                  context);
-        },
-        y.data());
-  }
+                     Context& context, const Attend& attend) const;
 
   [[nodiscard]] detail::StepDropout step_dropout(const TrainingOptions<T>& options) const {
     return {"TransformerEncoderLayer", options_.dropout, options.seed};
   }
   template <class Form>
   void require_step(const Form& form, const T* x, const Mask& mask,
-                    const TrainingOptions<T>& options) const {
-    static_cast<void>(step_dropout(options));
-    form.with_self(x, [&](const auto&... inputs) {
-      self_attention.require_trainable(inputs..., mask, options);
-    });
-  }
+                    const TrainingOptions<T>& options) const;
 
   template <class Form>
   Tensor<T, Form::rank> train(const Form& form, const T* x, const Mask& mask, Activations& saved,
-                              const TrainingOptions<T>& options) const {
-    const detail::StepDropout dropout = step_dropout(options);
-    Context& context = options.context.get();
-    const bool first = options_.norm_first;
-    const auto between = detail::train_sublayer<T>(
-        {norm1, first, dropout.template mask<T>("dropout1")}, form, x,
-        [&](const T* in) {
-          const TrainingOptions<T> of_attention{.score = options.score,
-                                                .seed = dropout.seed("self_attention"),
-                                                .context = options.context};
-          auto output = form.with_self(in, [&](const auto&... inputs) {
-            return self_attention.forward(inputs..., mask, saved.self_attention, of_attention);
-          });
-          saved.is_saved = false;  // what the attention refuses leaves `saved` as it was
-          saved.sequences = form.sequences();
-          return output;
-        },
-        saved.sublayer1, context);
-    auto y = detail::train_sublayer<T>(
-        {norm2, first, dropout.template mask<T>("dropout2")}, form, between.data(),
-        [&](const T* in) { return form.train(feed_forward, in, saved.feed_forward, context); },
-        saved.sublayer2, context);
-    saved.is_saved = true;
-    return y;
-  }
+                              const TrainingOptions<T>& options) const;
 
   void undo(Gradients& gradients, const T* grad_y, const Activations& saved,
-            const detail::SublayerBackward& call) const {
-    const bool first = options_.norm_first;
-    const detail::Frame frame(call.context);
-    T* const between = frame.template take<T>(gradients.x.size());
-    detail::sublayer_backward<T>({norm2, first}, call, saved.sublayer2, grad_y, between,
-                                 gradients.norm2, [&](const T* grad) {
-                                   return detail::feed_forward_backward(feed_forward, call,
-                                                                        saved.feed_forward, grad,
-                                                                        gradients.feed_forward);
-                                 });
-    detail::sublayer_backward<T>({norm1, first}, call, saved.sublayer1, between, gradients.x.data(),
-                                 gradients.norm1, [&](const T* grad) {
-                                   return detail::self_attention_backward(
-                                       self_attention, call, saved.self_attention, grad,
-                                       gradients.self_attention);
-                                 });
-  }
+            const detail::SublayerBackward& call) const;
 
   TransformerLayerOptions options_;
 };
 
 // In PyTorch's manner.
 template <Scalar T>
-std::ostream& operator<<(std::ostream& out, const TransformerEncoderLayer<T>& layer) {
-  out << "TransformerEncoderLayer(";
-  detail::print_member(out, "self_attention", layer.self_attention);
-  detail::print_member(out, "norm1", layer.norm1);
-  detail::print_member(out, "feed_forward", layer.feed_forward);
-  detail::print_member(out, "norm2", layer.norm2);
-  detail::print_member(out, "dropout", Dropout(layer.options().dropout));
-  return out << "\n)";
-}
+std::ostream& operator<<(std::ostream& out, const TransformerEncoderLayer<T>& layer);
+
+#include <eigenheads/nn/detail/transformer_encoder_layer.inl>
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI
 

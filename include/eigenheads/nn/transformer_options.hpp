@@ -33,6 +33,7 @@ struct TransformerLayerOptions {
   Index memory_size = 0;   // features of what a decoder layer reads; 0: num_hiddens
   // Of self-attention: what a decoder layer reads has positions of its own.
   std::optional<RotaryOptions> rotary{};
+  bool sink_logits = false;  // a learnt sink of each head of self-attention
 };
 
 // Of layers one after the other, an encoder's or a decoder's.
@@ -79,6 +80,7 @@ class TransformerParts {
   [[nodiscard]] MultiHeadAttentionOptions self_attention() const {
     MultiHeadAttentionOptions options = attention(options_.num_hiddens);
     options.rotary = options_.rotary;
+    options.sink_logits = options_.sink_logits;
     return options;
   }
   [[nodiscard]] MultiHeadAttentionOptions cross_attention() const {

@@ -1,199 +1,164 @@
 // SPDX-License-Identifier: MIT
 // One register of AVX-512 (F, BW, DQ, VL). Included by targets.hpp inside a namespace and a target
-// region; the operations and what each promises are listed in portable.inl.
-
-// g++ 12 warns that its own unmasked intrinsics read an undefined register; masked by all lanes
-// they are the same instructions, and it does not.
-inline constexpr __mmask16 all16 = 0xFFFF;
-inline constexpr __mmask8 all8 = 0xFF;
+// region; the operations and what each promises are listed in portable.inl. What compilers have in
+// their own vector type is written in it; the rest is in a file of its own, by intrinsics, or by the
+// builtins that these are made of (intrinsics.hpp says why).
 
 inline constexpr Index tile_rows = 12;  // by two registers: what 32 registers hold
 
 template <class T>
-struct Register;
-template <>
-struct Register<float> {
-  static constexpr int width = 16;
-  __m512 v;
-};
-template <>
-struct Register<double> {
-  static constexpr int width = 8;
-  __m512d v;
+struct Register {
+  static constexpr int width = 64 / sizeof(T);
+  using Vector [[gnu::vector_size(64)]] = T;
+  using InMemory [[gnu::vector_size(64), gnu::may_alias, gnu::aligned(1)]] = T;
+  using Bits [[gnu::vector_size(64)]] = detail::BitsOf<T>;
+  Vector v;
 };
 using Floats = Register<float>;
 using Doubles = Register<double>;
 
-EIGEN_ALWAYS_INLINE Floats load(const float* p) { return {_mm512_loadu_ps(p)}; }
-EIGEN_ALWAYS_INLINE Doubles load(const double* p) { return {_mm512_loadu_pd(p)}; }
-EIGEN_ALWAYS_INLINE void store(float* p, Floats a) { _mm512_storeu_ps(p, a.v); }
-EIGEN_ALWAYS_INLINE void store(double* p, Doubles a) { _mm512_storeu_pd(p, a.v); }
-EIGEN_ALWAYS_INLINE Floats broadcast(float x) { return {_mm512_set1_ps(x)}; }
-EIGEN_ALWAYS_INLINE Doubles broadcast(double x) { return {_mm512_set1_pd(x)}; }
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> load(const T* p) {
+  return {*reinterpret_cast<const typename Register<T>::InMemory*>(p)};
+}
+template <class T>
+EIGEN_ALWAYS_INLINE void store(T* p, Register<T> a) {
+  *reinterpret_cast<typename Register<T>::InMemory*>(p) = a.v;
+}
+EIGEN_ALWAYS_INLINE Floats broadcast(float x) {
+  return {Floats::Vector{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}};
+}
+EIGEN_ALWAYS_INLINE Doubles broadcast(double x) {
+  return {Doubles::Vector{x, x, x, x, x, x, x, x}};
+}
 
-EIGEN_ALWAYS_INLINE Floats add(Floats a, Floats b) { return {_mm512_add_ps(a.v, b.v)}; }
-EIGEN_ALWAYS_INLINE Doubles add(Doubles a, Doubles b) { return {_mm512_add_pd(a.v, b.v)}; }
-EIGEN_ALWAYS_INLINE Floats sub(Floats a, Floats b) { return {_mm512_sub_ps(a.v, b.v)}; }
-EIGEN_ALWAYS_INLINE Doubles sub(Doubles a, Doubles b) { return {_mm512_sub_pd(a.v, b.v)}; }
-EIGEN_ALWAYS_INLINE Floats mul(Floats a, Floats b) { return {_mm512_mul_ps(a.v, b.v)}; }
-EIGEN_ALWAYS_INLINE Doubles mul(Doubles a, Doubles b) { return {_mm512_mul_pd(a.v, b.v)}; }
-EIGEN_ALWAYS_INLINE Floats fma(Floats a, Floats b, Floats c) {
-  return {_mm512_fmadd_ps(a.v, b.v, c.v)};
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> add(Register<T> a, Register<T> b) {
+  return {a.v + b.v};
 }
-EIGEN_ALWAYS_INLINE Doubles fma(Doubles a, Doubles b, Doubles c) {
-  return {_mm512_fmadd_pd(a.v, b.v, c.v)};
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> sub(Register<T> a, Register<T> b) {
+  return {a.v - b.v};
 }
-EIGEN_ALWAYS_INLINE Floats max(Floats a, Floats b) {
-  return {_mm512_maskz_max_ps(all16, a.v, b.v)};
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> mul(Register<T> a, Register<T> b) {
+  return {a.v * b.v};
 }
-EIGEN_ALWAYS_INLINE Doubles max(Doubles a, Doubles b) {
-  return {_mm512_maskz_max_pd(all8, a.v, b.v)};
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> div(Register<T> a, Register<T> b) {
+  return {a.v / b.v};
 }
-EIGEN_ALWAYS_INLINE Floats round(Floats a) {
-  return {_mm512_maskz_roundscale_ps(all16, a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+
+// All bits but the sign.
+template <class T>
+inline constexpr auto size_bits = static_cast<detail::BitsOf<T>>(~detail::BitsOf<T>{} >> 1);
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> absolute(Register<T> a) {
+  using Bits = typename Register<T>::Bits;
+  return {reinterpret_cast<typename Register<T>::Vector>(reinterpret_cast<Bits>(a.v) &
+                                                         size_bits<T>)};
 }
-EIGEN_ALWAYS_INLINE Doubles round(Doubles a) {
-  return {_mm512_maskz_roundscale_pd(all8, a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
-}
-EIGEN_ALWAYS_INLINE Floats div(Floats a, Floats b) { return {_mm512_div_ps(a.v, b.v)}; }
-EIGEN_ALWAYS_INLINE Doubles div(Doubles a, Doubles b) { return {_mm512_div_pd(a.v, b.v)}; }
-EIGEN_ALWAYS_INLINE Floats square_root(Floats a) { return {_mm512_maskz_sqrt_ps(all16, a.v)}; }
-EIGEN_ALWAYS_INLINE Doubles square_root(Doubles a) { return {_mm512_maskz_sqrt_pd(all8, a.v)}; }
-EIGEN_ALWAYS_INLINE Floats absolute(Floats a) { return {_mm512_abs_ps(a.v)}; }
-EIGEN_ALWAYS_INLINE Doubles absolute(Doubles a) { return {_mm512_abs_pd(a.v)}; }
-EIGEN_ALWAYS_INLINE Floats with_sign(Floats size, Floats a) {
-  const __m512i sign = _mm512_castps_si512(_mm512_set1_ps(-0.0f));
-  const __m512i of_a = _mm512_and_si512(_mm512_castps_si512(a.v), sign);
-  return {_mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(size.v), of_a))};
-}
-EIGEN_ALWAYS_INLINE Doubles with_sign(Doubles size, Doubles a) {
-  const __m512i sign = _mm512_castpd_si512(_mm512_set1_pd(-0.0));
-  const __m512i of_a = _mm512_and_si512(_mm512_castpd_si512(a.v), sign);
-  return {_mm512_castsi512_pd(_mm512_or_si512(_mm512_castpd_si512(size.v), of_a))};
+template <class T>
+EIGEN_ALWAYS_INLINE Register<T> with_sign(Register<T> size, Register<T> a) {
+  using Bits = typename Register<T>::Bits;
+  const Bits sign = reinterpret_cast<Bits>(a.v) & static_cast<detail::BitsOf<T>>(~size_bits<T>);
+  return {reinterpret_cast<typename Register<T>::Vector>(reinterpret_cast<Bits>(size.v) | sign)};
 }
 
 EIGEN_ALWAYS_INLINE Floats swap_pairs(Floats a) {
-  return {_mm512_maskz_permute_ps(all16, a.v, 0xB1)};
+  return {__builtin_shufflevector(a.v, a.v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)};
 }
 EIGEN_ALWAYS_INLINE Doubles swap_pairs(Doubles a) {
-  return {_mm512_maskz_permute_pd(all8, a.v, 0x55)};
+  return {__builtin_shufflevector(a.v, a.v, 1, 0, 3, 2, 5, 4, 7, 6)};
 }
 
-EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {
-  return {_mm512_maskz_scalef_ps(all16, y.v, n.v)};
+// Of two registers of four blocks of four lanes each, the blocks with even and with odd numbers.
+EIGEN_ALWAYS_INLINE Floats even_blocks(Floats a, Floats b) {
+  return {__builtin_shufflevector(a.v, b.v, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26,
+                                  27)};
 }
-EIGEN_ALWAYS_INLINE Doubles scale_by_power(Doubles y, Doubles n) {
-  return {_mm512_maskz_scalef_pd(all8, y.v, n.v)};
+EIGEN_ALWAYS_INLINE Floats odd_blocks(Floats a, Floats b) {
+  return {__builtin_shufflevector(a.v, b.v, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30,
+                                  31)};
 }
-EIGEN_ALWAYS_INLINE Floats zero_if_below(Floats y, Floats x, Floats limit) {
-  return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, limit.v, _CMP_NLT_UQ), y.v)};
+EIGEN_ALWAYS_INLINE Doubles even_blocks(Doubles a, Doubles b) {
+  return {__builtin_shufflevector(a.v, b.v, 0, 1, 4, 5, 8, 9, 12, 13)};
 }
-EIGEN_ALWAYS_INLINE Doubles zero_if_below(Doubles y, Doubles x, Doubles limit) {
-  return {_mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x.v, limit.v, _CMP_NLT_UQ), y.v)};
+EIGEN_ALWAYS_INLINE Doubles odd_blocks(Doubles a, Doubles b) {
+  return {__builtin_shufflevector(a.v, b.v, 2, 3, 6, 7, 10, 11, 14, 15)};
 }
-EIGEN_ALWAYS_INLINE Floats select_below(Floats x, Floats limit, Floats a, Floats b) {
-  return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(x.v, limit.v, _CMP_LT_OQ), a.v)};
-}
-EIGEN_ALWAYS_INLINE Doubles select_below(Doubles x, Doubles limit, Doubles a, Doubles b) {
-  return {_mm512_mask_mov_pd(b.v, _mm512_cmp_pd_mask(x.v, limit.v, _CMP_LT_OQ), a.v)};
-}
-
-EIGEN_ALWAYS_INLINE Floats select(const std::uint8_t* keep, Floats a, Floats b) {
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(keep));
-  const __m512i wide = _mm512_maskz_cvtepu8_epi32(all16, bytes);
-  return {_mm512_mask_mov_ps(b.v, _mm512_test_epi32_mask(wide, wide), a.v)};
-}
-EIGEN_ALWAYS_INLINE Doubles select(const std::uint8_t* keep, Doubles a, Doubles b) {
-  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(keep));
-  const __m512i wide = _mm512_maskz_cvtepu8_epi64(all8, bytes);
-  return {_mm512_mask_mov_pd(b.v, _mm512_test_epi64_mask(wide, wide), a.v)};
-}
-
-EIGEN_ALWAYS_INLINE Floats load_bfloat16(const std::uint16_t* p) {
-  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  const __m512i wide = _mm512_maskz_cvtepu16_epi32(all16, bits);
-  return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(all16, wide, 16))};
-}
-EIGEN_ALWAYS_INLINE Floats load_half(const std::uint16_t* p) {
-  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return {_mm512_maskz_cvtph_ps(all16, bits)};
-}
-
-EIGEN_ALWAYS_INLINE bool all_finite(Floats a) {
-  const __m512i infinity = _mm512_set1_epi32(0x7F800000);
-  const __m512i exponent = _mm512_and_si512(_mm512_castps_si512(a.v), infinity);
-  return _mm512_cmpeq_epi32_mask(exponent, infinity) == 0;
-}
-EIGEN_ALWAYS_INLINE bool all_finite(Doubles a) {
-  const __m512i infinity = _mm512_set1_epi64(0x7FF0000000000000);
-  const __m512i exponent = _mm512_and_si512(_mm512_castpd_si512(a.v), infinity);
-  return _mm512_cmpeq_epi64_mask(exponent, infinity) == 0;
-}
-
 // Of four registers, the 4 x 4 blocks that stand one below the other, each transposed in its place.
-EIGEN_ALWAYS_INLINE void transpose_blocks(const __m512 (&x)[4], __m512* t) {
-  const __m512 a = _mm512_maskz_unpacklo_ps(all16, x[0], x[1]);
-  const __m512 b = _mm512_maskz_unpackhi_ps(all16, x[0], x[1]);
-  const __m512 c = _mm512_maskz_unpacklo_ps(all16, x[2], x[3]);
-  const __m512 d = _mm512_maskz_unpackhi_ps(all16, x[2], x[3]);
-  t[0] = _mm512_shuffle_ps(a, c, 0x44);
-  t[1] = _mm512_shuffle_ps(a, c, 0xEE);
-  t[2] = _mm512_shuffle_ps(b, d, 0x44);
-  t[3] = _mm512_shuffle_ps(b, d, 0xEE);
-}
-// Rows come in blocks of four lanes: 4 x 4 blocks are transposed inside, then put in their places.
-EIGEN_ALWAYS_INLINE void transpose(Floats (&r)[16]) {
-  __m512 t[16];
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4)
-    transpose_blocks({r[i].v, r[i + 1].v, r[i + 2].v, r[i + 3].v}, t + i);
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    const __m512 a = _mm512_maskz_shuffle_f32x4(all16, t[i], t[4 + i], 0x88);
-    const __m512 b = _mm512_maskz_shuffle_f32x4(all16, t[i], t[4 + i], 0xDD);
-    const __m512 c = _mm512_maskz_shuffle_f32x4(all16, t[8 + i], t[12 + i], 0x88);
-    const __m512 d = _mm512_maskz_shuffle_f32x4(all16, t[8 + i], t[12 + i], 0xDD);
-    r[i].v = _mm512_maskz_shuffle_f32x4(all16, a, c, 0x88);
-    r[8 + i].v = _mm512_maskz_shuffle_f32x4(all16, a, c, 0xDD);
-    r[4 + i].v = _mm512_maskz_shuffle_f32x4(all16, b, d, 0x88);
-    r[12 + i].v = _mm512_maskz_shuffle_f32x4(all16, b, d, 0xDD);
-  }
-}
-EIGEN_ALWAYS_INLINE void transpose(Doubles (&r)[8]) {
-  __m512d t[8];
-#pragma GCC unroll 4
-  for (int i = 0; i < 8; i += 2) {
-    t[i] = _mm512_maskz_unpacklo_pd(all8, r[i].v, r[i + 1].v);
-    t[i + 1] = _mm512_maskz_unpackhi_pd(all8, r[i].v, r[i + 1].v);
+EIGEN_ALWAYS_INLINE void transpose_blocks(const Floats (&x)[4], Floats* t) {
+  Floats::Vector low[2], high[2];
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const auto a = x[2 * i].v, b = x[2 * i + 1].v;
+    low[i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+    high[i] =
+        __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
   }
 #pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) {
-    const __m512d a = _mm512_maskz_shuffle_f64x2(all8, t[i], t[2 + i], 0x88);
-    const __m512d b = _mm512_maskz_shuffle_f64x2(all8, t[i], t[2 + i], 0xDD);
-    const __m512d c = _mm512_maskz_shuffle_f64x2(all8, t[4 + i], t[6 + i], 0x88);
-    const __m512d d = _mm512_maskz_shuffle_f64x2(all8, t[4 + i], t[6 + i], 0xDD);
-    r[i].v = _mm512_maskz_shuffle_f64x2(all8, a, c, 0x88);
-    r[4 + i].v = _mm512_maskz_shuffle_f64x2(all8, a, c, 0xDD);
-    r[2 + i].v = _mm512_maskz_shuffle_f64x2(all8, b, d, 0x88);
-    r[6 + i].v = _mm512_maskz_shuffle_f64x2(all8, b, d, 0xDD);
+    const auto a = i == 0 ? low[0] : high[0], b = i == 0 ? low[1] : high[1];
+    t[2 * i].v =
+        __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+    t[2 * i + 1].v =
+        __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
   }
 }
+// Rows come in blocks of four lanes: 4 x 4 blocks are transposed inside, then put in their places.
+EIGEN_ALWAYS_INLINE void transpose(Floats (&r)[16]) {
+  Floats t[16];
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) transpose_blocks({r[i], r[i + 1], r[i + 2], r[i + 3]}, t + i);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const Floats a = even_blocks(t[i], t[4 + i]), b = odd_blocks(t[i], t[4 + i]);
+    const Floats c = even_blocks(t[8 + i], t[12 + i]), d = odd_blocks(t[8 + i], t[12 + i]);
+    r[i] = even_blocks(a, c);
+    r[8 + i] = odd_blocks(a, c);
+    r[4 + i] = even_blocks(b, d);
+    r[12 + i] = odd_blocks(b, d);
+  }
+}
+EIGEN_ALWAYS_INLINE void transpose(Doubles (&r)[8]) {
+  Doubles t[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    t[i].v = __builtin_shufflevector(r[i].v, r[i + 1].v, 0, 8, 2, 10, 4, 12, 6, 14);
+    t[i + 1].v = __builtin_shufflevector(r[i].v, r[i + 1].v, 1, 9, 3, 11, 5, 13, 7, 15);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const Doubles a = even_blocks(t[i], t[2 + i]), b = odd_blocks(t[i], t[2 + i]);
+    const Doubles c = even_blocks(t[4 + i], t[6 + i]), d = odd_blocks(t[4 + i], t[6 + i]);
+    r[i] = even_blocks(a, c);
+    r[4 + i] = odd_blocks(a, c);
+    r[2 + i] = even_blocks(b, d);
+    r[6 + i] = odd_blocks(b, d);
+  }
+}
+
+#if defined(EIGENHEADS_AVX512_BY_BUILTINS)
+#include <eigenheads/kernels/simd/avx512_builtins.inl>
+#else
+#include <eigenheads/kernels/simd/avx512_intrinsics.inl>
+#endif
+
 // Rows from[j * stride], transposed. Loads put blocks of four lanes in their places, which leaves
 // half of the shuffles of transpose.
-EIGEN_ALWAYS_INLINE __m512 load_blocks(const float* from, Index stride) {
-  const __m512 a = _mm512_castps128_ps512(_mm_loadu_ps(from));
-  const __m512 b = _mm512_mask_broadcast_f32x4(a, 0x00F0, _mm_loadu_ps(from + 4 * stride));
-  const __m512 c = _mm512_mask_broadcast_f32x4(b, 0x0F00, _mm_loadu_ps(from + 8 * stride));
-  return _mm512_mask_broadcast_f32x4(c, 0xF000, _mm_loadu_ps(from + 12 * stride));
+EIGEN_ALWAYS_INLINE Floats load_blocks(const float* from, Index stride) {
+  const Floats a = first_block(from);
+  const Floats b = with_blocks(a, 0x00F0, from + 4 * stride);
+  const Floats c = with_blocks(b, 0x0F00, from + 8 * stride);
+  return with_blocks(c, 0xF000, from + 12 * stride);
 }
 EIGEN_ALWAYS_INLINE void load_transposed(const float* from, Index stride, Floats (&r)[16]) {
 #pragma GCC unroll 4
   for (int i = 0; i < 16; i += 4) {
-    __m512 x[4], t[4];
+    Floats x[4];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) x[j] = load_blocks(from + j * stride + i, stride);
-    transpose_blocks(x, t);
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) r[i + j].v = t[j];
+    transpose_blocks(x, r + i);
   }
 }

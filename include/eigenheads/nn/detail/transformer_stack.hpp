@@ -16,9 +16,9 @@
 #include <eigenheads/call_options.hpp>  // CallOptions, TrainingOptions
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/detail/step_guard.hpp>            // StepGuard
 #include <eigenheads/nn/detail/module_text.hpp>        // print_member
 #include <eigenheads/nn/detail/row_forms.hpp>          // with_saved_form
-#include <eigenheads/nn/detail/step_guard.hpp>         // StepGuard
 #include <eigenheads/nn/detail/sublayer.hpp>           // part_seed
 #include <eigenheads/nn/detail/transformer_steps.hpp>  // require_sizes, require_form
 #include <eigenheads/nn/layer_norm.hpp>                // AnyNorm, NormGradients
@@ -151,13 +151,11 @@ class TransformerStack {
   void take_steps(TensorSpan<T, Rank> y, TensorView<T, Rank> x, Cache& cache, Context& context,
                   const Step& step) const {
     require_parts();
-    if (cache.num_layers() != static_cast<Index>(layers.size()))
-      refuse({name_, ": the cache is made for ", cache.num_layers(), " layers; expected ",
-              layers.size()});
+    require_cache(cache);
     require_shape("y", TensorView<T, Rank>(y), "x's shape", x.dimensions());
     require_same_or_disjoint("y", TensorView<T, Rank>(y), "x", x);
     const Frame frame(context);
-    StepGuard<Cache> guard(cache, frame);
+    StepGuard guard(cache.num_layers(), heads_of(cache), frame);
     const TensorSpan<T, Rank> between(
         layers.size() > 1 ? frame.template take<T>(x.size()) : y.data(), x.dimensions());
     for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -167,6 +165,34 @@ class TransformerStack {
     }
     if (norm) norm->forward_into(y, y, context);
     guard.is_done = true;
+  }
+
+  // call(i, x): the output of layer i, which keeps the weights.
+  template <int Rank, class Call>
+  [[nodiscard]] Tensor<T, Rank> run_with_weights(TensorView<T, Rank> x, Context& context,
+                                                 const Call& call) const {
+    require_parts();
+    Tensor<T, Rank> y;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      y = call(i, x);
+      x = TensorView<T, Rank>(y);
+    }
+    if (norm) norm->forward_into(y, y, context);
+    return y;
+  }
+  // call(i, x, cache of layer i): its step.
+  template <int Rank, class Cache, class Call>
+  [[nodiscard]] Tensor<T, Rank> take_steps_with_weights(TensorView<T, Rank> x, Cache& cache,
+                                                        Context& context, const Call& call) const {
+    require_parts();
+    require_cache(cache);
+    const Frame frame(context);
+    StepGuard guard(cache.num_layers(), heads_of(cache), frame);
+    auto y = run_with_weights(x, context, [&](std::size_t i, const auto& rows) {
+      return call(i, rows, cache.layer(static_cast<Index>(i)));
+    });
+    guard.is_done = true;
+    return y;
   }
 
   template <int Rank, class... Rest>
@@ -227,6 +253,21 @@ class TransformerStack {
 
   [[nodiscard]] Index size() const { return layers.front().options().num_hiddens; }
 
+  template <class Cache>
+  [[nodiscard]] static auto heads_of(Cache& cache) {
+    return [&cache](Index i) -> auto& { return cache.layer(i).heads(); };
+  }
+  template <class Cache>
+  void require_cache(const Cache& cache) const {
+    if (cache.num_layers() != static_cast<Index>(layers.size()))
+      refuse({name_, ": the cache is made for ", cache.num_layers(), " layers; expected ",
+              layers.size()});
+    for (Index i = 1; i < cache.num_layers(); ++i)
+      for (Index b = 0; b < cache.batch_size(); ++b)
+        if (cache.layer(i).length(b) != cache.length(b))
+          refuse({name_, ": layer ", i, " of the cache has ", cache.layer(i).length(b),
+                  " tokens of sequence ", b, "; expected ", cache.length(b), ", as layer 0 has"});
+  }
   // The layers and the norm are public, so a caller may have put others in their place.
   void require_parts() const {
     if (layers.empty()) refuse({name_, ": there are 0 layers; expected 1 or more"});
