@@ -90,6 +90,16 @@ class CommandLine {
                        std::to_string(most));
     return count;
   }
+  // `otherwise` if it is not given.
+  [[nodiscard]] double number(const std::string& name, double otherwise) const {
+    if (!has(name)) return otherwise;
+    const std::string& text = value(name);
+    double value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size())
+      throw UsageError(name + " is '" + text + "'; expected a number");
+    return value;
+  }
 
  private:
   std::map<std::string, std::vector<std::string>> given_;

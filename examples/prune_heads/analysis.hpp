@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "measures.hpp"    // kMeasures, Evidence
-#include "results.hpp"     // Results, kLevels
-#include "statistics.hpp"  // mean, spearman, tests
+#include "measures.hpp"  // kMeasures, Evidence
+#include "pages.hpp"     // mean, spearman, tests
+#include "results.hpp"   // Results, kLevels
 
 namespace pruning {
 

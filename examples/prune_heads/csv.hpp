@@ -1,51 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// The numbers of the experiment as tables of comma-separated values (RFC 4180), one a file.
-#include <charconv>
+// The numbers of the experiment as tables of comma-separated values, one a file.
 #include <cstddef>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <type_traits>
 #include <vector>
 
 #include "../dates/reading.hpp"  // Score
 #include "measures.hpp"          // kMeasures
+#include "pages.hpp"             // ranks, spearman
 #include "results.hpp"           // Results
-#include "statistics.hpp"        // ranks, spearman
 
 namespace pruning {
-
-class Csv {
- public:
-  template <class... Cells>
-  void row(const Cells&... cells) {
-    std::size_t column = 0;
-    ((csv_ += column++ > 0 ? "," : "", csv_ += text(cells)), ...);
-    csv_ += "\r\n";
-  }
-  [[nodiscard]] const std::string& str() const { return csv_; }
-
- private:
-  [[nodiscard]] static std::string text(std::string_view cell) {
-    if (cell.find_first_of(",\"\r\n") == cell.npos) return std::string(cell);
-    std::string quoted = "\"";
-    for (const char c : cell) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-    return quoted + '"';
-  }
-  // The fewest digits that read back as the same number.
-  template <class Number>
-  requires std::is_arithmetic_v<Number>
-  [[nodiscard]] static std::string text(Number number) {
-    char buffer[64];
-    return {buffer, std::to_chars(buffer, buffer + sizeof buffer, number).ptr};
-  }
-  [[nodiscard]] static std::string text(std::optional<double> number) {
-    return number ? text(*number) : "";
-  }
-
-  std::string csv_;
-};
 
 // "encoder 1 3; decoder 7": layers, and their heads counted from 1
 [[nodiscard]] inline std::string head_list(const Results& results, const Order& heads) {

@@ -9,9 +9,8 @@
 #include <vector>
 
 #include "analysis.hpp"
-#include "chart.hpp"
 #include "findings.hpp"  // enumerated
-#include "html.hpp"      // fixed, percent, legend
+#include "pages.hpp"     // fixed, percent, legend
 #include "results.hpp"
 
 namespace pruning {

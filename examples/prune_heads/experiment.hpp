@@ -20,9 +20,9 @@
 #include "heads.hpp"        // heads_of, without
 #include "measures.hpp"     // measure_heads, try_heads
 #include "orders.hpp"       // order_by, random_order, greedy_order
+#include "pages.hpp"        // mean
 #include "results.hpp"      // Results, Settings
 #include "speed.hpp"        // time_model, time_large_layer
-#include "statistics.hpp"   // mean
 #include "work.hpp"         // Work
 
 namespace pruning {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "analysis.hpp"
-#include "html.hpp"  // fixed, percent, points, counted
+#include "pages.hpp"  // fixed, percent, points, counted
 #include "results.hpp"
 
 namespace pruning {

@@ -11,66 +11,17 @@
 #include <eigenheads/plot/svg.hpp>  // SvgWriter
 
 #include "analysis.hpp"  // head_name
-#include "chart.hpp"     // in_page
-#include "html.hpp"      // fixed
+#include "pages.hpp"     // in_page, fixed
 #include "results.hpp"   // Results
 
 namespace pruning {
 
-namespace detail {
-
-inline void draw_cell(SvgWriter& svg, double x, double y, double width, double height,
-                      double opacity) {
-  svg.leaf("rect", {{"class", "cell"},
-                    {"x", x},
-                    {"y", y},
-                    {"width", width},
-                    {"height", height},
-                    {"fill-opacity", opacity}});
-}
-inline void draw_text(SvgWriter& svg, double x, double y, const char* anchor,
-                      const std::string& text, const char* css = "tick") {
-  svg.text("text", {{"class", css}, {"x", x}, {"y", y}, {"text-anchor", anchor}}, text);
-}
-
-}  // namespace detail
-
 // One row a measure, one column a head; 1 is the most important, and the darkest.
 [[nodiscard]] inline std::string rank_grid(const Results& results) {
-  using namespace detail;
-  constexpr double left = 158, top = 44, width = 27, height = 24, gap = 10;
-  const auto x_of = [&](std::size_t head) {
-    return left + width * static_cast<double>(head) +
-           gap * static_cast<double>(results.heads[head].layer);
-  };
-  const double right = x_of(results.heads.size() - 1) + width;
-  SvgWriter svg(right + 4, top + height * static_cast<double>(kMeasures.size()) + 4);
-  svg.open("g", {{"font-size", 12.0}});
-  for (std::size_t h = 0; h < results.heads.size(); ++h) {
-    if (results.heads[h].index == 0)
-      draw_text(svg, x_of(h), 14, "start", results.layers[results.heads[h].layer], "title");
-    draw_text(svg, x_of(h) + width / 2, 34, "middle", std::to_string(results.heads[h].index + 1));
-  }
-  for (std::size_t m = 0; m < kMeasures.size(); ++m) {
-    const double y = top + height * static_cast<double>(m);
-    draw_text(svg, left - 8, y + 16, "end", kMeasures[m].name, "name");
-    std::vector<double> importance = results.oriented_importance(m);
-    for (double& value : importance) value = -value;
-    const std::vector<double> rank = ranks(importance);
-    for (std::size_t h = 0; h < rank.size(); ++h) {
-      const auto count = static_cast<double>(rank.size());
-      svg.open("g", {});
-      svg.hover(std::string(kMeasures[m].name) + ", " + head_name(results, h) + ": rank " +
-                fixed(rank[h], 0) + ", " + fixed(std::abs(importance[h]), 4));
-      draw_cell(svg, x_of(h), y, width - 2, height - 2,
-                0.04 + 0.56 * (count - rank[h]) / (std::max)(count - 1, 1.0));
-      draw_text(svg, x_of(h) + width / 2 - 1, y + 16, "middle", fixed(rank[h], 0), "rank");
-      svg.close();
-    }
-  }
-  svg.close();
-  return in_page(std::move(svg).finish(),
-                 "Ranks of the heads by each measure; the values are in importance.csv");
+  std::vector<GridRow> rows;
+  for (std::size_t m = 0; m < kMeasures.size(); ++m)
+    rows.push_back({kMeasures[m].name, results.oriented_importance(m)});
+  return draw_rank_grid(results.layers, results.heads, rows);
 }
 
 // A grid of layers by heads for each order and level. A cell is the fuller the more of the splits

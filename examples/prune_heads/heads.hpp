@@ -12,7 +12,8 @@
 #include <eigenheads/prune_heads.hpp>           // prune_heads
 #include <eigenheads/tensor.hpp>                // Index, Tensor
 
-#include "data.hpp"  // Model
+#include "data.hpp"   // Model
+#include "pages.hpp"  // Head
 
 namespace pruning {
 
@@ -27,11 +28,6 @@ template <class AnyModel>
   layers.push_back(&model.decoder.attention);
   return layers;
 }
-
-struct Head {
-  std::size_t layer;
-  Index index;  // in the layer, from 0
-};
 
 [[nodiscard]] inline std::vector<Head> heads_of(const Model& model) {
   std::vector<Head> heads;

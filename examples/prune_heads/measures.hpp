@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// The measures of a head's importance, and what speaks for a head in each.
+// The measures of a head's importance in the dates model.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -17,40 +17,11 @@
 #include "../dates/model.hpp"  // cross_entropy
 #include "data.hpp"            // Sample, Worker
 #include "heads.hpp"           // attention_layers
+#include "pages.hpp"           // Measure, forward_measures_and
 
 namespace pruning {
 
-// Where a measure looks.
-enum class Evidence { attention, position, output, loss };
-
-struct Measure {
-  const char* name;
-  Evidence evidence;
-  bool is_high_important;
-  double eh::HeadMeasures::*value;  // null: computed here
-  const char* meaning;
-  const char* axis;  // with the unit
-};
-
-inline constexpr std::array<Measure, 13> kMeasures{{
-    {"l2_norm", Evidence::attention, true, &eh::HeadMeasures::l2_norm,
-     "L2 norm of a row of attention weights", "L2 norm of a row"},
-    {"entropy", Evidence::attention, false, &eh::HeadMeasures::entropy,
-     "entropy of a row of attention weights, in nats", "entropy of a row (nats)"},
-    {"variance", Evidence::attention, true, &eh::HeadMeasures::variance,
-     "variance of the weights of a row", "variance of a row"},
-    {"confidence", Evidence::attention, true, &eh::HeadMeasures::confidence,
-     "largest weight of a row", "largest weight of a row"},
-    {"previous", Evidence::position, true, &eh::HeadMeasures::previous,
-     "share of rows whose largest weight is at the position before", "share of rows"},
-    {"next", Evidence::position, true, &eh::HeadMeasures::next,
-     "share of rows whose largest weight is at the position after", "share of rows"},
-    {"same", Evidence::position, true, &eh::HeadMeasures::same,
-     "share of rows whose largest weight is at their own position", "share of rows"},
-    {"contribution_norm", Evidence::output, true, &eh::HeadMeasures::contribution_norm,
-     "L2 norm of what the head adds to its layer's output", "norm (units of the output)"},
-    {"contribution_variance", Evidence::output, true, &eh::HeadMeasures::contribution_variance,
-     "variance of what the head adds to its layer's output", "variance (units squared)"},
+inline constexpr std::array kMeasures = forward_measures_and({
     {"gradient", Evidence::loss, true, &eh::HeadMeasures::gradient,
      "|dL/dgate|, mean over phrases, scaled to an L2 norm of 1 over the heads of a layer",
      "|dL/dgate| (share of its layer)"},
@@ -62,7 +33,7 @@ inline constexpr std::array<Measure, 13> kMeasures{{
      "|dM/dgate| (nats)"},
     {"trial", Evidence::loss, true, nullptr,
      "rise of the loss if the head's gate is closed, in nats a symbol", "rise of the loss (nats)"},
-}};
+});
 
 // The gradient that is put to the test: the loss is flat where the model is sure, a margin is not.
 inline constexpr const char* kGradient = "margin_gradient";

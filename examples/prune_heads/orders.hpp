@@ -13,21 +13,11 @@
 #include "../dates/dice.hpp"  // Dice
 #include "data.hpp"           // Sample, Worker, loss_of
 #include "heads.hpp"          // without, close_gates
-#include "measures.hpp"       // Measure
 
 namespace pruning {
 
 // Places in the list of all heads, in the order in which they go.
 using Order = std::vector<std::size_t>;
-
-// The least important first; of equals, the first.
-[[nodiscard]] inline Order order_by(const Measure& measure, const std::vector<double>& values) {
-  Order order(values.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::stable_sort(
-      order, {}, [&](std::size_t i) { return measure.is_high_important ? values[i] : -values[i]; });
-  return order;
-}
 
 [[nodiscard]] inline Order random_order(std::size_t count, std::uint64_t seed) {
   Order order(count);

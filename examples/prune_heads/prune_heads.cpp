@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <iostream>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include <eigenheads/io/file.hpp>
@@ -17,6 +16,7 @@
 #include "../command_line.hpp"
 #include "../dates/checkpoint.hpp"
 #include "../dates/shipped_weights.hpp"
+#include "../writable.hpp"
 #include "csv.hpp"
 #include "experiment.hpp"
 #include "findings.hpp"
@@ -39,24 +39,8 @@ constexpr std::array<Option, 7> kOptions{{
     {"--weights", "FILE", "another model than the one that comes with this program"},
 }};
 
-constexpr std::array kFiles{"importance.csv",  "candidates.csv",       "speed.csv",
-                            "fine_tuning.csv", "rank_correlation.csv", "report.html"};
-
-// Asked before the minutes of work, so that nothing but a disk that fills up can stop the writing
-// after them. Throws FileError.
-void require_writable(const path& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) eh::detail::refuse_file(folder, error.message());
-  const eh::detail::Removal probe{eh::detail::create_beside(folder, folder / kFiles.back())};
-  for (const char* name : kFiles) {
-    const path file = folder / name;
-    const auto status = std::filesystem::status(file, error);
-    if (!std::filesystem::exists(status)) continue;
-    eh::detail::require_regular(file, status);
-    const eh::detail::File writable(file, "r+b");
-  }
-}
+const std::array<std::string, 6> kFiles{"importance.csv",  "candidates.csv",       "speed.csv",
+                                        "fine_tuning.csv", "rank_correlation.csv", "report.html"};
 
 int run(const std::vector<std::string>& words) {
   if (!words.empty() && words[0] == "--help") {
@@ -77,7 +61,7 @@ int run(const std::vector<std::string>& words) {
       line.has("--weights")
           ? eh::read_safetensors(path(line.value("--weights")))
           : eh::parse_safetensors(dates::shipped_weights(), "the weights in this program"));
-  require_writable(folder);
+  require_writable(folder, kFiles);
 
   const pruning::Results results = pruning::Experiment(model, settings).run();
   const std::array texts{pruning::importance_csv(results),

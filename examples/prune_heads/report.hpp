@@ -6,7 +6,7 @@
 #include <string>
 
 #include "findings.hpp"  // findings
-#include "html.hpp"      // page, section
+#include "pages.hpp"     // page, section
 #include "results.hpp"   // Results
 #include "sections.hpp"
 

@@ -9,7 +9,7 @@
 #include "curves.hpp"
 #include "findings.hpp"  // enumerated, p_text
 #include "grids.hpp"
-#include "html.hpp"
+#include "pages.hpp"
 #include "results.hpp"
 
 namespace pruning {

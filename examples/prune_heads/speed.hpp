@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // How fast pruned models and layers are, beside the whole in the same run.
-#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <string>
@@ -13,30 +12,12 @@
 #include <eigenheads/random.hpp>                // random_symmetric
 #include <eigenheads/tensor.hpp>                // Tensor
 
-#include "data.hpp"        // Model, Sample, Worker
-#include "heads.hpp"       // attention_layers, without
-#include "results.hpp"     // Speed, kLevels
-#include "statistics.hpp"  // median
+#include "data.hpp"     // Model, Sample, Worker
+#include "heads.hpp"    // attention_layers, without
+#include "pages.hpp"    // time_in_turn
+#include "results.hpp"  // Speed, kLevels
 
 namespace pruning {
-
-// Milliseconds of each: the median of `repetitions`, one of each in turn, after one that does not
-// count.
-[[nodiscard]] inline std::vector<double> time_in_turn(
-    const std::vector<std::function<void()>>& runs, int repetitions) {
-  using Clock = std::chrono::steady_clock;
-  std::vector<std::vector<double>> times(runs.size());
-  for (int i = 0; i <= repetitions; ++i)
-    for (std::size_t r = 0; r < runs.size(); ++r) {
-      const auto start = Clock::now();
-      runs[r]();
-      const std::chrono::duration<double, std::milli> passed = Clock::now() - start;
-      if (i > 0) times[r].push_back(passed.count());
-    }
-  std::vector<double> medians;
-  for (const auto& of_run : times) medians.push_back(median(of_run));
-  return medians;
-}
 
 // The layers of attention of `model` alone, on what the whole model gave them.
 inline void attend(const Model& model, const Model::Activations& given, eh::Context& context) {

@@ -14,7 +14,7 @@
 #include <span>
 #include <vector>
 
-namespace pruning {
+namespace pages {
 
 [[nodiscard]] inline double mean(std::span<const double> x) {
   return x.empty() ? 0 : std::accumulate(x.begin(), x.end(), 0.0) / static_cast<double>(x.size());
@@ -143,4 +143,4 @@ namespace detail {
   return test;
 }
 
-}  // namespace pruning
+}  // namespace pages

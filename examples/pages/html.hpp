@@ -9,7 +9,7 @@
 
 #include <eigenheads/plot/svg.hpp>  // escaped, number
 
-namespace pruning {
+namespace pages {
 
 using eigenheads::plot::escaped;
 
@@ -110,7 +110,7 @@ svg { max-width: 100%; height: auto; font-family: inherit; overflow: visible; }
 .panels { display: grid; gap: 0.75rem; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); }
 .legend { margin: 0.4rem 0; font-size: 0.9rem; }
 .legend span { display: inline-flex; align-items: center; gap: 0.35rem; margin-right: 1.1rem; }
-.scroll { overflow-x: auto; margin: 1.25rem 0; }
+.scroll { overflow-x: auto; margin: 1.25rem 0; } .scroll svg { max-width: none; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: 0.4rem; caption-side: top; max-width: 46rem; }
 th, td { padding: 0.28rem 0.7rem; text-align: right; white-space: nowrap;
@@ -133,7 +133,7 @@ text { fill: var(--text); } .tick { fill: var(--quiet); } .title { font-weight: 
 .c6 { color: var(--c6); } .c7 { color: var(--c7); }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
   figure, table, .summary { break-inside: avoid; } h2 { break-after: avoid; }
-  .scroll { overflow: visible; } * { print-color-adjust: exact; } }
+  .scroll { overflow: visible; } .scroll svg { max-width: 100%; } * { print-color-adjust: exact; } }
 )";
 
 [[nodiscard]] inline std::string page(std::string_view title, std::string_view body) {
@@ -143,4 +143,4 @@ text { fill: var(--text); } .tick { fill: var(--quiet); } .title { font-weight: 
          "</style>\n</head>\n<body>\n" + std::string(body) + "</body>\n</html>\n";
 }
 
-}  // namespace pruning
+}  // namespace pages

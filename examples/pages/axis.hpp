@@ -12,7 +12,7 @@
 #include <eigenheads/plot/svg.hpp>    // number
 #include <eigenheads/plot/ticks.hpp>  // value_ticks, Tick
 
-namespace pruning {
+namespace pages {
 
 namespace plot = eigenheads::plot;
 
@@ -49,4 +49,4 @@ struct Axis {
   }
 };
 
-}  // namespace pruning
+}  // namespace pages

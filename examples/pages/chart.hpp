@@ -15,7 +15,7 @@
 
 #include "axis.hpp"  // Axis
 
-namespace pruning {
+namespace pages {
 
 enum class Mark { none, circle, square, triangle, diamond, cross };
 
@@ -232,4 +232,4 @@ inline void push_apart(std::vector<LineLabel>& labels, double low, double high, 
   return html + "</p>\n";
 }
 
-}  // namespace pruning
+}  // namespace pages

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The statistics of examples/prune_heads: ranks with ties, Spearman's correlation, and the exact
+// The statistics of examples/pages: ranks with ties, Spearman's correlation, and the exact
 // rank tests against tables and against every arrangement tried.
 #include <algorithm>
 #include <bit>
@@ -8,11 +8,11 @@
 #include <gtest/gtest.h>
 #include <vector>
 
-#include "prune_heads/statistics.hpp"
+#include "pages/statistics.hpp"
 
 namespace {
 
-using namespace pruning;
+using namespace pages;
 using Numbers = std::vector<double>;
 
 TEST(Statistics, MeansAndTheirErrors) {
