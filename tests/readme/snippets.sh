@@ -16,6 +16,8 @@ trap 'rm -rf "$work"' EXIT
 #include <vector>
 
 #include <eigenheads/eigenheads.hpp>
+#include <eigenheads/io/checkpoints.hpp>
+#include <eigenheads/io/model_config.hpp>
 #include <eigenheads/kv_cache.hpp>
 #include <eigenheads/nn/embedding.hpp>
 #include <eigenheads/nn/pooling.hpp>
