@@ -465,6 +465,9 @@ TEST(TokenizersRefusals, NameTheValueThatDoesNotFit) {
             "model.vocab.un is -5; expected an id, 0 to 2147483647");
   EXPECT_EQ(refusal(with(bert, "\"un\":5", "\"un\":6")),
             "two tokens of model.vocab have the id 6; expected one");
+  EXPECT_EQ(
+      refusal(with(bert, "\"content\":\"[SEP]\",\"id\":3", "\"content\":\"[SEP]\",\"id\":30")),
+      "added_tokens give \"[SEP]\" the id 30; expected 3, as in model.vocab");
   EXPECT_EQ(refusal(with(bert, "\"unk_token\":\"[UNK]\"", "\"unk_token\":\"[OOV]\"")),
             "model.unk_token is \"[OOV]\"; expected a token of the vocabulary");
   EXPECT_EQ(refusal(with(bert, "\"clean_text\":true", "\"clean_text\":1")),
