@@ -124,8 +124,9 @@ INSTANTIATE_TEST_SUITE_P(Models, TokenizersGolden,
 // Of the folder that examples/sentence_encoder/get-model fetches, if it is there.
 TEST(Tokenizers, HaveTheIdsOfMiniLM) {
   const char* given = std::getenv("EIGENHEADS_MINILM");
-  const fs::path folder =
-      given != nullptr ? fs::path(given) : fs::path(EIGENHEADS_SOURCE_DIR) / "build/minilm";
+  const fs::path folder = given != nullptr
+                              ? fs::path(given)
+                              : fs::path(EIGENHEADS_SOURCE_DIR) / "build/all-MiniLM-L6-v2";
   if (!fs::exists(folder / "tokenizer.json")) GTEST_SKIP() << "no model in " << folder;
   const Tokenizer tokenizer = Tokenizer::load(folder);
   expect_golden_ids(tokenizer, "minilm");
