@@ -45,8 +45,8 @@ class TokenMatcher {
   // Once all are there. Of equal ones the first stays.
   void sort() {
     std::ranges::stable_sort(tokens_, {}, &Token::pattern);
-    const auto equal = std::ranges::unique(tokens_, {}, &Token::pattern);
-    tokens_.erase(equal.begin(), equal.end());
+    const auto is_same = [](const Token& a, const Token& b) { return a.pattern == b.pattern; };
+    tokens_.erase(std::unique(tokens_.begin(), tokens_.end(), is_same), tokens_.end());
   }
 
   // All of the text, section after section; an empty text has none.

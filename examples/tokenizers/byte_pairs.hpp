@@ -221,8 +221,9 @@ class BytePairs {
       consider(neighbours[best.left].before, best.left);
       consider(best.left, after);
     }
-    const auto removed = std::ranges::remove(symbols, kNoToken, &Piece::id);
-    return static_cast<std::size_t>(removed.begin() - symbols.begin());
+    const auto end = std::remove_if(symbols.begin(), symbols.end(),
+                                    [](const Piece& piece) { return piece.id == kNoToken; });
+    return static_cast<std::size_t>(end - symbols.begin());
   }
 
   Vocabulary vocabulary_, of_bytes_;  // of_bytes_: the bytes of those tokens that stand for some

@@ -4,6 +4,10 @@
 // BPE), from the files that Hugging Face's tokenizers write, and with their ids.
 //   the text -> added tokens cut out of it -> normalizer -> pre-tokenizer: words -> model: pieces
 //     -> truncation -> special tokens around it
+// Their ids differ in what is listed here only: fewer tokens asked for than the special ones are refused
+// (tokenizers cut nothing then); added tokens keep the ids of the file (tokenizers number them anew if
+// there is a gap, with a warning); decoding leaves out special tokens also where a normalizer changes
+// their text. Spans hold the blanks that tokens begin with (tokenizers can trim them).
 // What the file says of truncation and padding is not done unasked, as in transformers: a limit is an
 // option of encode, and packed sequences need no padding.
 #include <algorithm>

@@ -383,6 +383,13 @@ inline void set_templates(const Object& processor, Parts& parts) {
   } else {
     model.wrong("type", "WordPiece or BPE");
   }
+  for (const AddedToken& token : parts.added) {
+    const std::int32_t id = std::visit(
+        [&](const auto& any) { return any.vocabulary().find(token.content); }, parts.model);
+    if (id != kNoToken && id != token.id)
+      refuse("added_tokens give \"" + token.content + "\" the id " + std::to_string(token.id) +
+             "; expected " + std::to_string(id) + ", as in model.vocab");
+  }
   if (file.has("post_processor"))
     for_each_component(named("post_processor"), "processors",
                        [&](const Object& component) { set_templates(component, parts); });

@@ -124,8 +124,9 @@ INSTANTIATE_TEST_SUITE_P(Models, TokenizersGolden,
 // Of the folder that examples/sentence_encoder/get-model fetches, if it is there.
 TEST(Tokenizers, HaveTheIdsOfMiniLM) {
   const char* given = std::getenv("EIGENHEADS_MINILM");
-  const fs::path folder =
-      given != nullptr ? fs::path(given) : fs::path(EIGENHEADS_SOURCE_DIR) / "build/minilm";
+  const fs::path folder = given != nullptr
+                              ? fs::path(given)
+                              : fs::path(EIGENHEADS_SOURCE_DIR) / "build/all-MiniLM-L6-v2";
   if (!fs::exists(folder / "tokenizer.json")) GTEST_SKIP() << "no model in " << folder;
   const Tokenizer tokenizer = Tokenizer::load(folder);
   expect_golden_ids(tokenizer, "minilm");
@@ -465,6 +466,9 @@ TEST(TokenizersRefusals, NameTheValueThatDoesNotFit) {
             "model.vocab.un is -5; expected an id, 0 to 2147483647");
   EXPECT_EQ(refusal(with(bert, "\"un\":5", "\"un\":6")),
             "two tokens of model.vocab have the id 6; expected one");
+  EXPECT_EQ(
+      refusal(with(bert, "\"content\":\"[SEP]\",\"id\":3", "\"content\":\"[SEP]\",\"id\":30")),
+      "added_tokens give \"[SEP]\" the id 30; expected 3, as in model.vocab");
   EXPECT_EQ(refusal(with(bert, "\"unk_token\":\"[UNK]\"", "\"unk_token\":\"[OOV]\"")),
             "model.unk_token is \"[OOV]\"; expected a token of the vocabulary");
   EXPECT_EQ(refusal(with(bert, "\"clean_text\":true", "\"clean_text\":1")),
