@@ -53,6 +53,8 @@ void multiply_seen(const RowState<T>& rows, const KeyBlock<T>& block, Index row,
 // Few rows take so many values at a time, all their columns: what the first fetched is still in the
 // first-level cache for the others.
 inline constexpr Index keys_at_once = 64;
+// Of values that are stored in 16 bits: so far on in each panel the next ones are asked for.
+inline constexpr Index values_ahead = 1024;
 
 // Few rows, all of which see the same or lie in finite values: `keys_at_once` keys, then all their
 // columns, so that a value is fetched once.
@@ -76,7 +78,8 @@ void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile&
                .depth = depth,
                .c = to_columns,
                .goes_on = k > from,
-               .panel_stride = block.value_panel_stride});
+               .panel_stride = block.value_panel_stride,
+               .ahead = values_ahead});
         else
           multiply_row<T>(panels, {.a = weights,
                                    .a_stride = rows.score_stride,

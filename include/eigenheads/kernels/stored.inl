@@ -9,14 +9,11 @@ EIGEN_ALWAYS_INLINE Register<float> load_stored(const std::uint16_t* p) {
     return load_half(p);
 }
 
-// Asked for so far ahead, 32768 keys take 7.0 ms of a step, else 8.3 (Zen 5, AVX-512); floats of the same
-// panels are found by the CPU itself, and gain nothing.
-inline constexpr Index stored_ahead = 1024;
 template <StoredAs Stored, class T, int Panels>
 void stored_row_product(const StoredRowCall<T>& call) {
   constexpr Index S = Register<T>::width;
   constexpr int registers = 2 * Panels;
-  const auto [a, b, b_stride, depth, c, goes_on, panel_stride] = call;
+  const auto [a, b, b_stride, depth, c, goes_on, panel_stride, ahead] = call;
   Register<T> sum[registers];
 #pragma GCC unroll 16
   for (int j = 0; j < registers; ++j) sum[j] = goes_on ? load(c + j * S) : broadcast(T(0));
@@ -25,7 +22,7 @@ void stored_row_product(const StoredRowCall<T>& call) {
 #pragma GCC unroll 16
     for (int j = 0; j < registers; ++j) {
       const std::uint16_t* const from = b + k * b_stride + j / 2 * panel_stride + j % 2 * S;
-      if (j % 2 == 0) __builtin_prefetch(from + stored_ahead);
+      if (j % 2 == 0) __builtin_prefetch(from + ahead);
       sum[j] = fma(factor, load_stored<Stored>(from), sum[j]);
     }
   }

@@ -25,6 +25,7 @@ struct StoredRowCall {
   T* c;
   bool goes_on;  // from what c holds
   Index panel_stride;
+  Index ahead;  // numbers so far on are asked for; floats, the CPU itself foresees
 };
 
 template <class T>
