@@ -42,7 +42,7 @@ void multiply_seen(const RowState<T>& rows, const KeyBlock<T>& block, Index row,
                          .depth = run - k,
                          .c = product,
                          .c_stride = 0,
-                         .into = Into::chain});
+                         .goes_on = true});
   }
 }
 
@@ -81,7 +81,7 @@ void multiply_few(const RowState<T>& rows, const KeyBlock<T>& block, const Tile&
                                    .depth = depth,
                                    .c = to_columns,
                                    .c_stride = 0,
-                                   .into = k > from ? Into::chain : Into::set,
+                                   .goes_on = k > from,
                                    .panel_stride = block.value_panel_stride});
       }
 }

@@ -37,16 +37,6 @@ void multiply_key_rows(const T* query, const T* keys, Index stride, Index D, T* 
   store(scores, sum);
 }
 
-// narrow_products[n - 1]: a tile of n rows by the first half of a panel.
-template <class T, int... Rows>
-constexpr std::array<TileProduct<T>, sizeof...(Rows)> narrow_products_of(
-    std::integer_sequence<int, Rows...>) {
-  return {tile_product<T, Rows + 1, 1>...};
-}
-template <class T>
-inline constexpr auto narrow_products =
-    narrow_products_of<T>(std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
-
 // S = Q K^T. Panel outer, rows inner: panels are read from the first-level cache, into which they
 // are packed here if that was not done before. A last panel of which half would do is multiplied by
 // half: 16, 40 or 48 keys take 5 to 11 % longer without (AVX-512), and 24 or 40 with AVX2.
@@ -104,7 +94,8 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
       continue;
     }
     for (Index panel = first; panel < end; panel += W) {
-      const auto& products = end - panel <= W / 2 ? narrow_products<T> : tile_products<T>;
+      const auto& products =
+          end - panel <= W / 2 ? tile_products<T, 1, Into::set> : tile_products<T, 2, Into::chain>;
       for (const Tile& tile : tiles)
         if (tile.seen.begin < panel + W && panel < tile.seen.end)
           run_tile<T>(products[static_cast<std::size_t>(tile.count - 1)],

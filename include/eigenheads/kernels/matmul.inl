@@ -122,7 +122,7 @@ void matmul_row(const MatmulCall<T>& call, const MatmulTile& row, Range panels, 
                               .depth = input.count(),
                               .c = scratch,
                               .c_stride = 0,
-                              .into = adds ? Into::chain : Into::set,
+                              .goes_on = adds,
                               .panel_stride = depth * W});
       adds = true;
     }
@@ -167,7 +167,7 @@ void matmul(const MatmulCall<T>& call, Range panels, T* scratch) {
                                         .depth = (std::min)(matmul_depth, input.end - k),
                                         .c = to.data,
                                         .c_stride = to.stride,
-                                        .into = adds ? Into::chain : Into::set});
+                                        .goes_on = adds});
         }
     for (const MatmulTile& tile : tiles) finish_tile(call, tile, p, sums(tile, adds));
   }

@@ -29,19 +29,6 @@ void gate_row(T* row, Index count, T gate) {
     scale_row(row, count, gate, row);
 }
 
-// The gaps of the rows' ranges.
-template <class T>
-[[gnu::noinline]] void find_gaps(const AttentionCall<T>& call, const RowTask& task,
-                                 RowState<T>& rows) {
-  for_each_row(call, task, [&](Index i, Index, Index q) {
-    const bool sees_none = rows.ranges[i].begin == rows.ranges[i].end;
-    const Range gap = sees_none ? Range{} : call.mask->gap(task.b, q);
-    rows.gaps[i] = gap;
-    rows.has_gaps = rows.has_gaps || gap.begin < gap.end;
-    if (gap.begin != rows.gaps[0].begin || gap.end != rows.gaps[0].end) rows.have_one_range = false;
-  });
-}
-
 // Scales the queries, finds what they may see, and starts with m = lowest, l = 0; O is written by
 // the first block.
 template <class T>

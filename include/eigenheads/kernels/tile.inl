@@ -7,7 +7,9 @@
 // An element's bits depend on its row of `a` and its column of `b` alone, never on the tile that it
 // falls into (contract C3).
 
-enum class Into { set, chain, sum };  // c = chain from 0; chain from c; c + chain from 0
+// What a product does with c. Each kind is compiled where it is called: with all three in one, one call
+// of a layer took 3 % longer to compile.
+enum class Into { set, chain, sum };  // c = chain from 0; from 0, or from c; c + chain from 0
 
 // Where the factors and the product of a tile lie. Rows of `b` are panels' rows: W numbers, then W
 // more `panel_stride` further on for each panel after the first.
@@ -20,7 +22,7 @@ struct TileCall {
   Index depth;
   T* c;
   Index c_stride;
-  Into into = Into::set;
+  bool goes_on = false;  // of Into::chain: from what c holds
   Index panel_stride = 0;
 };
 
@@ -28,7 +30,7 @@ struct TileCall {
 // 1.7 % longer. Only multiply_tile and its like call one.
 template <class T>
 using TileProduct = void (*)(const T* a, Index a_stride, const T* b, Index b_stride, Index depth,
-                             T* c, Index c_stride, Into into, Index panel_stride);
+                             T* c, Index c_stride, bool goes_on, Index panel_stride);
 
 // `tile_rows` by two registers. With 16 registers, 6 rows are 12 chains: enough for the latency of
 // two multiply-add units, and wider tiles of fewer rows load more than they multiply. With 32, 12
@@ -36,16 +38,16 @@ using TileProduct = void (*)(const T* a, Index a_stride, const T* b, Index b_str
 //
 // Unrolled by hand: left to the optimizer, the accumulators spill at g++ -O2 and it is 2.6x slower.
 // Transposed: a is read by columns, a[k][i].
-template <class T, int Rows, int Registers, bool Transposed = false>
+template <class T, int Rows, int Registers, Into Kind, bool Transposed = false>
 void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index depth, T* c,
-                  Index c_stride, Into into, Index panel_stride) {
+                  Index c_stride, [[maybe_unused]] bool goes_on, Index panel_stride) {
   constexpr Index S = Register<T>::width;
   Register<T> sum[Rows][Registers];
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 16
     for (int j = 0; j < Registers; ++j) sum[i][j] = broadcast(T(0));
-  if (into == Into::chain) {
+  if (Kind == Into::chain && goes_on) {
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 16
@@ -63,7 +65,7 @@ void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index 
       for (int j = 0; j < Registers; ++j) sum[i][j] = fma(factor, row[j], sum[i][j]);
     }
   }
-  if (into == Into::sum) {
+  if constexpr (Kind == Into::sum) {
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 16
@@ -76,39 +78,40 @@ void tile_product(const T* a, Index a_stride, const T* b, Index b_stride, Index 
     for (int j = 0; j < Registers; ++j) store(c + i * c_stride + j * S, sum[i][j]);
 }
 
-template <class T, bool Transposed, int... Rows>
+// [n - 1]: a tile of n rows by so many registers.
+template <class T, int Registers, Into Kind, bool Transposed, int... Rows>
 constexpr std::array<TileProduct<T>, sizeof...(Rows)> tile_products_of(
     std::integer_sequence<int, Rows...>) {
-  return {tile_product<T, Rows + 1, 2, Transposed>...};
+  return {tile_product<T, Rows + 1, Registers, Kind, Transposed>...};
 }
-
-// tile_products[n - 1]: a tile of n rows.
-template <class T>
-inline constexpr auto tile_products =
-    tile_products_of<T, false>(std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
-template <class T>
-inline constexpr auto transposed_products =
-    tile_products_of<T, true>(std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
+template <class T, int Registers, Into Kind, bool Transposed = false>
+inline constexpr auto tile_products = tile_products_of<T, Registers, Kind, Transposed>(
+    std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
 
 // row_products[n - 1]: one row times n panels, `panel_stride` apart.
 template <class T>
 inline constexpr std::array<TileProduct<T>, panels_per_row> row_products{
-    tile_product<T, 1, 2>, tile_product<T, 1, 4>, tile_product<T, 1, 6>, tile_product<T, 1, 8>};
+    tile_product<T, 1, 2, Into::chain>, tile_product<T, 1, 4, Into::chain>,
+    tile_product<T, 1, 6, Into::chain>, tile_product<T, 1, 8, Into::chain>};
 
 template <class T>
 EIGEN_ALWAYS_INLINE void run_tile(TileProduct<T> product, const TileCall<T>& call) {
   product(call.a, call.a_stride, call.b, call.b_stride, call.depth, call.c, call.c_stride,
-          call.into, call.panel_stride);
+          call.goes_on, call.panel_stride);
 }
 // One tile of `rows` rows by one panel.
 template <class T>
 EIGEN_ALWAYS_INLINE void multiply_tile(Index rows, const TileCall<T>& call) {
-  run_tile<T>(tile_products<T>[static_cast<std::size_t>(rows - 1)], call);
+  run_tile<T>(tile_products<T, 2, Into::chain>[static_cast<std::size_t>(rows - 1)], call);
 }
-// The same with `a` read by columns.
+// The same, added to what c holds, and that with `a` read by columns.
 template <class T>
-EIGEN_ALWAYS_INLINE void multiply_transposed_tile(Index rows, const TileCall<T>& call) {
-  run_tile<T>(transposed_products<T>[static_cast<std::size_t>(rows - 1)], call);
+EIGEN_ALWAYS_INLINE void add_tile(Index rows, const TileCall<T>& call) {
+  run_tile<T>(tile_products<T, 2, Into::sum>[static_cast<std::size_t>(rows - 1)], call);
+}
+template <class T>
+EIGEN_ALWAYS_INLINE void add_transposed_tile(Index rows, const TileCall<T>& call) {
+  run_tile<T>(tile_products<T, 2, Into::sum, true>[static_cast<std::size_t>(rows - 1)], call);
 }
 // One row by `panels` panels.
 template <class T>

@@ -35,14 +35,13 @@ void add_to_keys(const KeySums<T>& call, const QueryBlock<T>& block, const SeenB
     T* const to = is_whole ? sums : edge;
     const Index to_stride = is_whole ? row_stride : W;
     for_each_tile(keys, [&](Index k, Index count) {
-      multiply_tile<T>(count, {.a = call.factors + k * backward_stride<T> + from,
-                               .a_stride = backward_stride<T>,
-                               .b = call.columns + column * backward_queries + from * W,
-                               .b_stride = W,
-                               .depth = seen.queries.count(),
-                               .c = to + k * to_stride,
-                               .c_stride = to_stride,
-                               .into = Into::sum});
+      add_tile<T>(count, {.a = call.factors + k * backward_stride<T> + from,
+                          .a_stride = backward_stride<T>,
+                          .b = call.columns + column * backward_queries + from * W,
+                          .b_stride = W,
+                          .depth = seen.queries.count(),
+                          .c = to + k * to_stride,
+                          .c_stride = to_stride});
     });
     for (Index k = 0; !is_whole && k < keys; ++k)
       std::copy_n(edge + k * W, width, sums + k * row_stride);
@@ -91,14 +90,13 @@ void add_to_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& b
                           .panel_stride = backward_keys * W});
   for (Index d = 0; d < s.padded_D; d += W)
     for_each_tile(seen.queries.count(), [&](Index q, Index count) {
-      multiply_transposed_tile<T>(count, {.a = s.scores.ds_t + from + q,
-                                          .a_stride = backward_stride<T>,
-                                          .b = s.key_columns + d * backward_keys,
-                                          .b_stride = W,
-                                          .depth = seen.keys.count(),
-                                          .c = block.sums + (from + q) * s.padded_D + d,
-                                          .c_stride = s.padded_D,
-                                          .into = Into::sum});
+      add_transposed_tile<T>(count, {.a = s.scores.ds_t + from + q,
+                                     .a_stride = backward_stride<T>,
+                                     .b = s.key_columns + d * backward_keys,
+                                     .b_stride = W,
+                                     .depth = seen.keys.count(),
+                                     .c = block.sums + (from + q) * s.padded_D + d,
+                                     .c_stride = s.padded_D});
     });
 }
 

@@ -64,15 +64,13 @@ void weight_gradient(const WeightGradientCall<T>& call, T* copy) {
     for (Index p = call.panels.begin; p < call.panels.end; ++p)
       for_each_tile(outputs, [&](Index o, Index n) {
         for_each_block([&](Index row, Index rows) {
-          multiply_transposed_tile<T>(n,
-                                      {.a = copy + (row - begin) * gradient_outputs + o,
-                                       .a_stride = gradient_outputs,
-                                       .b = call.x + (p * count + row) * W,
-                                       .b_stride = W,
-                                       .depth = rows,
-                                       .c = call.sums + o * columns + (p - call.panels.begin) * W,
-                                       .c_stride = columns,
-                                       .into = Into::sum});
+          add_transposed_tile<T>(n, {.a = copy + (row - begin) * gradient_outputs + o,
+                                     .a_stride = gradient_outputs,
+                                     .b = call.x + (p * count + row) * W,
+                                     .b_stride = W,
+                                     .depth = rows,
+                                     .c = call.sums + o * columns + (p - call.panels.begin) * W,
+                                     .c_stride = columns});
         });
       });
   }
