@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+# What .ci/run and `tests/run --full` share: checks, of which one that fails stops no other; bash.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+passed=0
+failed=0
+
+check() { # check TITLE COMMAND...
+  local start=$SECONDS
+  echo
+  echo "==== $1"
+  if ("${@:2}"); then
+    passed=$((passed + 1))
+    echo "==== $1: passed ($((SECONDS - start)) s)"
+  else
+    failed=$((failed + 1))
+    echo "==== $1: FAILED ($((SECONDS - start)) s)"
+  fi
+}
+
+# A check that runs ctest in build/NAME, of whose tests each counts.
+check_tests() { # check_tests TITLE NAME COMMAND...
+  local log=$root/build/$2/ctest.log all=0 bad=0
+  local closing='s/.* tests passed, ([0-9]+) tests? failed out of ([0-9]+)/\1 \2/p'
+  rm -f "$log"
+  check "$1" "${@:3}"
+  if [ -e "$log" ]; then read -r bad all < <(sed -nE "$closing" "$log") || true; fi
+  passed=$((passed + all - bad))
+  failed=$((failed + bad))
+}
+
+# The last line, and whether all of it holds.
+say_sum() {
+  echo
+  echo "$passed passed, $failed failed"
+  ((failed == 0))
+}
+
+build_and_test() { # build_and_test NAME [CMAKE OPTIONS...]
+  local build=$root/build/$1
+  step 'building' configure_and_build "$build" -DEIGENHEADS_WARNINGS_AS_ERRORS=ON \
+    -DEIGENHEADS_BUILD_BENCHMARKS=OFF "${@:2}" &&
+    run_tests "$build"
+}
