@@ -252,19 +252,6 @@ void save_rows(const RowState<T>& rows, T* partial) {
   std::copy_n(rows.output, rows.count * rows.padded_V, partial + 2 * query_block);
 }
 
-// The gaps of the rows' ranges.
-template <class T>
-[[gnu::noinline]] void find_gaps(const AttentionCall<T>& call, const RowTask& task,
-                                 RowState<T>& rows) {
-  for_each_row(call, task, [&](Index i, Index, Index q) {
-    const bool sees_none = rows.ranges[i].begin == rows.ranges[i].end;
-    const Range gap = sees_none ? Range{} : call.mask->gap(task.b, q);
-    rows.gaps[i] = gap;
-    rows.has_gaps = rows.has_gaps || gap.begin < gap.end;
-    if (gap.begin != rows.gaps[0].begin || gap.end != rows.gaps[0].end) rows.have_one_range = false;
-  });
-}
-
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
 
 #include <eigenheads/detail/macros_on.inl>
