@@ -35,9 +35,12 @@ say_sum() {
   ((failed == 0))
 }
 
-build_and_test() { # build_and_test NAME [CMAKE OPTIONS...]
-  local build=$root/build/$1
-  step 'building' configure_and_build "$build" -DEIGENHEADS_WARNINGS_AS_ERRORS=ON \
-    -DEIGENHEADS_BUILD_BENCHMARKS=OFF "${@:2}" &&
-    run_tests "$build"
+build_and_test() { # build_and_test NAME TARGET "CTEST OPTIONS" [CMAKE OPTIONS...]
+  local build=$root/build/$1 target=$2 ctest_options
+  read -ra ctest_options <<<"$3"
+  build_strictly() {
+    configure "$build" -DEIGENHEADS_WARNINGS_AS_ERRORS=ON -DEIGENHEADS_BUILD_BENCHMARKS=OFF "$@" &&
+      build "$build" --target "$target"
+  }
+  step 'building' build_strictly "${@:4}" && run_tests "$build" "${ctest_options[@]}"
 }
