@@ -3,7 +3,6 @@
 // training on any text, and what it looked at.
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -14,7 +13,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include <eigenheads/eigenheads.hpp>
@@ -97,15 +95,6 @@ constexpr Index kHeldOutEvery = 500;  // steps
   return taken;
 }
 
-[[nodiscard]] double number(const CommandLine& line, const std::string& name, double otherwise) {
-  if (!line.has(name)) return otherwise;
-  const std::string& text = line.value(name);
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size())
-    throw UsageError(name + " is '" + text + "'; expected a number");
-  return value;
-}
 [[nodiscard]] Index count(const CommandLine& line, const std::string& name, int most,
                           Index otherwise) {
   return line.has(name) ? line.count(name, most) : otherwise;
@@ -166,11 +155,11 @@ class Speaker {
                               const CommandLine& line, eh::Context& context) {
   Speaker speaker(voice);
   eh::GenerateOptions options{
-      .sampling = {.temperature = number(line, "--temperature", 0.8),
+      .sampling = {.temperature = line.number("--temperature", 0.8),
                    .top_k = count(line, "--top-k", 10'000'000, 0),
-                   .top_p = number(line, "--top-p", 1),
-                   .min_p = number(line, "--min-p", 0),
-                   .repetition_penalty = number(line, "--penalty", 1),
+                   .top_p = line.number("--top-p", 1),
+                   .min_p = line.number("--min-p", 0),
+                   .repetition_penalty = line.number("--penalty", 1),
                    .seed = static_cast<std::uint64_t>(count(line, "--seed", 1'000'000'000, 1))},
       .max_new_tokens = tokens_of(line),
       .stop_ids = voice.stop_ids,
@@ -302,7 +291,7 @@ int evaluate(std::vector<std::string> words) {
   eh::Context context(2);
   const byte_model::Score score = byte_model::score_stories(
       model, count(line, "--count", 1'000'000, 1000),
-      {.temperature = number(line, "--temperature", 1)},
+      {.temperature = line.number("--temperature", 1)},
       [&](const std::string& story, const byte_model::Verdict& verdict) {
         if (line.has("--errors") && !verdict.is_right()) std::cout << "  " << story;
       },

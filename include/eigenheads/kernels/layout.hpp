@@ -51,7 +51,8 @@ struct StridedMatrix {
   // Whether there is one: its data may be null, where it has no element too.
   [[nodiscard]] bool is_given() const { return data != nullptr; }
   [[nodiscard]] T* at(Index b, Index h, Index row) const {
-    return data + b * sequence_stride + row * row_stride + h * head_stride;
+    // There is no step from null, which a matrix without elements may be.
+    return is_given() ? data + b * sequence_stride + row * row_stride + h * head_stride : data;
   }
   [[nodiscard]] Index row_offset(Index row) const {
     return row / rows_per_sequence * sequence_stride + row % rows_per_sequence * row_stride;
