@@ -540,6 +540,29 @@ TYPED_TEST(Decoding, ACacheGoesOnWhereItWasMovedToAndWhatItWasMovedFromIsRefused
 
 // ---- Refusals ------------------------------------------------------------------------------------
 
+// Heads that share keys and values read them as a stream where all of them are more than 8 MiB: here
+// four sequences of 4100 tokens, and not one.
+TYPED_TEST(Decoding, KeysThatAreReadAsAStreamGiveTheSameBits) {
+  using T = TypeParam;
+  constexpr Index L = 4100, D = 64;
+  const auto layer = layer_of<T>(6, 1, D);
+  const auto x = random_tensor<T>(1, Index{1}, L, kSize), next = random_tensor<T>(2, 4, 1, kSize);
+  KvCache<T> one = cache_for(layer, 1, L + 1), four = cache_for(layer, 4, L + 1);
+  Context context(2);
+  static_cast<void>(layer.step(x, one, context));
+  const Tensor<T, 2> rows = x.reshape(std::array{L, kSize});
+  static_cast<void>(layer.step(rows, Sequences(Lens{L, 0, 0, 0}), four, {}, context));
+  for (Index b = 1; b < 4; ++b) four.fork(0, b);
+  const Tensor<T, 3> y = layer.step(next, four, context);
+  for (Index b = 0; b < 4; ++b) {
+    Tensor<T, 3> token(1, 1, kSize);
+    std::copy_n(next.data() + b * kSize, kSize, token.data());
+    const Tensor<T, 3> alone = layer.step(token, one, context);
+    EXPECT_TRUE(std::equal(alone.data(), alone.data() + kSize, y.data() + b * kSize)) << b;
+    one.truncate(0, L);
+  }
+}
+
 TYPED_TEST(Decoding, WhatDoesNotFitIsRefusedInASentenceAndNothingWritten) {
   using T = TypeParam;
   const auto layer = layer_of<T>(4, 2);

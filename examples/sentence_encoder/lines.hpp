@@ -3,8 +3,8 @@
 // Texts that stand in files, one a line.
 #include <cstddef>
 #include <filesystem>
-#include <iterator>
 #include <istream>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>

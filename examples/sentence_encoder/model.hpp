@@ -32,9 +32,7 @@ class Model {
   // Throws std::runtime_error, with a sentence, for what is missing in the folder, cannot be read or
   // does not fit together.
   explicit Model(const path& folder)
-      : folder_(folder),
-        tokenizer(tokenizers::Tokenizer::load(folder)),
-        encoder(read(folder)) {
+      : folder_(folder), tokenizer(tokenizers::Tokenizer::load(folder)), encoder(read(folder)) {
     const Index vocab_size = encoder.encoder.config().vocab_size;
     if (static_cast<Index>(tokenizer.vocabulary_size()) > vocab_size)
       throw std::runtime_error(folder.string() + ": the tokenizer has " +
@@ -56,7 +54,8 @@ class Model {
     return {encoding.ids.begin(), encoding.ids.end()};
   }
   // Of all texts, on all threads.
-  [[nodiscard]] std::vector<Ids> ids(const std::vector<std::string>& texts, Context& context) const {
+  [[nodiscard]] std::vector<Ids> ids(const std::vector<std::string>& texts,
+                                     Context& context) const {
     constexpr std::size_t at_once = 16;
     std::vector<Ids> result(texts.size());
     const auto tasks = static_cast<Index>((texts.size() + at_once - 1) / at_once);
@@ -71,10 +70,9 @@ class Model {
   // Changes with every file that it was read from: of each, the size and the time of its last change.
   [[nodiscard]] std::uint64_t fingerprint() const {
     std::string text;
-    for (const char* name :
-         {"config.json", "model.safetensors", "model.safetensors.index.json", "modules.json",
-          "1_Pooling/config.json", "sentence_bert_config.json", "tokenizer.json",
-          "tokenizer_config.json", "vocab.txt"}) {
+    for (const char* name : {"config.json", "model.safetensors", "model.safetensors.index.json",
+                             "modules.json", "1_Pooling/config.json", "sentence_bert_config.json",
+                             "tokenizer.json", "tokenizer_config.json", "vocab.txt"}) {
       std::error_code error;
       const path file = folder_ / name;
       const auto size = std::filesystem::file_size(file, error);

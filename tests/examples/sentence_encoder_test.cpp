@@ -185,7 +185,7 @@ TEST_F(SentenceEncoderFolder, WhatWouldBeAnotherFunctionIsRefused) {
       {"config.json", "num_attention_heads", "4", "num_attention_heads is \"4\""},
       {"config.json", "num_attention_heads", 5, "multiple"},
       {"config.json", "num_attention_heads", nullptr, "num_attention_heads"},
-      {"config.json", "hidden_size", 4e9, "more than any encoder's"},
+      {"config.json", "hidden_size", 1e8, "more than any encoder's"},
       {"config.json", "pruned_heads", Json{{"0", {4}}}, "pruned_heads is {\"0\":[4]}"},
       {"config.json", "pruned_heads", Json{{"2", {0}}}, "pruned_heads"},
       {"config.json", "pruned_heads", Json{{"0", {1, 1}}}, "pruned_heads"},

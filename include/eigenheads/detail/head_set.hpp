@@ -44,7 +44,8 @@ class HeadSet {
       if (h < 0 || h >= count())
         refuse({"prune_heads: there is no head ", h, "; the layer has ", count(),
                 " heads, counted from 0"});
-      if (goes[static_cast<std::size_t>(h)] != 0) refuse({"prune_heads: head ", h, " is named twice"});
+      if (goes[static_cast<std::size_t>(h)] != 0)
+        refuse({"prune_heads: head ", h, " is named twice"});
       goes[static_cast<std::size_t>(h)] = 1;
     }
     Kept kept;

@@ -118,14 +118,14 @@ void multiply_values(const AttentionCall<T>& call, const RowState<T>& rows,
     multiply_few(rows, block, tile, product);
   } else {
     for (Index column = 0; column < rows.padded_V; column += W)
-      multiply_tile<T>(tile.count,
-                       {.a = rows.score_row(tile.first) + from,
-                        .a_stride = rows.score_stride,
-                        .b = block.values + column / W * block.value_panel_stride + from * W,
-                        .b_stride = W,
-                        .depth = to - from,
-                        .c = product + column,
-                        .c_stride = rows.padded_V});
+      multiply_first_tile<T>(tile.count, block.is_stream && tile.first == 0,
+                             {.a = rows.score_row(tile.first) + from,
+                              .a_stride = rows.score_stride,
+                              .b = block.values + column / W * block.value_panel_stride + from * W,
+                              .b_stride = W,
+                              .depth = to - from,
+                              .c = product + column,
+                              .c_stride = rows.padded_V});
   }
   if (!block.is_first) merge_output(rows, tile.first, tile.count);
 }

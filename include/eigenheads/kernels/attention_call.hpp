@@ -95,6 +95,16 @@ struct AttentionCall {
   }
 };
 
+// Whether keys and values that were packed before a call are more than caches keep: then they come from
+// memory.
+template <class T>
+[[nodiscard]] bool is_stream(const AttentionCall<T>& call) {
+  constexpr Index most = Index{8} << 20;  // bytes
+  const AttentionShape& shape = call.shape;
+  return call.cached != nullptr && shape.B * shape.G * shape.K >=
+                                       most / (static_cast<Index>(sizeof(T)) * (shape.D + shape.V));
+}
+
 // A packed call as its sequence b sees it, for which alone the kernels are called. Its number stays b.
 template <class T>
 [[nodiscard]] AttentionCall<T> call_of(const AttentionCall<T>& call, Index b) {

@@ -39,6 +39,7 @@ struct KeyBlock {
   const void *stored_keys, *stored_values;
   const StoredKernels<T>* stored;
   bool are_keys_packed;  // in panels, stored or not; else they are rows, key_stride apart
+  bool is_stream;        // of packed keys and values: they come from memory
   Index key_stride;
   Index value_stride, value_panel_stride;  // from one key to the next, from one panel to the next
   // Keys are hidden by ranges alone: neither one by one, nor by a gap in one, nor by scores of -inf.

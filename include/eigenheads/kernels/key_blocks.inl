@@ -105,18 +105,21 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
       continue;
     }
     for (Index panel = first; panel < end; panel += W) {
-      const auto& products =
-          end - panel <= W / 2 ? tile_products<T, 1, Into::set> : tile_products<T, 2, Into::chain>;
-      for (const Tile& tile : tiles)
-        if (tile.seen.begin < panel + W && panel < tile.seen.end)
-          run_tile<T>(products[static_cast<std::size_t>(tile.count - 1)],
-                      {.a = rows.queries + tile.first * D,
-                       .a_stride = D,
-                       .b = keys + (panel - first) * D,
-                       .b_stride = W,
-                       .depth = D,
-                       .c = rows.score_row(tile.first) + panel,
-                       .c_stride = rows.score_stride});
+      for (const Tile& tile : tiles) {
+        if (tile.seen.begin >= panel + W || panel >= tile.seen.end) continue;
+        const TileCall<T> product{.a = rows.queries + tile.first * D,
+                                  .a_stride = D,
+                                  .b = keys + (panel - first) * D,
+                                  .b_stride = W,
+                                  .depth = D,
+                                  .c = rows.score_row(tile.first) + panel,
+                                  .c_stride = rows.score_stride};
+        if (end - panel <= W / 2)
+          run_tile<T>(tile_products<T, 1, Into::set>[static_cast<std::size_t>(tile.count - 1)],
+                      product);
+        else
+          multiply_first_tile(tile.count, block.is_stream && tile.first == 0, product);
+      }
     }
   }
 }
@@ -166,6 +169,7 @@ template <class T>
     if (packed.stored == nullptr) {
       block.keys = static_cast<const T*>(found.keys);
       block.values = static_cast<const T*>(found.values);
+      block.is_stream = is_stream(call);
       return block;
     }
     block.stored_keys = found.keys;

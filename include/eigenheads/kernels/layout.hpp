@@ -51,8 +51,7 @@ struct StridedMatrix {
   // Whether there is one: its data may be null, where it has no element too.
   [[nodiscard]] bool is_given() const { return data != nullptr; }
   [[nodiscard]] T* at(Index b, Index h, Index row) const {
-    // There is no step from null, which a matrix without elements may be.
-    return is_given() ? data + b * sequence_stride + row * row_stride + h * head_stride : data;
+    return data + b * sequence_stride + row * row_stride + h * head_stride;
   }
   [[nodiscard]] Index row_offset(Index row) const {
     return row / rows_per_sequence * sequence_stride + row % rows_per_sequence * row_stride;

@@ -153,15 +153,11 @@ template <class T>
 }
 
 // 1 / l of all rows, or 1 of an empty row's 0, in the place of e^(m_b - m'), which nobody needs any
-// more: l is 0, or 1 and more. Returns whether any row is empty. One row is not worth a register's
-// division.
+// more: l is 0, or 1 and more. Returns whether any row is empty. One row's l is divided in a register
+// too: under -ffast-math, a compiler makes another division of that than of a number.
 template <class T>
 bool find_reciprocals(const RowState<T>& rows) {
   constexpr Index S = Register<T>::width;
-  if (rows.count == 1) {
-    rows.take[0] = reciprocal_of_sum(rows.sum[0]);
-    return detail::is_zero(rows.sum[0]);
-  }
   const Register<T> one = broadcast(T(1)), least = broadcast((std::numeric_limits<T>::min)());
   for (Index i = 0; i < rows.count; i += S) {
     const Register<T> l = load(rows.sum + i);

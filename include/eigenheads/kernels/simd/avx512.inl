@@ -55,8 +55,8 @@ inline constexpr auto size_bits = static_cast<detail::BitsOf<T>>(~detail::BitsOf
 template <class T>
 EIGEN_ALWAYS_INLINE Register<T> absolute(Register<T> a) {
   using Bits = typename Register<T>::Bits;
-  return {reinterpret_cast<typename Register<T>::Vector>(reinterpret_cast<Bits>(a.v) &
-                                                         size_bits<T>)};
+  return {
+      reinterpret_cast<typename Register<T>::Vector>(reinterpret_cast<Bits>(a.v) & size_bits<T>)};
 }
 template <class T>
 EIGEN_ALWAYS_INLINE Register<T> with_sign(Register<T> size, Register<T> a) {
@@ -74,8 +74,8 @@ EIGEN_ALWAYS_INLINE Doubles swap_pairs(Doubles a) {
 
 // Of two registers of four blocks of four lanes each, the blocks with even and with odd numbers.
 EIGEN_ALWAYS_INLINE Floats even_blocks(Floats a, Floats b) {
-  return {__builtin_shufflevector(a.v, b.v, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26,
-                                  27)};
+  return {
+      __builtin_shufflevector(a.v, b.v, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27)};
 }
 EIGEN_ALWAYS_INLINE Floats odd_blocks(Floats a, Floats b) {
   return {__builtin_shufflevector(a.v, b.v, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30,
@@ -93,7 +93,8 @@ EIGEN_ALWAYS_INLINE void transpose_blocks(const Floats (&x)[4], Floats* t) {
 #pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) {
     const auto a = x[2 * i].v, b = x[2 * i + 1].v;
-    low[i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+    low[i] =
+        __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
     high[i] =
         __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
   }

@@ -18,13 +18,14 @@ EIGEN_ALWAYS_INLINE Floats square_root(Floats a) {
 EIGEN_ALWAYS_INLINE Floats scale_by_power(Floats y, Floats n) {
   return {__builtin_ia32_scalefps512_mask(y.v, n.v, Floats::Vector{}, -1, 4)};
 }
-EIGEN_ALWAYS_INLINE Floats zero_if_below(Floats y, Floats x, Floats limit) {  // 0x15: not less, or NaN
-  return {__builtin_ia32_movaps512_mask(
-      y.v, Floats::Vector{}, __builtin_ia32_cmpps512_mask(x.v, limit.v, 0x15, -1, 4))};
+EIGEN_ALWAYS_INLINE Floats zero_if_below(Floats y, Floats x,
+                                         Floats limit) {  // 0x15: not less, or NaN
+  return {__builtin_ia32_movaps512_mask(y.v, Floats::Vector{},
+                                        __builtin_ia32_cmpps512_mask(x.v, limit.v, 0x15, -1, 4))};
 }
 EIGEN_ALWAYS_INLINE Floats select_below(Floats x, Floats limit, Floats a, Floats b) {  // 0x11: less
-  return {__builtin_ia32_movaps512_mask(
-      a.v, b.v, __builtin_ia32_cmpps512_mask(x.v, limit.v, 0x11, -1, 4))};
+  return {__builtin_ia32_movaps512_mask(a.v, b.v,
+                                        __builtin_ia32_cmpps512_mask(x.v, limit.v, 0x11, -1, 4))};
 }
 
 EIGEN_ALWAYS_INLINE Doubles fma(Doubles a, Doubles b, Doubles c) {
@@ -42,13 +43,15 @@ EIGEN_ALWAYS_INLINE Doubles square_root(Doubles a) {
 EIGEN_ALWAYS_INLINE Doubles scale_by_power(Doubles y, Doubles n) {
   return {__builtin_ia32_scalefpd512_mask(y.v, n.v, Doubles::Vector{}, -1, 4)};
 }
-EIGEN_ALWAYS_INLINE Doubles zero_if_below(Doubles y, Doubles x, Doubles limit) {  // 0x15: not less, or NaN
-  return {__builtin_ia32_movapd512_mask(
-      y.v, Doubles::Vector{}, __builtin_ia32_cmppd512_mask(x.v, limit.v, 0x15, -1, 4))};
+EIGEN_ALWAYS_INLINE Doubles zero_if_below(Doubles y, Doubles x,
+                                          Doubles limit) {  // 0x15: not less, or NaN
+  return {__builtin_ia32_movapd512_mask(y.v, Doubles::Vector{},
+                                        __builtin_ia32_cmppd512_mask(x.v, limit.v, 0x15, -1, 4))};
 }
-EIGEN_ALWAYS_INLINE Doubles select_below(Doubles x, Doubles limit, Doubles a, Doubles b) {  // 0x11: less
-  return {__builtin_ia32_movapd512_mask(
-      a.v, b.v, __builtin_ia32_cmppd512_mask(x.v, limit.v, 0x11, -1, 4))};
+EIGEN_ALWAYS_INLINE Doubles select_below(Doubles x, Doubles limit, Doubles a,
+                                         Doubles b) {  // 0x11: less
+  return {__builtin_ia32_movapd512_mask(a.v, b.v,
+                                        __builtin_ia32_cmppd512_mask(x.v, limit.v, 0x11, -1, 4))};
 }
 
 // What the builtins below take for vectors of integers.
@@ -66,8 +69,7 @@ EIGEN_ALWAYS_INLINE Vector read_vector(const U* p) {
 }
 
 EIGEN_ALWAYS_INLINE Floats select(const std::uint8_t* keep, Floats a, Floats b) {
-  const Ints16 wide =
-      __builtin_ia32_pmovzxbd512_mask(read_vector<Bytes16>(keep), Ints16{}, -1);
+  const Ints16 wide = __builtin_ia32_pmovzxbd512_mask(read_vector<Bytes16>(keep), Ints16{}, -1);
   return {__builtin_ia32_movaps512_mask(a.v, b.v, __builtin_ia32_ptestmd512(wide, wide, -1))};
 }
 EIGEN_ALWAYS_INLINE Doubles select(const std::uint8_t* keep, Doubles a, Doubles b) {
