@@ -47,8 +47,7 @@ class CachedStep {
     auto& heads = cache_.heads();
     for (Index b = 0; b < c.B; ++b) {
       heads.reserve(b, c.K - 1);
-      for (Index g = 0; g < c.G; ++g)
-        heads.write({b, g, c.K - 1, keys.data(), values.data(), c.D});
+      for (Index g = 0; g < c.G; ++g) heads.write({b, g, c.K - 1, keys.data(), values.data(), c.D});
       heads.commit(b, c.K - 1);
     }
   }
@@ -94,9 +93,12 @@ class CachedStep {
 template <class Visit>
 void with_cached_step(const StepCase& c, const Visit& visit) {
   switch (c.storage) {
-    case Storage::itself: return visit(*std::make_unique<CachedStep<float>>(c));
-    case Storage::bfloat16: return visit(*std::make_unique<CachedStep<eh::BFloat16>>(c));
-    case Storage::half: return visit(*std::make_unique<CachedStep<eh::Half>>(c));
+    case Storage::itself:
+      return visit(*std::make_unique<CachedStep<float>>(c));
+    case Storage::bfloat16:
+      return visit(*std::make_unique<CachedStep<eh::BFloat16>>(c));
+    case Storage::half:
+      return visit(*std::make_unique<CachedStep<eh::Half>>(c));
   }
 }
 

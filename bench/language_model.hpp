@@ -109,9 +109,9 @@ class LanguageModel {
   eh::TransformerEncoder<float> encoder_;
   eh::Linear<float> head_;
   eh::TransformerCache<float> cache_;
-  eh::Tensor<Index, 2> prompt_, ids_;        // [B, prompt], [B, 1]
-  eh::Tensor<float, 3> of_prompt_, x_;       // [B, prompt, E], [B, 1, E]
-  eh::Tensor<float, 3> logits_;              // [written, B, vocabulary]
+  eh::Tensor<Index, 2> prompt_, ids_;   // [B, prompt], [B, 1]
+  eh::Tensor<float, 3> of_prompt_, x_;  // [B, prompt, E], [B, 1, E]
+  eh::Tensor<float, 3> logits_;         // [written, B, vocabulary]
 };
 
 }  // namespace bench
