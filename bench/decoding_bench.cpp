@@ -144,11 +144,9 @@ void measure(const StepCase& c, int threads, const Options& options, Results& re
     const double floor =
         (std::max)(1e-6 * bytes / s.sample.peak, 1e-6 * flops / peak_gflops<float>(threads));
     tell(s,
-         c.E > 16
-             ? digits(1e3 * (s.sample.milliseconds - 1.3 * floor), 2) +
-                   " us more than 1.3 times the larger of what reading and multiplying take, " +
-                   digits(1e3 * floor, 3) + " us"
-             : "",
+         c.E > 16 ? "1.3 times the larger of what reading and multiplying take, and 1 us, are " +
+                        digits(1.3e3 * floor + 1, 3) + " us"
+                  : "",
          results);
     results.samples.insert(results.samples.end(), samples.begin(), samples.end());
   });
