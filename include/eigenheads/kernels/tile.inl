@@ -11,15 +11,14 @@
 // of a layer took 3 % longer to compile.
 //   set      c = the chain from 0
 //   chain    c = the chain from 0, or from c
-//   stream   the same, of panels that come from memory and are read once: what follows is asked for
+//   stream   the same, of panels that come from memory: what follows is asked for
 //   sum      c = c + the chain from 0
 enum class Into { set, chain, stream, sum };
-// Bytes that a stream is asked for ahead. For 8 rows of 16384 to 32768 keys, 16 KiB take 0.66 to 0.76 of
-// the time without, 4 KiB 0.8 and 32 KiB 0.8 (Zen 5, AVX-512); keys that the second-level cache holds
-// take 4 % longer, so they are no stream.
+// A stream is asked for so many bytes ahead, by tiles of 4 rows and more: fewer read several panels at
+// once. For 8 rows of 16384 to 32768 keys, 16 KiB take 0.66 to 0.76 of the time without, 4 KiB 0.8 and
+// 32 KiB 0.8 (Zen 5, AVX-512).
 inline constexpr Index stream_ahead = 16384;
-inline constexpr int stream_rows =
-    tile_rows < 8 ? int{tile_rows} : 8;  // more of them multiply for longer
+inline constexpr Index least_stream_rows = 4;
 
 // Where the factors and the product of a tile lie. Rows of `b` are panels' rows: W numbers, then W
 // more `panel_stride` further on for each panel after the first.
@@ -102,8 +101,17 @@ constexpr std::array<TileProduct<T>, sizeof...(Rows)> tile_products_of(
 }
 template <class T, int Registers, Into Kind, bool Transposed = false>
 inline constexpr auto tile_products = tile_products_of<T, Registers, Kind, Transposed>(
-    std::make_integer_sequence<int,
-                               static_cast<int>(Kind == Into::stream ? stream_rows : tile_rows)>());
+    std::make_integer_sequence<int, static_cast<int>(tile_rows)>());
+
+// [n - least_stream_rows]: of n rows.
+template <class T, int... Rows>
+constexpr std::array<TileProduct<T>, sizeof...(Rows)> stream_products_of(
+    std::integer_sequence<int, Rows...>) {
+  return {tile_product<T, int{least_stream_rows} + Rows, 2, Into::stream>...};
+}
+template <class T>
+inline constexpr auto stream_products = stream_products_of<T>(
+    std::make_integer_sequence<int, static_cast<int>(tile_rows - least_stream_rows + 1)>());
 
 // row_products[n - 1]: one row times n panels, `panel_stride` apart.
 template <class T>
@@ -124,8 +132,8 @@ EIGEN_ALWAYS_INLINE void multiply_tile(Index rows, const TileCall<T>& call) {
 // The first tile that reads a panel: of a stream, it asks for the next ones.
 template <class T>
 EIGEN_ALWAYS_INLINE void multiply_first_tile(Index rows, bool is_stream, const TileCall<T>& call) {
-  if (is_stream && rows <= stream_rows)
-    run_tile<T>(tile_products<T, 2, Into::stream>[static_cast<std::size_t>(rows - 1)], call);
+  if (is_stream && rows >= least_stream_rows)
+    run_tile<T>(stream_products<T>[static_cast<std::size_t>(rows - least_stream_rows)], call);
   else
     multiply_tile(rows, call);
 }
