@@ -236,8 +236,8 @@ class HeadExperiment {
     results_.timed = {0, results_.count};
     for (const int level : kLevels) results_.timed.push_back(count_at(level, count()));
     std::ranges::sort(results_.timed);
-    const auto repeated = std::ranges::unique(results_.timed);
-    results_.timed.erase(repeated.begin(), repeated.end());
+    results_.timed.erase(std::unique(results_.timed.begin(), results_.timed.end()),
+                         results_.timed.end());
     std::vector<std::unique_ptr<LayersWithout>> models;
     std::vector<std::function<void()>> runs;
     Context& context = *workers_.front();
