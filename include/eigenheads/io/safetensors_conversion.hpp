@@ -81,7 +81,7 @@ void convert_elements(const char* bytes, SafetensorsType type, T* to, std::size_
       if constexpr (std::is_arithmetic_v<From>)
         to[i] = static_cast<T>(value);
       else
-        to[i] = value.value();
+        to[i] = static_cast<T>(value.value());
     }
   });
 }

@@ -158,10 +158,12 @@ template <class T>
 template <class T>
 bool find_reciprocals(const RowState<T>& rows) {
   constexpr Index S = Register<T>::width;
-  const Register<T> one = broadcast(T(1)), least = broadcast((std::numeric_limits<T>::min)());
+  const Register<T> one = broadcast(T(1)), none = broadcast(T(0));
+  const Register<T> least = broadcast((std::numeric_limits<T>::min)());
   for (Index i = 0; i < rows.count; i += S) {
+    // A sum, as in reciprocal_of_sum.
     const Register<T> l = load(rows.sum + i);
-    store(rows.take + i, div(one, select_below(l, least, one, l)));
+    store(rows.take + i, div(one, add(l, select_below(l, least, one, none))));
   }
   bool any = false;
   for (Index i = 0; i < rows.count; ++i) any |= detail::is_zero(rows.sum[i]);
