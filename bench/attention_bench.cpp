@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <benchmark/benchmark.h>
 #include <exception>
-#include <fstream>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -249,11 +248,7 @@ int run(int argc, char** argv) {
   register_all(options);
   Reporter reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter);
-  if (!options.tsv.empty()) {
-    std::ofstream file(options.tsv);
-    write(file, {notes(), reporter.samples()});
-    if (!file.flush()) throw std::runtime_error("cannot write " + options.tsv);
-  }
+  write(options.tsv, {notes(), reporter.samples()});
   return 0;
 }
 

@@ -261,10 +261,7 @@ int run(int argc, char** argv) {
   }
   if (std::regex_search("ring", rows)) measure_ring(options, results);
   if (std::regex_search("fork", rows)) measure_fork(options, results);
-  if (options.tsv.empty()) return 0;
-  std::ofstream file(options.tsv);
-  write(file, results);
-  if (!file.flush()) throw std::runtime_error("cannot write " + options.tsv);
+  write(options.tsv, results);
   return 0;
 }
 

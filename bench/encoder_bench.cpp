@@ -246,10 +246,7 @@ int run(int argc, char** argv) {
   for (const int threads : options.threads)
     for (const EncoderCase& c : encoder_cases())
       if (std::regex_search(name_of(c), rows)) measure(c, threads, options, results);
-  if (options.tsv.empty()) return 0;
-  std::ofstream file(options.tsv);
-  write(file, results);
-  if (!file.flush()) throw std::runtime_error("cannot write " + options.tsv);
+  write(options.tsv, results);
   return 0;
 }
 

@@ -49,6 +49,13 @@ inline void write(std::ostream& out, const Results& results) {
         << s.threads << '\t' << s.milliseconds << '\t' << s.flops << '\t' << s.unmasked << '\t'
         << s.bytes << '\t' << s.peak << '\t' << s.scratch << '\t' << s.error << '\n';
 }
+// path: "" for none. Throws std::runtime_error if it cannot be written.
+inline void write(const std::string& path, const Results& results) {
+  if (path.empty()) return;
+  std::ofstream file(path);
+  write(file, results);
+  if (!file.flush()) throw std::runtime_error("cannot write " + path);
+}
 
 // Appends what the file holds.
 inline void read(const std::string& path, Results& results) {

@@ -6,13 +6,10 @@
 //   const Index layers = config.count("num_hidden_layers", 1, 1024);
 #include <cmath>
 #include <filesystem>
-#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
-#include <vector>
 
 #include <eigenheads/io/file.hpp>  // read_file, refuse_file
 #include <eigenheads/tensor.hpp>   // Index
@@ -41,14 +38,6 @@ class JsonFields {
     return found == fields_.end() || found->is_null() ? nullptr : &*found;
   }
 
-  // The fields of an object in a field; nothing if it is absent.
-  [[nodiscard]] std::optional<JsonFields> object(const std::string& name) const {
-    const Json* const value = find(name);
-    if (value == nullptr) return {};
-    if (!value->is_object()) refuse(name, "an object");
-    return JsonFields(path_, *value, prefix_ + name + '.');
-  }
-
   // A whole number, which may be written as 8192.0.
   [[nodiscard]] Index count(const std::string& name, Index least, Index most,
                             std::optional<Index> otherwise = {}) const {
@@ -61,44 +50,23 @@ class JsonFields {
       refuse(name, "a whole number, " + std::to_string(least) + " to " + std::to_string(most));
     return static_cast<Index>(number);
   }
-  // 0 or more.
-  [[nodiscard]] double number(const std::string& name, std::optional<double> otherwise = {}) const {
-    const Json* const value = find(name);
-    if (value == nullptr && otherwise) return *otherwise;
-    if (value == nullptr) refuse_missing(name);
-    const double number = value->is_number() ? value->get<double>() : -1;
-    if (!(number >= 0 && std::isfinite(number))) refuse(name, "a number, 0 or more");
-    return number;
-  }
   [[nodiscard]] bool flag(const std::string& name, bool otherwise) const {
     const Json* const value = find(name);
     if (value == nullptr) return otherwise;
     if (!value->is_boolean()) refuse(name, "true or false");
     return value->get<bool>();
   }
-  [[nodiscard]] std::string text(const std::string& name,
-                                 const std::optional<std::string>& otherwise = {}) const {
-    const Json* const value = find(name);
-    if (value == nullptr && otherwise) return *otherwise;
-    if (value == nullptr) refuse_missing(name);
-    if (!value->is_string()) refuse(name, "a string");
-    return value->get<std::string>();
-  }
-
   // A field that is there, and what it should be.
   [[noreturn]] void refuse(const std::string& name, const std::string& expected) const {
-    refuse(prefix_ + name + " is " + shown(*find(name)) + "; expected " + expected);
+    refuse(name + " is " + shown(*find(name)) + "; expected " + expected);
   }
   [[noreturn]] void refuse(const std::string& what) const {
     eigenheads::detail::refuse_file(path_, what);
   }
 
  private:
-  JsonFields(std::filesystem::path path, Json fields, std::string prefix)
-      : path_(std::move(path)), fields_(std::move(fields)), prefix_(std::move(prefix)) {}
-
   [[noreturn]] void refuse_missing(const std::string& name) const {
-    refuse("there is no \"" + prefix_ + name + '"');
+    refuse("there is no \"" + name + '"');
   }
   [[nodiscard]] static std::string shown(const Json& value) {
     constexpr std::size_t most = 60;
@@ -109,5 +77,4 @@ class JsonFields {
 
   std::filesystem::path path_;
   Json fields_;
-  std::string prefix_;  // of names, in sentences
 };

@@ -19,8 +19,7 @@ struct Voice {
   Ids stop_ids{};  // what ends a text, and is not said
 };
 
-// Whether a text has said `stop` with its last token, or, of several tokens, with the last of them; what
-// was said before the text is no part of it.
+// Whether a text says `stop`, and did not yet without its last token. It may end within that token.
 [[nodiscard]] inline bool has_said(const Voice& voice, std::span<const Index> text,
                                    std::string_view stop) {
   std::string tail;

@@ -99,10 +99,10 @@ struct AttentionCall {
 // memory. Those that the second-level cache holds take 4 % longer if they are read so.
 template <class T>
 [[nodiscard]] bool is_stream(const AttentionCall<T>& call) {
-  constexpr Index most = Index{8} << 20;  // bytes
+  constexpr Index least = Index{8} << 20;  // bytes
   const AttentionShape& shape = call.shape;
-  return call.cached != nullptr && shape.B * shape.G * shape.K >=
-                                       most / (static_cast<Index>(sizeof(T)) * (shape.D + shape.V));
+  return call.cached != nullptr &&
+         shape.B * shape.G * shape.K * (shape.D + shape.V) * Index{sizeof(T)} >= least;
 }
 
 // A packed call as its sequence b sees it, for which alone the kernels are called. Its number stays b.
