@@ -189,8 +189,11 @@ inline void Ranks::report(bool threw, std::string_view sentence) {
   for (int from = 0; from < size(); ++from) {
     if (from == rank()) continue;
     const ControlMessage report = await(from, Says::report);
-    if (report.numbers[0] != 0 && !failure_)
-      failure_.emplace(from, "eigenheads: rank " + std::to_string(from) + " threw: " + report.text);
+    if (report.numbers[0] == 0 || failure_) continue;
+    const std::string own = "eigenheads: ";
+    const std::size_t begin = report.text.starts_with(own) ? own.size() : 0;
+    failure_.emplace(from,
+                     own + "rank " + std::to_string(from) + " threw: " + report.text.substr(begin));
   }
   is_reported_ = true;
   if (!threw && !failure_)
@@ -261,6 +264,12 @@ inline void Ranks::require_round() const {
         {"a message of rank ", rank(), " outside a round; expected it within together()"});
 }
 
+inline void Ranks::require_peer(int rank) const {
+  require_round();
+  if (rank < 0 || rank >= size())
+    eigenheads::detail::refuse({"there is no rank ", rank, "; expected 0 to ", size() - 1});
+}
+
 inline void Ranks::progress() {
   require_round();
   look();
@@ -287,11 +296,11 @@ inline void Ranks::wait(std::span<Pending> pending) {
 }
 
 inline Ranks::Pending Ranks::send(int to, std::span<const std::byte> bytes) {
-  require_round();
+  require_peer(to);
   return {*this, messages_.send(to, bytes)};
 }
 inline Ranks::Pending Ranks::receive(int from, std::span<std::byte> bytes) {
-  require_round();
+  require_peer(from);
   return {*this, messages_.receive(from, bytes)};
 }
 
