@@ -1,39 +1,42 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// Sums over the rows of all ranks that are added up in the order of the rows, whoever has them: those of
-// the gradients of parameters. A sum goes from rank to rank as the rows do; each adds its own to what
-// the ranks before it have added, so that the bits are those of one process.
+// Sums over the rows of all ranks, added up in the order of the rows, whoever has them: gradients of
+// parameters. A sum goes from rank to rank as the rows do, and each adds its own to what the ranks
+// before it have added: the bits are those of one process.
 //
-// One rank at a time adds to a sum, but a gradient is many sums, its parts. They follow each other: with
-// n runs of rows, P ranks and S parts, all is added up in (n + (P - 1) P / S) / P times the work of a
-// run, instead of n. A rank sends as many bytes for a run as the gradient has, whatever the number of
-// rows. To let the rows travel instead, and each rank add up a part for all of them, would send 6 E
-// numbers for a row of a layer of width E, where this sends 4 E E for a run: less from 2 E / 3 rows on.
+// One rank at a time adds to a sum, but a gradient is cut into parts, which follow each other from rank
+// to rank. With n runs of rows on P ranks and S parts, this takes n / P + (P - 1) / S times as long as
+// a run by itself. For each run that ends, the gradient is sent once: 4 E^2 numbers for a layer of
+// width E. If rows traveled instead, and each rank added up a part for all of them, those would be
+// 6 E numbers a row: more from 2 E / 3 rows a run on, and each rank would pack them all anew.
+#include <array>
 #include <cstddef>
 #include <functional>
 #include <span>
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/mpi/dealing.hpp>  // Dealing
-#include <eigenheads/mpi/ranks.hpp>    // Ranks
+#include <eigenheads/kernels/matmul_call.hpp>  // gradient_rows
+#include <eigenheads/mpi/block_stream.hpp>     // StreamCost
+#include <eigenheads/mpi/dealing.hpp>          // Dealing
+#include <eigenheads/mpi/ranks.hpp>            // Ranks
 
-namespace eigenheads::inline EIGENHEADS_ABI::mpi::detail {
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
-// Blocks of rows that follow each other and have one owner, in pieces of sequences; and who has the rows
-// before and after them.
+// Rows that follow each other and have one owner, in pieces of sequences; and who has those before and
+// after them.
 struct RowRun {
   int owner, before = -1, after = -1;  // -1: there are none
-  std::vector<Dealing::Block> pieces;
+  std::vector<mpi::Dealing::Block> pieces{};
 
   [[nodiscard]] Index begin() const { return pieces.front().local; }  // among the owner's rows
   [[nodiscard]] Index end() const { return pieces.back().local + pieces.back().count(); }
 };
 
 // Of all ranks.
-[[nodiscard]] inline std::vector<RowRun> runs_of(const Dealing& dealing) {
+[[nodiscard]] inline std::vector<RowRun> runs_of(const mpi::Dealing& dealing) {
   std::vector<RowRun> runs;
-  for (const Dealing::Block& block : dealing.blocks()) {
+  for (const mpi::Dealing::Block& block : dealing.blocks()) {
     if (runs.empty() || runs.back().owner != block.owner) {
       RowRun run{.owner = block.owner};
       if (!runs.empty()) {
@@ -42,7 +45,7 @@ struct RowRun {
       }
       runs.push_back(run);
     }
-    std::vector<Dealing::Block>& pieces = runs.back().pieces;
+    std::vector<mpi::Dealing::Block>& pieces = runs.back().pieces;
     if (!pieces.empty() && pieces.back().b == block.b)
       pieces.back().end = block.end;
     else
@@ -51,32 +54,59 @@ struct RowRun {
   return runs;
 }
 
-// A sum, and what adds the rows of a run to it: from zero if it is the first run.
+// Throws unless every block of rows that a gradient is a sum of is of one rank.
+inline void require_whole_gradient_blocks(const mpi::Dealing& dealing) {
+  const mpi::Dealing::Block* before = nullptr;
+  for (const mpi::Dealing::Block& block : dealing.blocks()) {
+    if (before != nullptr && before->b == block.b && before->owner != block.owner &&
+        block.begin % gradient_rows != 0)
+      refuse({"the dealing gives rank ", block.owner, " rows from ", block.begin,
+              " of a sequence on, after those of rank ", before->owner, "; expected a multiple of ",
+              gradient_rows, ", where blocks of gradients begin"});
+    before = &block;
+  }
+}
+
+// What adds up a part of a gradient. The first rank's run begins it, from zero.
 struct ChainPart {
-  std::span<std::byte> sum;
+  std::array<std::span<std::byte>, 2> sums;  // of a weight and of a bias: either may be empty
   std::function<void(const RowRun& run)> add;
 };
 
-// Ends with the sums of all rows on the owner of the last run. Without any row, nothing is written. Each
-// part has memory of its own, so no rank waits for another to take what it sends: a receive is posted
-// before the rank adds to any part of a run.
-inline void run_chain(Ranks& ranks, std::span<const RowRun> runs, std::span<ChainPart> parts) {
-  std::vector<Ranks::Pending> sent(parts.size()), received(parts.size());
+// Ends with the sums of all rows on the owner of the last run; without any row, writes nothing. No rank
+// waits for another to take what it sends: each part has memory of its own, whose next receive is
+// posted before the rank adds anything of that run.
+inline void run_chain(mpi::Ranks& ranks, std::span<const RowRun> runs,
+                      std::span<const ChainPart> parts) {
+  std::vector<mpi::Ranks::Pending> sent(2 * parts.size()), received(2 * parts.size());
   for (const RowRun& run : runs) {
     if (run.owner != ranks.rank()) continue;
-    for (std::size_t i = 0; i < parts.size(); ++i) {
+    for (std::size_t i = 0; i < received.size(); ++i) {
       ranks.wait(sent[i]);
-      if (run.before >= 0) received[i] = ranks.receive(run.before, parts[i].sum);
+      if (run.before >= 0) received[i] = ranks.receive(run.before, parts[i / 2].sums[i % 2]);
     }
     for (std::size_t i = 0; i < parts.size(); ++i) {
-      ranks.wait(received[i]);
+      for (const std::size_t j : {2 * i, 2 * i + 1}) ranks.wait(received[j]);
       parts[i].add(run);
-      if (run.after >= 0) sent[i] = ranks.send(run.after, parts[i].sum);
+      for (const std::size_t j : {2 * i, 2 * i + 1})
+        if (run.after >= 0) sent[j] = ranks.send(run.after, parts[i].sums[j % 2]);
     }
   }
   ranks.wait(sent);
 }
 
-}  // namespace eigenheads::inline EIGENHEADS_ABI::mpi::detail
+// What a rank sends and receives in it, of parts that have so many bytes together, in so many messages.
+[[nodiscard]] inline mpi::StreamCost chain_cost(std::span<const RowRun> runs, int rank, Index bytes,
+                                                Index messages) {
+  mpi::StreamCost cost;
+  for (const RowRun& run : runs) {
+    if (run.owner != rank) continue;
+    if (run.after >= 0) cost.bytes_sent += bytes, cost.messages_sent += messages;
+    if (run.before >= 0) cost.bytes_received += bytes, cost.messages_received += messages;
+  }
+  return cost;
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail
 
 #include <eigenheads/detail/macros_on.inl>

@@ -11,23 +11,24 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/mpi/detail/rank_backward.hpp>  // RankBackward, RankTasks
 
-namespace eigenheads::inline EIGENHEADS_ABI::mpi::detail {
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
 template <class T>
 class KeyGradients {
  public:
-  KeyGradients(const RankBackward<T>& local, const SeenBlocks& seen, RankTasks<T>& tasks)
-      : local_(local), seen_(seen), tasks_(tasks), pieces_(local.keys.pieces_of(local.rank)) {
+  KeyGradients(const RankBackward<T>& local, RankTasks<T>& tasks)
+      : local_(local), tasks_(tasks), ranks_(dealing().ranks()) {
+    find_needs();
     const AttentionBackwardCall<T>& call = local.call;
     for (Index b = 0; b < call.shape.B; ++b)
       for (Index i = 0, slots = 0; i < most_heads(b); ++i) {
         slots = 0;
         for_each_slot(b, i, [&](Index, Index) { ++slots; });
-        for (Index block = local.queries.first_block(b);
-             slots > 0 && block < local.queries.end_block(b); ++block)
+        for (Index block = dealing().first_block(b); slots > 0 && block < dealing().end_block(b);
+             ++block)
           steps_.push_back({block, i, slots});
       }
-    for (const Dealing::Block& piece : pieces_)
+    for (const mpi::Dealing::Block& piece : local.rows.pieces())
       for (Index g = 0; g < call.shape.G; ++g)
         for (Index k = piece.local; k < piece.local + piece.count(); ++k) {
           std::fill_n(call.grad_keys.at(0, g, k), call.shape.D, T(0));
@@ -44,7 +45,7 @@ class KeyGradients {
     return block(n).count() * step(n).slots * (shape.D + shape.V + 2) * Index{sizeof(T)};
   }
   [[nodiscard]] bool needs(Index n, int rank) const {
-    return seen_.needs_queries(step(n).block, rank);
+    return needs_[static_cast<std::size_t>(step(n).block * ranks_ + rank)];
   }
 
   // By heads: q, dO, lse and delta of the rows.
@@ -53,13 +54,13 @@ class KeyGradients {
     const AttentionBackwardCall<T>& call = local_.call;
     for_each_slot(block(n).b, step(n).head, [&](Index, Index h) {
       for (const auto* matrix : {&call.queries, &call.grad_output, &call.lse, &call.delta})
-        to = copy_rows(*matrix, h, block(n), to);
+        to = copy_rows(*matrix, h, {block(n).local, block(n).local + block(n).count()}, to);
     });
   }
 
   void use(Index n, std::span<const std::byte> bytes) {
     const T* from = reinterpret_cast<const T*>(bytes.data());
-    const Dealing::Block& queries = block(n);
+    const mpi::Dealing::Block& queries = block(n);
     const Index rows = queries.count();
     AttentionBackwardCall<T> call = local_.of_sequence(queries.b);
     const Index first = step(n).head * call.blocks_per_head() + queries.begin / backward_queries;
@@ -88,8 +89,23 @@ class KeyGradients {
   static constexpr Index keys_per_task = 8 * backward_keys;
 
   [[nodiscard]] const Step& step(Index n) const { return steps_[static_cast<std::size_t>(n)]; }
-  [[nodiscard]] const Dealing::Block& block(Index n) const {
-    return local_.queries.blocks()[static_cast<std::size_t>(step(n).block)];
+  [[nodiscard]] const mpi::Dealing::Block& block(Index n) const {
+    return local_.needed.block(step(n).block);
+  }
+  [[nodiscard]] const mpi::Dealing& dealing() const { return local_.rows.dealing(); }
+
+  // Which ranks have a key that queries of a block see.
+  void find_needs() {
+    const NeededBlocks& needed = local_.needed;
+    needs_.resize(static_cast<std::size_t>(needed.count() * ranks_));
+    for (Index i = 0; i < needed.count(); ++i) {
+      const Index b = needed.block(i).b, first = dealing().first_block(b);
+      const Index end = dealing().end_block(b), size = dealing().block_size();
+      for (const Range& keys : {needed.seen_by(i).before, needed.seen_by(i).keys})
+        for (Index j = first + keys.begin / size;
+             keys.count() > 0 && j < (std::min)(first + blocks_of(keys.end, size), end); ++j)
+          needs_[static_cast<std::size_t>(i * ranks_ + needed.owner(j))] = true;
+    }
   }
   [[nodiscard]] Index most_heads(Index b) const {
     Index most = 0;
@@ -109,25 +125,26 @@ class KeyGradients {
   }
 
   void add_tasks(Index n, const AttentionBackwardCall<T>& call, BackwardTask<T> task) {
-    for (const Dealing::Block& piece : pieces_) {
-      if (piece.b != task.b || !seen_.sees(step(n).block, {piece.begin, piece.end})) continue;
+    const SeenRanges& seen = local_.needed.seen_by(step(n).block);
+    for (const mpi::Dealing::Block& piece : local_.rows.pieces()) {
+      if (piece.b != task.b || !seen.meet({piece.begin, piece.end})) continue;
       AttentionBackwardCall<T> of_piece = call;
       local_.place_keys(of_piece, piece);
       tasks_.set_call(of_piece);
       for (Index k = piece.begin; k < piece.end; k = task.keys.end) {
         task.keys = {k, (std::min)(k / backward_keys * backward_keys + keys_per_task, piece.end)};
-        if (seen_.sees(step(n).block, task.keys)) tasks_.add(task);
+        if (seen.meet(task.keys)) tasks_.add(task);
       }
     }
   }
 
   const RankBackward<T>& local_;
-  const SeenBlocks& seen_;
   RankTasks<T>& tasks_;
-  std::vector<Dealing::Block> pieces_;  // of the keys that the rank has
+  Index ranks_;
+  std::vector<bool> needs_;  // [blocks, ranks]
   std::vector<Step> steps_;
 };
 
-}  // namespace eigenheads::inline EIGENHEADS_ABI::mpi::detail
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail
 
 #include <eigenheads/detail/macros_on.inl>

@@ -14,58 +14,50 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/mpi/detail/rank_backward.hpp>  // RankBackward, RankTasks
 
-namespace eigenheads::inline EIGENHEADS_ABI::mpi::detail {
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
 template <class T>
 class QueryGradients {
  public:
-  QueryGradients(const RankBackward<T>& local, const SeenBlocks& seen, RankTasks<T>& tasks,
-                 const Frame& frame)
-      : local_(local), seen_(seen), tasks_(tasks) {
+  QueryGradients(const RankBackward<T>& local, RankTasks<T>& tasks, const Frame& frame)
+      : local_(local), tasks_(tasks) {
     const auto [B, H, G, Q, K, D, V] = local.call.shape;
     AttentionBackwardCall<T> one_block = local.call;
     one_block.shape = {1, 1, 1, 1, 1, D, V};
     one_block.heads = {};
-    sums_per_block_ = eigenheads::detail::backward_kernels<T>().shared_sums(one_block);
+    sums_per_block_ = backward_kernels<T>().shared_sums(one_block);
     Index count = 0;
-    for (const Dealing::Block& block : local.queries.blocks()) {
+    for (const mpi::Dealing::Block& block : local.rows.dealing().blocks()) {
       first_sum_.push_back(count);
       if (block.owner == local.rank) count += blocks_of(block.count(), backward_queries);
     }
     sums_per_head_ = count * sums_per_block_;
     sums_ = frame.take<T>(H * sums_per_head_);
     std::fill_n(sums_, H * sums_per_head_, T(0));
-    room_ = backward_keys - 1 + local.keys.block_size();
+    room_ = backward_keys - 1 + local.rows.dealing().block_size();
     keys_ = frame.take<T>(G * room_ * D);
     values_ = frame.take<T>(G * room_ * V);
   }
 
-  // ---- The plan: all blocks of keys ----
-
-  [[nodiscard]] Index count() const { return std::ssize(local_.keys.blocks()); }
-  [[nodiscard]] int owner(Index j) const { return key_block(j).owner; }
-  [[nodiscard]] Index bytes(Index j) const {
-    const auto& shape = local_.call.shape;
-    return key_block(j).count() * shape.G * (shape.D + shape.V) * Index{sizeof(T)};
-  }
-  [[nodiscard]] bool needs(Index j, int rank) const { return seen_.needs_keys(j, rank); }
-
-  // [G, rows, D] and [G, rows, V]
+  // The keys of a block that are seen, then their values: [G, keys, D], [G, keys, V].
   void pack(Index j, std::span<std::byte> bytes) const {
+    const Range seen = local_.needed.seen(j);
+    const Index first = block(j).local - block(j).begin;
     T* to = reinterpret_cast<T*>(bytes.data());
-    for (Index g = 0; g < local_.call.shape.G; ++g)
-      to = copy_rows(local_.call.keys, g, key_block(j), to);
-    for (Index g = 0; g < local_.call.shape.G; ++g)
-      to = copy_rows(local_.call.values, g, key_block(j), to);
+    for (const auto* matrix : {&local_.call.keys, &local_.call.values})
+      for (Index g = 0; g < local_.call.shape.G; ++g)
+        to = copy_rows(*matrix, g, {first + seen.begin, first + seen.end}, to);
   }
 
   void use(Index j, std::span<const std::byte> bytes) {
-    const Dealing::Block& block = key_block(j);
-    if (sequence_ != block.b || waiting_.end != block.begin) waiting_ = {block.begin, block.begin};
-    sequence_ = block.b;
-    put_aside(reinterpret_cast<const T*>(bytes.data()), block.count());
-    const bool goes_on = j + 1 < local_.keys.end_block(block.b) && needs(j + 1, local_.rank);
-    const Index end = goes_on ? block.end / backward_keys * backward_keys : block.end;
+    const Index b = block(j).b;
+    const Range seen = local_.needed.seen(j);
+    if (sequence_ != b || waiting_.end != seen.begin) waiting_ = {seen.begin, seen.begin};
+    sequence_ = b;
+    put_aside(reinterpret_cast<const T*>(bytes.data()), seen.count());
+    const bool goes_on = j + 1 < dealing().end_block(b) && local_.needed.needs(j + 1, local_.rank) &&
+                         local_.needed.seen(j + 1).begin == seen.end;
+    const Index end = goes_on ? seen.end / backward_keys * backward_keys : seen.end;
     if (end <= waiting_.begin) return;
     add_keys({waiting_.begin, end});
     drop_before(end);
@@ -73,13 +65,12 @@ class QueryGradients {
 
   // Writes dQ.
   void finish() {
-    for (Index i = 0; i < std::ssize(local_.queries.blocks()); ++i) {
-      const Dealing::Block& block = query_block(i);
-      if (block.owner != local_.rank) continue;
-      AttentionBackwardCall<T> call = local_.of_sequence(block.b);
+    for (Index i = 0; i < std::ssize(dealing().blocks()); ++i) {
+      if (block(i).owner != local_.rank) continue;
+      AttentionBackwardCall<T> call = local_.of_sequence(block(i).b);
       call.grad_gates = nullptr;
       call.grad_sinks = nullptr;
-      local_.place_queries(call, block);
+      local_.place_queries(call, block(i));
       // No key is left: what remains of the tasks is to end their sums.
       add_tasks(i, call, {call.shape.K, call.shape.K}, BackwardSide::both);
     }
@@ -87,12 +78,8 @@ class QueryGradients {
   }
 
  private:
-  [[nodiscard]] const Dealing::Block& key_block(Index j) const {
-    return local_.keys.blocks()[static_cast<std::size_t>(j)];
-  }
-  [[nodiscard]] const Dealing::Block& query_block(Index i) const {
-    return local_.queries.blocks()[static_cast<std::size_t>(i)];
-  }
+  [[nodiscard]] const mpi::Dealing& dealing() const { return local_.rows.dealing(); }
+  [[nodiscard]] const mpi::Dealing::Block& block(Index i) const { return local_.needed.block(i); }
 
   // Behind the keys that wait.
   void put_aside(const T* from, Index rows) {
@@ -121,11 +108,10 @@ class QueryGradients {
     AttentionBackwardCall<T> call = local_.of_sequence(sequence_);
     call.keys = placed<const T>(keys_, room_, shape.D, waiting_.begin);
     call.values = placed<const T>(values_, room_, shape.V, waiting_.begin);
-    const Index end = local_.queries.end_block(sequence_);
-    for (Index i = local_.queries.first_block(sequence_); i < end; ++i) {
-      if (query_block(i).owner != local_.rank || !seen_.sees(i, keys)) continue;
+    for (Index i = dealing().first_block(sequence_); i < dealing().end_block(sequence_); ++i) {
+      if (block(i).owner != local_.rank || !local_.needed.seen_by(i).meet(keys)) continue;
       AttentionBackwardCall<T> of_block = call;
-      local_.place_queries(of_block, query_block(i));
+      local_.place_queries(of_block, block(i));
       add_tasks(i, of_block, keys, BackwardSide::queries);
     }
     tasks_.run();
@@ -133,16 +119,16 @@ class QueryGradients {
 
   // Of every head and every block of queries that the rows of block i are.
   void add_tasks(Index i, const AttentionBackwardCall<T>& call, Range keys, BackwardSide side) {
-    const Dealing::Block& block = query_block(i);
-    const Index per_head = call.blocks_per_head(), first = block.begin / backward_queries;
+    const mpi::Dealing::Block& rows = block(i);
+    const Index per_head = call.blocks_per_head(), first = rows.begin / backward_queries;
     tasks_.set_call(call);
     for (Index g = 0; g < call.shape.G; ++g)
-      for (Index h = 0; h < call.heads.count(call.shape, block.b, g); ++h)
-        for (Index n = 0; n < blocks_of(block.count(), backward_queries); ++n) {
+      for (Index h = 0; h < call.heads.count(call.shape, rows.b, g); ++h)
+        for (Index n = 0; n < blocks_of(rows.count(), backward_queries); ++n) {
           const Index index = h * per_head + first + n;
-          T* const sums = sums_ + call.heads.head(call.shape, block.b, g, h) * sums_per_head_ +
+          T* const sums = sums_ + call.heads.head(call.shape, rows.b, g, h) * sums_per_head_ +
                           (first_sum_[static_cast<std::size_t>(i)] + n) * sums_per_block_;
-          tasks_.add({.b = block.b,
+          tasks_.add({.b = rows.b,
                       .g = g,
                       .keys = keys,
                       .blocks = {index, index + 1},
@@ -152,7 +138,6 @@ class QueryGradients {
   }
 
   const RankBackward<T>& local_;
-  const SeenBlocks& seen_;
   RankTasks<T>& tasks_;
   Index sums_per_block_ = 0, sums_per_head_ = 0, room_ = 0;
   std::vector<Index> first_sum_;  // by blocks of rows
@@ -162,6 +147,6 @@ class QueryGradients {
   Range waiting_{0, 0};
 };
 
-}  // namespace eigenheads::inline EIGENHEADS_ABI::mpi::detail
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail
 
 #include <eigenheads/detail/macros_on.inl>

@@ -13,19 +13,15 @@
 #include <eigenheads/detail/work.hpp>                // product
 #include <eigenheads/kernels/schedule/backward.hpp>  // backward_kernels
 #include <eigenheads/mpi/dealing.hpp>                // Dealing
-#include <eigenheads/mpi/detail/seen_blocks.hpp>     // SeenBlocks
+#include <eigenheads/mpi/detail/dealt_rows.hpp>      // DealtRows, of_piece
+#include <eigenheads/mpi/detail/needed_blocks.hpp>   // NeededBlocks
 
-namespace eigenheads::inline EIGENHEADS_ABI::mpi::detail {
-
-using eigenheads::detail::AttentionBackwardCall, eigenheads::detail::backward_keys,
-    eigenheads::detail::backward_queries, eigenheads::detail::BackwardKernels,
-    eigenheads::detail::BackwardSide, eigenheads::detail::BackwardTask,
-    eigenheads::detail::blocks_of, eigenheads::detail::Frame, eigenheads::detail::HeadSums,
-    eigenheads::detail::StridedMatrix;
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
 template <class T>
 struct RankBackward {
-  const Dealing &queries, &keys;
+  const DealtRows& rows;
+  const NeededBlocks& needed;  // of keys
   int rank;
   // Matrices of this rank's rows, one below the other; mask and shape are those of all rows.
   AttentionBackwardCall<T> call;
@@ -39,17 +35,15 @@ struct RankBackward {
     one.first_sequence = b;
     return one;
   }
-  // Puts the rows of this rank's block where its sequence has them.
-  void place_queries(AttentionBackwardCall<T>& one, const Dealing::Block& block) const {
-    const Index first = block.local - block.begin;
+  // With this rank's rows of a block, or a piece, at their places.
+  void place_queries(AttentionBackwardCall<T>& one, const mpi::Dealing::Block& piece) const {
     for (auto* matrix : {&one.queries, &one.lse, &one.delta, &one.output, &one.grad_output})
-      *matrix = matrix->of_sequence(first);
-    one.grad_queries = call.grad_queries.of_sequence(first);
+      *matrix = of_piece(*matrix, piece);
+    one.grad_queries = of_piece(call.grad_queries, piece);
   }
-  void place_keys(AttentionBackwardCall<T>& one, const Dealing::Block& block) const {
-    const Index first = block.local - block.begin;
-    for (auto* matrix : {&one.keys, &one.values}) *matrix = matrix->of_sequence(first);
-    for (auto* matrix : {&one.grad_keys, &one.grad_values}) *matrix = matrix->of_sequence(first);
+  void place_keys(AttentionBackwardCall<T>& one, const mpi::Dealing::Block& piece) const {
+    for (auto* matrix : {&one.keys, &one.values}) *matrix = of_piece(*matrix, piece);
+    for (auto* matrix : {&one.grad_keys, &one.grad_values}) *matrix = of_piece(*matrix, piece);
   }
 };
 
@@ -62,15 +56,15 @@ class RankTasks {
         scratch_size_(kernels_.attend_backward_scratch(local.call.shape,
                                                        local.call.dropout != nullptr)),
         scratch_(frame.take<T>(context.threads() * scratch_size_)),
-        work_per_pair_(eigenheads::detail::floats_per<T> *
+        work_per_pair_(floats_per<T> *
                        (1.5 * static_cast<double>(local.call.shape.D + local.call.shape.V) +
-                        eigenheads::detail::multiply_adds_per_score)) {}
+                        multiply_adds_per_score)) {}
 
   // What the tasks that are added next are of.
   void set_call(const AttentionBackwardCall<T>& call) { calls_.push_back(call); }
   void add(const BackwardTask<T>& task) {
     tasks_.push_back({calls_.size() - 1, task});
-    work_ += work_per_pair_ * eigenheads::detail::product(
+    work_ += work_per_pair_ * product(
                                   task.keys.count(), task.blocks.count(), backward_queries);
   }
   void run() {
@@ -91,7 +85,7 @@ class RankTasks {
     BackwardTask<T> task;
   };
 
-  BackwardKernels<T> kernels_ = eigenheads::detail::backward_kernels<T>();
+  BackwardKernels<T> kernels_ = backward_kernels<T>();
   Context& context_;
   Index scratch_size_;
   T* scratch_;
@@ -100,10 +94,10 @@ class RankTasks {
   std::vector<Task> tasks_;
 };
 
-// Rows of one head, next to each other in a message.
+// Rows of one head, to be next to each other in a message.
 template <class T>
-T* copy_rows(const StridedMatrix<const T>& from, Index h, const Dealing::Block& block, T* to) {
-  for (Index row = block.local; row < block.local + block.count(); ++row)
+T* copy_rows(const StridedMatrix<const T>& from, Index h, Range rows, T* to) {
+  for (Index row = rows.begin; row < rows.end; ++row)
     to = std::copy_n(from.at(0, h, row), from.head_size, to);
   return to;
 }
@@ -118,12 +112,12 @@ template <class T>
 template <class T>
 void find_deltas(const RankBackward<T>& local, Index rows, T* to, Context& context) {
   constexpr Index rows_per_task = 256;
-  const BackwardKernels<T> kernels = eigenheads::detail::backward_kernels<T>();
+  const BackwardKernels<T> kernels = backward_kernels<T>();
   const AttentionBackwardCall<T>& call = local.call;
   const Index cuts = blocks_of(rows, rows_per_task);
   const int threads = context.threads_for(
-      eigenheads::detail::multiply_adds_per_packed *
-      eigenheads::detail::product(call.shape.H, rows, call.shape.V));
+      multiply_adds_per_packed *
+      product(call.shape.H, rows, call.shape.V));
   context.parallel_for(call.shape.H * cuts, threads, [&](Index task) {
     const Index h = task / cuts, first = task % cuts * rows_per_task;
     kernels.find_deltas(call, 0, h, {first, (std::min)(first + rows_per_task, rows)},
@@ -131,6 +125,6 @@ void find_deltas(const RankBackward<T>& local, Index rows, T* to, Context& conte
   });
 }
 
-}  // namespace eigenheads::inline EIGENHEADS_ABI::mpi::detail
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail
 
 #include <eigenheads/detail/macros_on.inl>
