@@ -47,6 +47,7 @@ class Dealing {
     [[nodiscard]] Index count() const { return end - begin; }
   };
 
+  Dealing() : Dealing(Sequences(), {.ranks = 1, .block = 1}) {}  // of nothing
   // For attention of numbers of type T. Throws std::invalid_argument below 1 rank.
   template <class T>
   [[nodiscard]] static Dealing of(const Sequences& sequences, int ranks, Deal deal = Deal::cyclic) {

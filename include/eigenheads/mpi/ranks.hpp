@@ -121,6 +121,7 @@ class Ranks {
   [[nodiscard]] detail::ControlMessage await(int from, detail::Says says);
   void look();
   void require_round() const;
+  void require_peer(int rank) const;
   void settle();
   void report(bool threw, std::string_view sentence);
   [[noreturn]] void give_up(int on);

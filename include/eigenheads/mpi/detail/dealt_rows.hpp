@@ -19,18 +19,27 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail {
 class DealtRows {
  public:
   DealtRows(const mpi::Dealing& dealing, int rank)
-      : dealing_(dealing), pieces_(dealing.pieces_of(rank)) {
+      : dealing_(dealing),
+        pieces_(dealing.pieces_of(rank)),
+        of_sequence_(static_cast<std::size_t>(dealing.sequences().count()), Range{0, 0}) {
     begins_.reserve(pieces_.size() + 1);
     begins_.push_back(0);
     for (const mpi::Dealing::Block& piece : pieces_) {
       begins_.push_back(begins_.back() + piece.count());
       longest_ = (std::max)(longest_, piece.count());
+      Range& rows = of_sequence_[static_cast<std::size_t>(piece.b)];
+      if (rows.count() == 0) rows.begin = piece.local;
+      rows.end = piece.local + piece.count();
     }
   }
 
   [[nodiscard]] const mpi::Dealing& dealing() const { return dealing_; }
   [[nodiscard]] Index count() const { return begins_.back(); }
   [[nodiscard]] std::span<const mpi::Dealing::Block> pieces() const { return pieces_; }
+  // This rank's rows of sequence b: they lie one below the other.
+  [[nodiscard]] const Range& of_sequence(Index b) const {
+    return of_sequence_[static_cast<std::size_t>(b)];
+  }
   // Pieces as if they were packed sequences. Refers to this object.
   [[nodiscard]] SequenceRows as_rows() const {
     return {std::ssize(pieces_), longest_, begins_.data()};
@@ -61,7 +70,8 @@ class DealtRows {
  private:
   const mpi::Dealing& dealing_;
   std::vector<mpi::Dealing::Block> pieces_;
-  std::vector<Index> begins_;  // [pieces + 1]
+  std::vector<Index> begins_;       // [pieces + 1]
+  std::vector<Range> of_sequence_;  // [B]
   Index longest_ = 0;
 };
 

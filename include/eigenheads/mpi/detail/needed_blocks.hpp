@@ -52,6 +52,11 @@ struct SeenRanges {
 class NeededBlocks {
  public:
   NeededBlocks(const BoundMask& mask, const mpi::Dealing& dealing, Index key_bytes)
+      : NeededBlocks(mask, dealing, key_bytes, [](Index) { return true; }) {}
+  // Of sequences for which attends(b) is false, nobody needs anything.
+  template <class Attends>
+  NeededBlocks(const BoundMask& mask, const mpi::Dealing& dealing, Index key_bytes,
+               const Attends& attends)
       : dealing_(dealing),
         key_bytes_(key_bytes),
         needs_(static_cast<std::size_t>(dealing.ranks()) * dealing.blocks().size()) {
@@ -59,7 +64,8 @@ class NeededBlocks {
     seen_.reserve(blocks.size());
     seen_by_.reserve(blocks.size());
     for (const mpi::Dealing::Block& block : blocks) {
-      const Range seen = mask.seen_keys(block.b, {block.begin, block.end});
+      const Range seen =
+          attends(block.b) ? mask.seen_keys(block.b, {block.begin, block.end}) : Range{};
       seen_.push_back(seen.count() > 0 ? seen : Range{block.begin, block.begin});
       seen_by_.push_back(SeenRanges::of(mask, block.b, {block.begin, block.end}));
     }
