@@ -151,10 +151,10 @@ TEST_P(Rounds, AMessageOfAnotherLengthFailsTheRound) {
           }
         });
       });
-      const std::string sentence = "eigenheads: rank 2 was sent " + std::to_string(4 * sent_size) +
-                                   " bytes by rank 1; expected 4000";
-      EXPECT_EQ(thrown,
-                ranks.rank() == 2 ? sentence : "RankError: eigenheads: rank 2 threw: " + sentence);
+      const std::string sentence =
+          "rank 2 was sent " + std::to_string(4 * sent_size) + " bytes by rank 1; expected 4000";
+      EXPECT_EQ(thrown, ranks.rank() == 2 ? "eigenheads: " + sentence
+                                          : "RankError: eigenheads: rank 2 threw: " + sentence);
       ring(ranks, 1000, 1);
     });
 }

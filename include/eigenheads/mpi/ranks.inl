@@ -224,7 +224,9 @@ inline void Ranks::break_off(const detail::ControlMessage& gave_up) {
 // The next message of that rank, which is to say this; throws if the round has failed instead.
 inline detail::ControlMessage Ranks::await(int from, detail::Says says) {
   using detail::ControlMessage, detail::Says;
-  detail::Pause pause(options_.patience);
+  // Rank 0 waits in turn, and is the one who knows for whom.
+  const bool is_for_all = says == Says::answer || says == Says::over;
+  detail::Pause pause(is_for_all ? options_.patience * 5 / 4 : options_.patience);
   while (true) {
     control_.poll();
     while (const ControlMessage* const next = control_.next(from)) {
