@@ -24,8 +24,8 @@ class Shares {
   // less than nothing, or no ranks.
   [[nodiscard]] static Shares even(Index total, int ranks) {
     if (total < 0 || ranks < 1)
-      detail::refuse({"Shares: ", total, " things are shared out over ", ranks,
-                      " ranks; expected 0 or more, over 1 or more"});
+      eigenheads::detail::refuse({"Shares: ", total, " things are shared out over ", ranks,
+                                  " ranks; expected 0 or more, over 1 or more"});
     Shares shares;
     const Index least = total / ranks, longer = total % ranks;
     for (Index rank = 0; rank <= ranks; ++rank)
@@ -36,7 +36,8 @@ class Shares {
   // not fall.
   [[nodiscard]] static Shares from_begins(std::vector<Index> begins) {
     if (begins.size() < 2 || begins[0] != 0 || !std::ranges::is_sorted(begins))
-      detail::refuse({"Shares: expected where the share of each rank begins, and at the end the total"});
+      eigenheads::detail::refuse(
+          {"Shares: expected where the share of each rank begins, and at the end the total"});
     Shares shares;
     shares.begins_ = std::move(begins);
     return shares;
@@ -52,7 +53,7 @@ class Shares {
 
   [[nodiscard]] int ranks() const { return static_cast<int>(begins_.size()) - 1; }
   [[nodiscard]] Index total() const { return begins_.back(); }
-  [[nodiscard]] detail::Range of(int rank) const {
+  [[nodiscard]] eigenheads::detail::Range of(int rank) const {
     const auto at = static_cast<std::size_t>(rank);
     return {begins_[at], begins_[at + 1]};
   }
@@ -68,7 +69,7 @@ struct HeadShares {
 };
 
 // Key/value heads as even as can be, each with all query heads that read it: no key is projected twice.
-[[nodiscard]] inline HeadShares head_shares(const detail::HeadSet& heads, int ranks) {
+[[nodiscard]] inline HeadShares head_shares(const eigenheads::detail::HeadSet& heads, int ranks) {
   const Shares kv_heads = Shares::even(heads.kv_count(), ranks);
   std::vector<Index> begins{0};
   for (int rank = 0; rank < ranks; ++rank) {
@@ -79,15 +80,15 @@ struct HeadShares {
 }
 
 // [range.begin, range.end), one by one.
-[[nodiscard]] inline std::vector<Index> each_of(detail::Range range) {
+[[nodiscard]] inline std::vector<Index> each_of(eigenheads::detail::Range range) {
   std::vector<Index> all;
   for (Index i = range.begin; i < range.end; ++i) all.push_back(i);
   return all;
 }
 
 // The heads of a rank, which go on being called by their numbers in the whole layer.
-[[nodiscard]] inline detail::HeadSet heads_of(const detail::HeadSet& heads, const HeadShares& shares,
-                                              int rank) {
+[[nodiscard]] inline eigenheads::detail::HeadSet heads_of(const eigenheads::detail::HeadSet& heads,
+                                                          const HeadShares& shares, int rank) {
   return heads.part({each_of(shares.heads.of(rank)), each_of(shares.kv_heads.of(rank))});
 }
 

@@ -71,7 +71,7 @@ class TensorParallelAttention {
 
   // As MultiHeadAttention::set_gates, of all heads, on every rank alike.
   void set_gates(TensorView<T, 2> gates) {
-    detail::HeadGates<T> whole;
+    eigenheads::detail::HeadGates<T> whole;
     whole.set(gates, num_heads());
     own_gates_ = whole.part(each_of(shares_.heads.of(ranks_->rank())));
     gates_ = std::move(whole);
@@ -81,11 +81,11 @@ class TensorParallelAttention {
   // This rank's parts of the parameters, under the whole layer's names.
   template <class Visitor>
   void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
-    detail::visit_layer(*this, visit, prefix);
+    eigenheads::detail::visit_layer(*this, visit, prefix);
   }
   template <class Visitor>
   void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
-    detail::visit_layer(*this, visit, prefix);
+    eigenheads::detail::visit_layer(*this, visit, prefix);
   }
   // visit(parameter, first, all): it is rows [first, first + its own) of `all`.
   template <class Visitor>
@@ -175,32 +175,41 @@ class TensorParallelAttention {
   template <TensorOfRank<2> Gradient>  // grad_output: [N, num_hiddens]
   void backward_into(Gradients& gradients, const Gradient& grad_output, const Activations& saved,
                      bool accumulate = false, Context& context = default_context()) const {
-    backward_into(gradients, detail::as_block<T>(grad_output), saved, accumulate, context);
+    backward_into(gradients, eigenheads::detail::as_block<T>(grad_output), saved, accumulate,
+                  context);
   }
   template <TensorOfRank<2> Gradient>
   [[nodiscard]] Gradients backward(const Gradient& grad_output, const Activations& saved,
                                    Context& context = default_context()) const {
-    return backward(detail::as_block<T>(grad_output), saved, context);
+    return backward(eigenheads::detail::as_block<T>(grad_output), saved, context);
   }
 
   // For modules that are made of such layers: throws std::invalid_argument if a part was replaced by
   // one of another size; gives the gradients of the parameters their shapes.
   void require_parts() const;
   void fit_parameter_gradients(Gradients& gradients, bool accumulate) const;
+  // And throw what forward, and backward, would throw for such a call.
+  void require_trainable(const eigenheads::detail::LayerInputs<T>& inputs, const Mask& mask,
+                         const TrainingOptions<T>& options) const {
+    static_cast<void>(checked(inputs, mask, options.score));
+    require_training(options);
+  }
+  void require_saved(const Activations& saved) const;
 
  private:
-  using Call = detail::LayerCall<T>;
-  using Inputs = detail::LayerInputs<T>;
-  using Output = detail::LayerOutput<T>;
+  using Call = eigenheads::detail::LayerCall<T>;
+  using Inputs = eigenheads::detail::LayerInputs<T>;
+  using Output = eigenheads::detail::LayerOutput<T>;
 
   struct Sizes {
     Index num_hiddens, head_size;
     double dropout;
   };
-  TensorParallelAttention(const detail::HeadSet& heads, const Sizes& sizes, Ranks& ranks);
+  TensorParallelAttention(const eigenheads::detail::HeadSet& heads, const Sizes& sizes,
+                          Ranks& ranks);
 
   // Without W_o: the layer of the rank's heads, which has no outputs.
-  [[nodiscard]] detail::LayerParts<T> parts() const {
+  [[nodiscard]] eigenheads::detail::LayerParts<T> parts() const {
     return {W_q, W_k, W_v, no_output_, own_, own_gates_, sink_logits, rotary()};
   }
   [[nodiscard]] Shares columns_of_heads() const { return shares_.heads.times(head_size_); }
@@ -210,7 +219,8 @@ class TensorParallelAttention {
   // The call of this rank's heads, and of all outputs.
   [[nodiscard]] Call checked(const Inputs& inputs, const Mask& mask,
                              const ScoreRef<T>& score) const;
-  [[nodiscard]] detail::AttentionShape whole(detail::AttentionShape shape) const {
+  [[nodiscard]] eigenheads::detail::AttentionShape whole(
+      eigenheads::detail::AttentionShape shape) const {
     shape.H = heads_.count();
     shape.G = heads_.kv_count();
     return shape;
@@ -218,41 +228,43 @@ class TensorParallelAttention {
 
   void run(const Call& call, const Output& into, Context& context) const;
   // own: [B, Q, its heads * V], times the gates -> output
-  void combine(const Call& call, detail::Mode mode, T* own, T* output, Context& context) const;
-  // all: [B, Q, H * V]
-  void gather_heads(const Call& call, const detail::Participation& part, const T* own, T* all,
-                    Context& context) const;
-  void project(const Call& call, const detail::Participation& part, const T* all, T* output,
+  void combine(const Call& call, eigenheads::detail::Mode mode, T* own, T* output,
                Context& context) const;
+  // all: [B, Q, H * V]
+  void gather_heads(const Call& call, const eigenheads::detail::Participation& part, const T* own,
+                    T* all, Context& context) const;
+  void project(const Call& call, const eigenheads::detail::Participation& part, const T* all,
+               T* output, Context& context) const;
   [[nodiscard]] AttentionOutput<T> weighted(const Inputs& inputs, const Mask& mask,
                                             const CallOptions<T>& options) const;
   [[nodiscard]] Tensor<T, 2> call_packed(const Inputs& inputs, const Mask& mask,
                                          const CallOptions<T>& options) const;
   // output_of(call): where the output goes.
   template <class OutputOf>
-  void take_step(const detail::StepInputs<T>& inputs, AnyKvCache<T>& cache, const Mask& mask,
-                 const CallOptions<T>& options, const OutputOf& output_of) const;
+  void take_step(const eigenheads::detail::StepInputs<T>& inputs, AnyKvCache<T>& cache,
+                 const Mask& mask, const CallOptions<T>& options, const OutputOf& output_of) const;
   void train(const Call& call, const Mask& mask, Activations& saved,
              const TrainingOptions<T>& options, T* output) const;
   void require_training(const TrainingOptions<T>& options) const;
   [[nodiscard]] static Digest training_digest(const Mask& mask, const TrainingOptions<T>& options) {
     Digest digest;
-    return digest.add(mask).add(Index{options.seed.has_value()}).add(
-        options.seed ? options.seed->value : 0);
+    return digest.add(mask)
+        .add(Index{options.seed.has_value()})
+        .add(options.seed ? options.seed->value : 0);
   }
   void fit(Gradients& gradients, const LayerActivations<T>& own, bool accumulate) const;
   void undo(Gradients& gradients, TensorView<T, 3> grad_output, const Activations& saved,
             bool accumulate, Context& context) const;
 
   Ranks* ranks_;
-  detail::HeadSet heads_, own_;
+  eigenheads::detail::HeadSet heads_, own_;
   HeadShares shares_;
   Shares output_shares_;
   Index head_size_;
   Dropout dropout_;
   Linear<T> no_output_;
   bool has_sinks_ = false;
-  detail::HeadGates<T> gates_, own_gates_;
+  eigenheads::detail::HeadGates<T> gates_, own_gates_;
   std::shared_ptr<const Rotary<T>> rotary_;
 };
 

@@ -2,7 +2,7 @@
 // What the calls of TensorParallelAttention do. Included by tensor_attention.hpp inside its namespace.
 
 template <Scalar T>
-TensorParallelAttention<T>::TensorParallelAttention(const detail::HeadSet& heads,
+TensorParallelAttention<T>::TensorParallelAttention(const eigenheads::detail::HeadSet& heads,
                                                     const Sizes& sizes, Ranks& ranks)
     : W_q({.out_features = 1}),
       W_k({.out_features = 1}),
@@ -19,21 +19,22 @@ TensorParallelAttention<T>::TensorParallelAttention(const detail::HeadSet& heads
       no_output_({.out_features = 1}) {
   own_ = heads_of(heads_, shares_, ranks.rank());
   const Index columns = own_.count() * head_size_;
-  no_output_ = Linear<T>({(std::max)(columns, Index{1}), 1}, undrawn).part({}, each_of({0, columns}));
+  no_output_ =
+      Linear<T>({(std::max)(columns, Index{1}), 1}, undrawn).part({}, each_of({0, columns}));
 }
 
 template <Scalar T>
 TensorParallelAttention<T>::TensorParallelAttention(const MultiHeadAttention<T>& whole,
                                                     Ranks& ranks)
-    : TensorParallelAttention(
-          whole.parts().heads,
-          {whole.num_hiddens(), whole.head_size(), whole.dropout().p()}, ranks) {
-  detail::require_initialized(whole.parts());
-  detail::require_projections(whole.parts(), head_size_, num_hiddens());
+    : TensorParallelAttention(whole.parts().heads,
+                              {whole.num_hiddens(), whole.head_size(), whole.dropout().p()},
+                              ranks) {
+  eigenheads::detail::require_initialized(whole.parts());
+  eigenheads::detail::require_projections(whole.parts(), head_size_, num_hiddens());
   const int rank = ranks.rank();
-  const detail::Range heads = shares_.heads.of(rank);
-  const detail::Range columns = columns_of_heads().of(rank),
-                      kv_columns = shares_.kv_heads.times(head_size_).of(rank);
+  const eigenheads::detail::Range heads = shares_.heads.of(rank);
+  const eigenheads::detail::Range columns = columns_of_heads().of(rank),
+                                  kv_columns = shares_.kv_heads.times(head_size_).of(rank);
   W_q = outputs_of(whole.W_q, columns);
   W_k = outputs_of(whole.W_k, kv_columns);
   W_v = outputs_of(whole.W_v, kv_columns);
@@ -52,14 +53,15 @@ TensorParallelAttention<T>::TensorParallelAttention(const MultiHeadAttentionOpti
                                                     Ranks& ranks)
     : TensorParallelAttention(
           [&] {
-            const auto options = detail::completed(given);
-            return detail::HeadSet(options.num_heads, options.num_kv_heads);
+            const auto options = eigenheads::detail::completed(given);
+            return eigenheads::detail::HeadSet(options.num_heads, options.num_kv_heads);
           }(),
-          {given.num_hiddens, detail::completed(given).head_size, given.dropout}, ranks) {
-  const MultiHeadAttentionOptions options = detail::completed(given);
+          {given.num_hiddens, eigenheads::detail::completed(given).head_size, given.dropout},
+          ranks) {
+  const MultiHeadAttentionOptions options = eigenheads::detail::completed(given);
   for (const Index size : {options.query_size, options.key_size, options.value_size})
     if (size == 0)
-      detail::refuse(
+      eigenheads::detail::refuse(
           {"TensorParallelAttention: query_size, key_size and value_size are [", options.query_size,
            ", ", options.key_size, ", ", options.value_size,
            "]; expected 1 or more, since weights that are to be loaded are none to be drawn"});
@@ -67,21 +69,22 @@ TensorParallelAttention<T>::TensorParallelAttention(const MultiHeadAttentionOpti
   W_q = empty_outputs<T>(options.query_size, columns, options.bias);
   W_k = empty_outputs<T>(options.key_size, kv_columns, options.bias);
   W_v = empty_outputs<T>(options.value_size, kv_columns, options.bias);
-  W_o = empty_outputs<T>(num_heads() * head_size_, output_shares_.count(ranks.rank()), options.bias);
+  W_o =
+      empty_outputs<T>(num_heads() * head_size_, output_shares_.count(ranks.rank()), options.bias);
   has_sinks_ = options.sink_logits;
   sink_logits.resize(has_sinks_ ? own_.count() : 0);
   sink_logits.setZero();
-  rotary_ = detail::rotary_of<T>(options);
+  rotary_ = eigenheads::detail::rotary_of<T>(options);
 }
 
 template <Scalar T>
 void TensorParallelAttention<T>::require_parts() const {
-  detail::require_projections(parts(), head_size_, 0);
+  eigenheads::detail::require_projections(parts(), head_size_, 0);
   const Index heads = num_heads() * head_size_, outputs = output_shares_.count(ranks_->rank());
   if (W_o.in_features() != heads || W_o.out_features() != outputs)
-    detail::refuse({"TensorParallelAttention: W_o is [", W_o.out_features(), ", ",
-                    W_o.in_features(), "]; expected this rank's outputs of all heads, [", outputs,
-                    ", ", heads, "]"});
+    eigenheads::detail::refuse(
+        {"TensorParallelAttention: W_o is [", W_o.out_features(), ", ", W_o.in_features(),
+         "]; expected this rank's outputs of all heads, [", outputs, ", ", heads, "]"});
 }
 
 template <Scalar T>
@@ -115,68 +118,70 @@ template <Scalar T>
 typename TensorParallelAttention<T>::Call TensorParallelAttention<T>::checked(
     const Inputs& inputs, const Mask& mask, const ScoreRef<T>& score) const {
   require_parts();
-  gates_.require_fits(detail::rows_of(inputs.query_sequences, inputs.queries).count(), num_heads());
-  Call call = detail::checked_call<T>(parts(), head_size_, 0, inputs, mask);
+  gates_.require_fits(eigenheads::detail::rows_of(inputs.query_sequences, inputs.queries).count(),
+                      num_heads());
+  Call call = eigenheads::detail::checked_call<T>(parts(), head_size_, 0, inputs, mask);
   call.num_hiddens = num_hiddens();
   score.require_fits({call.shape.B, heads_.original_count(), call.shape.Q, call.shape.K});
   call.score = score;
-  if (inputs.is_packed()) call.attend = detail::attend_packed<T>;
+  if (inputs.is_packed()) call.attend = eigenheads::detail::attend_packed<T>;
   return call;
 }
 
 template <Scalar T>
-void TensorParallelAttention<T>::gather_heads(const Call& call, const detail::Participation& part,
+void TensorParallelAttention<T>::gather_heads(const Call& call,
+                                              const eigenheads::detail::Participation& part,
                                               const T* own, T* all, Context& context) const {
   const Shares columns = shares_.heads.times(call.shape.V);
   gather_columns(*ranks_, {columns, part.queries}, own, all, context);
 }
 
 template <Scalar T>
-void TensorParallelAttention<T>::project(const Call& call, const detail::Participation& part,
+void TensorParallelAttention<T>::project(const Call& call,
+                                         const eigenheads::detail::Participation& part,
                                          const T* all, T* output, Context& context) const {
-  const detail::Frame frame(context);
+  const eigenheads::detail::Frame frame(context);
   Call own_outputs = call;
   own_outputs.num_hiddens = W_o.out_features();
   const Index rows = call.mask.query_rows().total();
   T* const own = frame.template take<T>(rows * own_outputs.num_hiddens);
-  detail::project_output(W_o, own_outputs, part, all, own, context);
-  const detail::Range every{0, rows};
-  gather_columns(*ranks_, {output_shares_, detail::one(every)}, own, output, context);
+  eigenheads::detail::project_output(W_o, own_outputs, part, all, own, context);
+  const eigenheads::detail::Range every{0, rows};
+  gather_columns(*ranks_, {output_shares_, eigenheads::detail::one(every)}, own, output, context);
 }
 
 template <Scalar T>
-void TensorParallelAttention<T>::combine(const Call& call, detail::Mode mode, T* own, T* output,
-                                         Context& context) const {
-  const detail::SequenceRows& rows = call.mask.query_rows();
+void TensorParallelAttention<T>::combine(const Call& call, eigenheads::detail::Mode mode, T* own,
+                                         T* output, Context& context) const {
+  const eigenheads::detail::SequenceRows& rows = call.mask.query_rows();
   const Index H = call.shape.H, V = call.shape.V;
   // A closed head has left nothing there. What is sent for it is read by nobody.
-  for (Index b = 0; mode == detail::Mode::inference && b < rows.count(); ++b)
+  for (Index b = 0; mode == eigenheads::detail::Mode::inference && b < rows.count(); ++b)
     for (Index h = 0; h < H; ++h)
       for (Index row = rows.begin(b); !own_gates_.is_open(b, h) && row < rows.begin(b + 1); ++row)
         std::fill_n(own + (row * H + h) * V, V, T(0));
-  const detail::Frame frame(context);
-  const detail::AttentionShape shape = whole(call.shape);
-  const detail::Participation part =
-      detail::participation<T>({shape, call.mask, heads_, gates_, mode}, frame);
+  const eigenheads::detail::Frame frame(context);
+  const eigenheads::detail::AttentionShape shape = whole(call.shape);
+  const eigenheads::detail::Participation part =
+      eigenheads::detail::participation<T>({shape, call.mask, heads_, gates_, mode}, frame);
   T* const all = frame.template take<T>(rows.total() * shape.H * V);
   gather_heads(call, part, own, all, context);
   project(call, part, all, output, context);
 }
 
 template <Scalar T>
-void TensorParallelAttention<T>::run(const Call& call, const Output& into,
-                                     Context& context) const {
-  const detail::Frame frame(context);
-  const detail::Participation part =
-      detail::participation<T>({call.shape, call.mask, own_, own_gates_, into.mode()}, frame);
-  const auto heads = detail::HeadTensors<T>::in(frame, call);
-  detail::project_heads(parts(), call, part, heads, context);
-  detail::attend_heads(call, part, heads,
-                       {.weights = into.weights,
-                        .packed_weights = into.packed_weights,
-                        .gates = own_gates_.table(),
-                        .sinks = parts().sinks()},
-                       context);
+void TensorParallelAttention<T>::run(const Call& call, const Output& into, Context& context) const {
+  const eigenheads::detail::Frame frame(context);
+  const eigenheads::detail::Participation part = eigenheads::detail::participation<T>(
+      {call.shape, call.mask, own_, own_gates_, into.mode()}, frame);
+  const auto heads = eigenheads::detail::HeadTensors<T>::in(frame, call);
+  eigenheads::detail::project_heads(parts(), call, part, heads, context);
+  eigenheads::detail::attend_heads(call, part, heads,
+                                   {.weights = into.weights,
+                                    .packed_weights = into.packed_weights,
+                                    .gates = own_gates_.table(),
+                                    .sinks = parts().sinks()},
+                                   context);
   combine(call, into.mode(), heads.heads, into.output, context);
 }
 
@@ -188,7 +193,7 @@ Tensor<T, 3> TensorParallelAttention<T>::operator()(TensorView<T, 3> queries, Te
   const Inputs inputs{queries, keys, values};
   round("attention", inputs, Digest().add(mask), [&] {
     const Call call = checked(inputs, mask, options.score);
-    output = detail::make_tensor<T>("output", call.output_shape());
+    output = eigenheads::detail::make_tensor<T>("output", call.output_shape());
     run(call, {.output = output.data()}, options.context.get());
   });
   return output;
@@ -202,7 +207,7 @@ void TensorParallelAttention<T>::forward_into(TensorSpan<T, 3> output, TensorVie
   const Inputs inputs{queries, keys, values};
   round("attention", inputs, Digest().add(mask), [&] {
     const Call call = checked(inputs, mask, options.score);
-    detail::require_output<T>(call, output);
+    eigenheads::detail::require_output<T>(call, output);
     run(call, {.output = output.data()}, options.context.get());
   });
 }
@@ -214,7 +219,7 @@ void TensorParallelAttention<T>::forward_into(TensorSpan<T, 2> output, TensorVie
   const auto inputs = Inputs::packed(x, sequences);
   round("attention of packed sequences", inputs, Digest().add(mask), [&] {
     const Call call = checked(inputs, mask, options.score);
-    detail::require_output<T>(call, detail::as_block<T>(output));
+    eigenheads::detail::require_output<T>(call, eigenheads::detail::as_block<T>(output));
     run(call, {.output = output.data()}, options.context.get());
   });
 }
@@ -225,7 +230,7 @@ Tensor<T, 2> TensorParallelAttention<T>::call_packed(const Inputs& inputs, const
   Tensor<T, 2> output;
   round("attention of packed sequences", inputs, Digest().add(mask), [&] {
     const Call call = checked(inputs, mask, options.score);
-    output = detail::make_tensor<T>("output", call.packed_output_shape());
+    output = eigenheads::detail::make_tensor<T>("output", call.packed_output_shape());
     run(call, {.output = output.data()}, options.context.get());
   });
   return output;
@@ -236,9 +241,9 @@ AttentionOutput<T> TensorParallelAttention<T>::weighted(const Inputs& inputs, co
                                                         const CallOptions<T>& options) const {
   const Call call = checked(inputs, mask, options.score);
   const auto& shape = call.shape;
-  AttentionOutput<T> result{
-      detail::make_tensor<T>("output", call.output_shape()),
-      detail::make_tensor<T>("weights", std::array{shape.B, shape.H, shape.Q, shape.K})};
+  AttentionOutput<T> result{eigenheads::detail::make_tensor<T>("output", call.output_shape()),
+                            eigenheads::detail::make_tensor<T>(
+                                "weights", std::array{shape.B, shape.H, shape.Q, shape.K})};
   // Not null for a rank without heads: what the call is for is the same on all.
   T none{};
   T* const weights = result.weights.size() > 0 ? result.weights.data() : &none;
@@ -272,24 +277,25 @@ AttentionOutput<T> TensorParallelAttention<T>::with_weights(TensorView<T, 3> que
       return std::move(of_rank.weights);
     }();
     const Index B = own.dimension(0), Q = own.dimension(2), K = own.dimension(3);
-    result.weights = detail::make_tensor<T>("weights", std::array{B, num_heads(), Q, K});
+    result.weights =
+        eigenheads::detail::make_tensor<T>("weights", std::array{B, num_heads(), Q, K});
     const Shares planes = shares_.heads.times(Q * K);
-    const detail::Range sequences{0, B};
-    gather_columns(*ranks_, {planes, detail::one(sequences)}, own.data(), result.weights.data(),
-                   options.context.get());
+    const eigenheads::detail::Range sequences{0, B};
+    gather_columns(*ranks_, {planes, eigenheads::detail::one(sequences)}, own.data(),
+                   result.weights.data(), options.context.get());
   });
   return result;
 }
 
 template <Scalar T>
 template <class OutputOf>
-void TensorParallelAttention<T>::take_step(const detail::StepInputs<T>& inputs,
+void TensorParallelAttention<T>::take_step(const eigenheads::detail::StepInputs<T>& inputs,
                                            AnyKvCache<T>& cache, const Mask& mask,
                                            const CallOptions<T>& options,
                                            const OutputOf& output_of) const {
   Context& context = options.context.get();
-  const detail::Frame frame(context);
-  detail::StepGuard guard(1, [&](Index) -> auto& { return cache.heads(); }, frame);
+  const eigenheads::detail::Frame frame(context);
+  eigenheads::detail::StepGuard guard(1, [&](Index) -> auto& { return cache.heads(); }, frame);
   Digest lengths;
   lengths.add(mask).add(cache.batch_size()).add(cache.capacity()).add(cache.window());
   for (Index b = 0; b < cache.batch_size(); ++b) lengths.add(cache.length(b));
@@ -297,16 +303,16 @@ void TensorParallelAttention<T>::take_step(const detail::StepInputs<T>& inputs,
         lengths, [&] {
           require_parts();
           gates_.require_fits(inputs.rows().count(), num_heads());
-          Call call = detail::checked_step(parts(), inputs, mask, cache.heads(), frame);
+          Call call = eigenheads::detail::checked_step(parts(), inputs, mask, cache.heads(), frame);
           call.num_hiddens = num_hiddens();
           options.score.require_fits(
               {call.shape.B, heads_.original_count(), call.shape.Q, call.shape.K});
           call.score = options.score;
-          if (inputs.sequences != nullptr) call.attend = detail::attend_packed<T>;
+          if (inputs.sequences != nullptr) call.attend = eigenheads::detail::attend_packed<T>;
           const Output into{.output = output_of(call)};
-          detail::attend_step<T>(
+          eigenheads::detail::attend_step<T>(
               {parts(), call, cache.heads(), into},
-              [&](const detail::Participation&, T* own) {
+              [&](const eigenheads::detail::Participation&, T* own) {
                 combine(call, into.mode(), own, into.output, context);
               },
               context);
@@ -320,7 +326,7 @@ Tensor<T, 3> TensorParallelAttention<T>::step(TensorView<T, 3> x, AnyKvCache<T>&
                                               const CallOptions<T>& options) const {
   Tensor<T, 3> y;
   take_step({x}, cache, mask, options, [&](const Call& call) {
-    y = detail::make_tensor<T>("output", call.output_shape());
+    y = eigenheads::detail::make_tensor<T>("output", call.output_shape());
     return y.data();
   });
   return y;
@@ -332,7 +338,7 @@ void TensorParallelAttention<T>::step_into(TensorSpan<T, 3> y, TensorView<T, 3> 
                                            const CallOptions<T>& options) const {
   take_step({x}, cache, mask, options, [&](const Call& call) {
     require_shape("y", TensorView<T, 3>(y), "[B, n, num_hiddens]", call.output_shape());
-    detail::require_same_or_disjoint("y", TensorView<T, 3>(y), "x", x);
+    eigenheads::detail::require_same_or_disjoint("y", TensorView<T, 3>(y), "x", x);
     return y.data();
   });
 }
@@ -342,10 +348,11 @@ Tensor<T, 2> TensorParallelAttention<T>::step(TensorView<T, 2> x, const Sequence
                                               AnyKvCache<T>& cache, const Mask& mask,
                                               const CallOptions<T>& options) const {
   Tensor<T, 2> y;
-  take_step({detail::as_block(x), &sequences}, cache, mask, options, [&](const Call& call) {
-    y = detail::make_tensor<T>("output", call.packed_output_shape());
-    return y.data();
-  });
+  take_step({eigenheads::detail::as_block(x), &sequences}, cache, mask, options,
+            [&](const Call& call) {
+              y = eigenheads::detail::make_tensor<T>("output", call.packed_output_shape());
+              return y.data();
+            });
   return y;
 }
 
@@ -353,9 +360,10 @@ template <Scalar T>
 void TensorParallelAttention<T>::step_into(TensorSpan<T, 2> y, TensorView<T, 2> x,
                                            const Sequences& sequences, AnyKvCache<T>& cache,
                                            const Mask& mask, const CallOptions<T>& options) const {
-  take_step({detail::as_block(x), &sequences}, cache, mask, options, [&](const Call& call) {
-    require_shape("y", TensorView<T, 2>(y), "[N, num_hiddens]", call.packed_output_shape());
-    detail::require_same_or_disjoint("y", TensorView<T, 2>(y), "x", x);
-    return y.data();
-  });
+  take_step(
+      {eigenheads::detail::as_block(x), &sequences}, cache, mask, options, [&](const Call& call) {
+        require_shape("y", TensorView<T, 2>(y), "[N, num_hiddens]", call.packed_output_shape());
+        eigenheads::detail::require_same_or_disjoint("y", TensorView<T, 2>(y), "x", x);
+        return y.data();
+      });
 }

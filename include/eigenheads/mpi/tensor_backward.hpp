@@ -30,34 +30,35 @@ struct SharedProjection {
 
 template <class T>
 struct SharedBackward {
-  detail::SequenceRows rows;
+  eigenheads::detail::SequenceRows rows;
   const T *x, *grad_y;  // [rows, inputs], [rows, outputs], of all ranks
   T* grad_x;            // [rows, inputs of this rank]
-  std::span<const detail::Range> outputs;  // outside of them, dy counts as 0
-  bool accumulate;                         // into the gradients of the parameters
+  std::span<const eigenheads::detail::Range> outputs;  // outside of them, dy counts as 0
+  bool accumulate;                                     // into the gradients of the parameters
 };
 
 template <class T>
 void shared_backward(Ranks& ranks, const SharedProjection<T>& of, const SharedBackward<T>& call,
                      LinearGradients<T>& gradients, Context& context) {
-  const detail::Frame frame(context);
+  const eigenheads::detail::Frame frame(context);
   const Index rows = call.rows.total(), all = of.outputs.total();
-  const detail::Range mine = of.outputs.of(ranks.rank());
+  const eigenheads::detail::Range mine = of.outputs.of(ranks.rank());
   // A row counts if any rank has a gradient in it.
-  const detail::KeptRows kept = detail::keep_rows<T>(
+  const eigenheads::detail::KeptRows kept = eigenheads::detail::keep_rows<T>(
       {{nullptr, all, of.own.in_features(), 1}, call.rows, call.x, call.grad_y}, frame);
   T* const own_y = frame.take<T>(rows * mine.count());
   for (Index row = 0; row < rows; ++row)
     std::copy_n(call.grad_y + row * all + mine.begin, mine.count(), own_y + row * mine.count());
-  detail::parameter_gradients<T>(
+  eigenheads::detail::parameter_gradients<T>(
       {of.own.panels(), call.rows, call.x, own_y}, kept.rows,
       {gradients.weight.data(), of.own.has_bias() ? gradients.bias.data() : nullptr,
        call.accumulate},
       context);
-  const detail::PackedMatrix<T> columns(
+  const eigenheads::detail::PackedMatrix<T> columns(
       exchange_weight<T>(ranks, of.own.panels(), of.outputs, of.inputs));
-  detail::input_gradient<T>({columns.panels(), call.rows, nullptr, call.grad_y},
-                            {kept.ranges, call.outputs, {}}, call.grad_x, false, context);
+  eigenheads::detail::input_gradient<T>({columns.panels(), call.rows, nullptr, call.grad_y},
+                                        {kept.ranges, call.outputs, {}}, call.grad_x, false,
+                                        context);
 }
 
 // own: [rows, shares.count(rank)] -> to: [rows, shares.total()], or added to what is there.
@@ -65,8 +66,8 @@ template <class T>
 void gather_gradient(Ranks& ranks, const SharedRows& of, const T* own, T* to, bool adds,
                      Context& context) {
   if (!adds) return gather_columns(ranks, of, own, to, context);
-  const detail::Frame frame(context);
-  const Index count = detail::total(of.rows) * of.shares.total();
+  const eigenheads::detail::Frame frame(context);
+  const Index count = eigenheads::detail::total(of.rows) * of.shares.total();
   T* const all = frame.take<T>(count);
   gather_columns(ranks, of, own, all, context);
   for (Index i = 0; i < count; ++i) to[i] += all[i];

@@ -27,7 +27,7 @@ namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 // Rows of a matrix of which a rank has the columns shares.of(rank).
 struct SharedRows {
   const Shares& shares;
-  std::span<const detail::Range> rows;
+  std::span<const eigenheads::detail::Range> rows;
 };
 
 // mine: [*, shares.count(rank)] -> whole: [*, shares.total()], of those rows alone: others are neither
@@ -35,21 +35,21 @@ struct SharedRows {
 template <class T>
 void gather_columns(Ranks& ranks, const SharedRows& of, const T* mine, T* whole, Context& context) {
   const Shares& shares = of.shares;
-  const Index rows = detail::total(of.rows), own = shares.count(ranks.rank());
+  const Index rows = eigenheads::detail::total(of.rows), own = shares.count(ranks.rank());
   std::vector<Index> counts;
   for (int rank = 0; rank < ranks.size(); ++rank) counts.push_back(rows * shares.count(rank));
-  const detail::Frame frame(context);
+  const eigenheads::detail::Frame frame(context);
   T* const all = frame.take<T>(rows * shares.total());
   T* const packed = all + rows * shares.of(ranks.rank()).begin;  // its place among all
   T* to = packed;
-  for (const detail::Range& range : of.rows)
+  for (const eigenheads::detail::Range& range : of.rows)
     to = std::copy_n(mine + range.begin * own, range.count() * own, to);
   ranks.all_gather<T>({packed, static_cast<std::size_t>(rows * own)}, counts,
                       {all, static_cast<std::size_t>(rows * shares.total())});
   for (int rank = 0; rank < ranks.size(); ++rank) {
-    const detail::Range columns = shares.of(rank);
+    const eigenheads::detail::Range columns = shares.of(rank);
     const T* from = all + rows * columns.begin;
-    for (const detail::Range& range : of.rows)
+    for (const eigenheads::detail::Range& range : of.rows)
       for (Index row = range.begin; row < range.end; ++row, from += columns.count())
         std::copy_n(from, columns.count(), whole + row * shares.total() + columns.begin);
   }
@@ -58,12 +58,12 @@ void gather_columns(Ranks& ranks, const SharedRows& of, const T* mine, T* whole,
 // inputs.of(rank): [outputs.total(), inputs.count(rank)]. Each sends all of its part but the columns
 // that it keeps.
 template <class T>
-[[nodiscard]] Tensor<T, 2> exchange_weight(Ranks& ranks, detail::Panels<const T> mine,
+[[nodiscard]] Tensor<T, 2> exchange_weight(Ranks& ranks, eigenheads::detail::Panels<const T> mine,
                                            const Shares& outputs, const Shares& inputs) {
   const int me = ranks.rank();
   const Index own = inputs.count(me);
   const auto pack = [&](int to) {
-    const detail::Range columns = inputs.of(to);
+    const eigenheads::detail::Range columns = inputs.of(to);
     std::vector<T> part;
     part.reserve(static_cast<std::size_t>(mine.rows * columns.count()));
     for (Index row = 0; row < mine.rows; ++row)
@@ -73,8 +73,9 @@ template <class T>
   };
   Tensor<T, 2> weight(outputs.total(), own);
   const auto rows_of = [&](int rank) {
-    const detail::Range rows = outputs.of(rank);
-    return std::span(weight.data() + rows.begin * own, static_cast<std::size_t>(rows.count() * own));
+    const eigenheads::detail::Range rows = outputs.of(rank);
+    return std::span(weight.data() + rows.begin * own,
+                     static_cast<std::size_t>(rows.count() * own));
   };
   std::vector<std::vector<T>> parts(static_cast<std::size_t>(ranks.size()));
   std::vector<Ranks::Pending> pending;
@@ -105,7 +106,8 @@ class Digest {
   Digest& add(Index number) { return add(static_cast<std::uint64_t>(number)); }
   Digest& add(const ValidLens& lens) {
     add(Index{lens.rank()});
-    const Index B = lens.rank() == 0 ? 0 : lens.sequences(), Q = lens.rank() == 2 ? lens.queries() : 1;
+    const Index B = lens.rank() == 0 ? 0 : lens.sequences(),
+                Q = lens.rank() == 2 ? lens.queries() : 1;
     add(B).add(Q);
     for (Index b = 0; b < B; ++b)
       for (Index q = 0; q < Q; ++q) add(lens.length(b, q));
@@ -145,7 +147,7 @@ class Digest {
 
 // The projection to some of the outputs of `whole`, and nothing else of it.
 template <class T>
-[[nodiscard]] Linear<T> outputs_of(const Linear<T>& whole, detail::Range outputs) {
+[[nodiscard]] Linear<T> outputs_of(const Linear<T>& whole, eigenheads::detail::Range outputs) {
   return whole.part(each_of(outputs), each_of({0, whole.in_features()}));
 }
 

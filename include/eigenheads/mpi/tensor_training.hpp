@@ -13,7 +13,7 @@ template <Scalar T>
 struct TensorParallelAttentionActivations {
   LayerActivations<T> own;
   Tensor<T, 2> heads{0, 0};  // [rows, H * V], after the gates
-  detail::HeadGates<T> gates;
+  eigenheads::detail::HeadGates<T> gates;
   bool is_saved = false;
 };
 
