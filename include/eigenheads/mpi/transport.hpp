@@ -12,6 +12,12 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
+// A message that has come and that no receive is posted for.
+struct Arrival {
+  int from;
+  std::size_t bytes;
+};
+
 // Messages between two ranks with one tag arrive in the order in which they were sent. Called by one
 // thread of a rank at a time. Nothing here waits.
 class Transport {
@@ -26,18 +32,21 @@ class Transport {
 
   [[nodiscard]] virtual int rank() const = 0;
   [[nodiscard]] virtual int size() const = 0;
-  // Of one message: longer ones are cut by the caller. MPI counts in int.
-  [[nodiscard]] virtual std::size_t most_bytes() const { return std::size_t{1} << 30; }
+  // Of one message: longer ones are cut by the caller. MPI counts in int, and some of its
+  // implementations go wrong from 2^30 elements on.
+  [[nodiscard]] virtual std::size_t most_bytes() const { return std::size_t{1} << 29; }
 
   // The memory stays as it is until the request is done.
   virtual Request send(int to, int tag, std::span<const std::byte> bytes) = 0;
   virtual Request receive(int from, int tag, std::span<std::byte> bytes) = 0;
-  // Moves messages on. A request that is done is forgotten.
+  // Moves messages on. A request that is done is forgotten. Throws std::runtime_error, and has
+  // forgotten the request, if the message had another length than was to be received.
   virtual bool is_done(Request request) = 0;
-  // Takes a receive back that no message has come for; false if one has.
+  // Takes back, and forgets, a receive that no message has come for, or a send that can still be
+  // stopped; false if it is too late for that, or if the transport never can.
   virtual bool cancel(Request request) = 0;
-  // The bytes of the next message of that tag, if one has come.
-  virtual std::optional<std::size_t> arrived(int from, int tag) = 0;
+  // The next message of that tag, from any rank, if one has come.
+  virtual std::optional<Arrival> arrived(int tag) = 0;
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::mpi
