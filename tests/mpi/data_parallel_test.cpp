@@ -32,7 +32,7 @@ class Task {
   using Model = eh::TransformerEncoder<T>;
   static constexpr Index kSize = 16;
 
-  explicit Task(int threads = 1, Index num_layers = 1)
+  explicit Task(int threads = 1, Index num_layers = 2)
       : model({.layer = {.num_hiddens = kSize, .num_heads = 2, .feed_forward_size = 24},
                .num_layers = num_layers},
               7),
@@ -319,7 +319,7 @@ TEST(DataParallelTest, RanksThatDifferAreRefused) {
     EXPECT_EQ(sentences.of_rank[2], sentences.of_rank[0]);
     EXPECT_EQ(sentences.step_counts, std::vector<std::int64_t>(3, 0));
   };
-  expect("batch_size = 4 on rank 0 and DataParallel::step has batch_size = 5",
+  expect("DataParallel::step has batch_size = 4 on rank 0 and batch_size = 5 on rank 2",
          [](int rank, Task<float>&) { return rank == 2 ? 5 : 4; });
   expect("the hash of the parameters", [](int rank, Task<float>& task) {
     if (rank == 1) task.model.for_each_parameter([](const auto& p) { p.set(0, 0.125F); });
@@ -330,7 +330,7 @@ TEST(DataParallelTest, RanksThatDifferAreRefused) {
 TEST(DataParallelTest, ModelsOfOtherSizesAreRefused) {
   std::vector<std::string> sentences(2);
   eh::mpi::run_locally(2, [&](Ranks& ranks) {
-    Task<float> task(1, 1 + ranks.rank());
+    Task<float> task(1, 2 + ranks.rank());
     Adam<float> adam(task.model, {}, {}, &ranks);
     sentences[static_cast<std::size_t>(ranks.rank())] = refusal([&] { return task.step(adam, 4); });
   });
@@ -351,17 +351,17 @@ TEST(DataParallelTest, BadCallsAreRefused) {
   Adam<float> adam(task.model, {});
   EXPECT_EQ(refusal([&] { return task.step(adam, 0); }),
             "eigenheads: DataParallel: batch_size is 0; expected 1 or more");
-  Task<float> other(1, 2);
+  Task<float> other(1, 3);
   const Tensor<float, 1> before = task.parameters();
   EXPECT_NE(refusal([&] {
               return adam.step(task.model, other.gradients, 4, [&](Index first, Index last) {
                 return other.loss(0, 4, first, last);
               });
-            }).find("DataParallel: the gradients have layers.1."),
+            }).find("DataParallel: the gradients have layers.2."),
             std::string::npos);
   EXPECT_NE(refusal([&] {
               return other.step(adam, 4);
-            }).find("DataParallel: the module's parameters have layers.1."),
+            }).find("DataParallel: the module's parameters have layers.2."),
             std::string::npos);
   EXPECT_TRUE(same_bits(task.parameters(), before));
   EXPECT_EQ(adam.step_count(), 0);
