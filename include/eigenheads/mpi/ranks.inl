@@ -85,7 +85,7 @@ namespace detail {
 
 inline void Ranks::begin(std::string_view what, std::span<const Term> terms) {
   using detail::ControlMessage, detail::Says;
-  if (broken_) throw RankError(*broken_);
+  if (broken_) throw *broken_;
   messages_.begin_round();
   const ControlMessage mine = detail::call_message(what, terms);
   std::string sentence;
@@ -110,7 +110,7 @@ inline void Ranks::end() {
       eigenheads::detail::refuse<std::logic_error>(
           {"a message is still under way as the round of rank ", rank(),
            " ends; expected that it was waited for"});
-    if (failure_) throw RankError(*failure_);
+    if (failure_) throw *failure_;
     if (!mishap_.empty()) throw std::runtime_error(mishap_);
     Index balance = messages_.balance();
     if (rank() == 0) {
@@ -213,7 +213,7 @@ inline void Ranks::give_up(int on, const std::string& what) {
 }
 inline void Ranks::break_off(const detail::ControlMessage& gave_up) {
   broken_.emplace(static_cast<int>(gave_up.numbers[0]), "eigenheads: " + gave_up.text);
-  throw RankError(*broken_);
+  throw *broken_;
 }
 
 // ---- Waiting -------------------------------------------------------------------------------------
@@ -247,12 +247,12 @@ inline void Ranks::look() {
   if (!control_.is_stopped()) return;
   settle();
   report(false, {});
-  throw RankError(*failure_);
+  throw *failure_;
 }
 
 inline void Ranks::require_round() const {
-  if (broken_) throw RankError(*broken_);
-  if (failure_) throw RankError(*failure_);
+  if (broken_) throw *broken_;
+  if (failure_) throw *failure_;
   if (is_settled_)
     eigenheads::detail::refuse<std::logic_error>(
         {"a message of rank ", rank(), " in a round that has failed; expected none"});
