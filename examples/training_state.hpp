@@ -35,17 +35,21 @@ void on_first(Ranks* ranks, const Run& run) {
   });
 }
 
-[[nodiscard]] inline eigenheads::Safetensors read(const std::filesystem::path& path, Ranks* ranks) {
-  if (ranks == nullptr) return eigenheads::read_safetensors(path);
+[[nodiscard]] inline std::string read_bytes(const std::filesystem::path& path, Ranks* ranks) {
+  if (ranks == nullptr) return eigenheads::read_file(path);
   std::string bytes;
-  ranks->together("a checkpoint", {}, [&] {
+  ranks->together("a file", {}, [&] {
     if (ranks->rank() == 0) bytes = eigenheads::read_file(path);
     std::uint64_t size = bytes.size();
     ranks->broadcast(0, std::span(&size, 1));
     bytes.resize(static_cast<std::size_t>(size));
     ranks->broadcast(0, std::span(bytes));
   });
-  return eigenheads::parse_safetensors(bytes, path);
+  return bytes;
+}
+[[nodiscard]] inline eigenheads::Safetensors read(const std::filesystem::path& path, Ranks* ranks) {
+  if (ranks == nullptr) return eigenheads::read_safetensors(path);
+  return eigenheads::parse_safetensors(read_bytes(path, ranks), path);
 }
 
 [[nodiscard]] inline std::int64_t shards_in(const eigenheads::Safetensors& file) {
