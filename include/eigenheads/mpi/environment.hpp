@@ -25,11 +25,14 @@ namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 // One in a program, made and destroyed by its main thread.
 class Environment {
  public:
+  // Where MPI was initialized before, that is left as it is.
   Environment(int& argc, char**& argv) {
-    int level = 0;
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
-    if (level < MPI_THREAD_FUNNELED) detail::require_mpi();  // which refuses
+    int is_initialized = 0, level = 0;
+    MPI_Initialized(&is_initialized);
+    if (is_initialized == 0) MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
+    is_owner_ = is_initialized == 0;
     terminate_before_ = std::set_terminate(&terminate);
+    detail::require_mpi();
   }
   Environment(const Environment&) = delete;
   Environment& operator=(const Environment&) = delete;
@@ -37,7 +40,7 @@ class Environment {
     std::set_terminate(terminate_before_);
     // MPI_Finalize would wait for ranks that may wait for this one.
     if (std::uncaught_exceptions() > exceptions_before_) end_all("is left by an exception");
-    MPI_Finalize();
+    if (is_owner_) MPI_Finalize();
   }
 
   // run(ranks) with the ranks of MPI_COMM_WORLD, to give what the program returns. An exception ends
@@ -57,6 +60,8 @@ class Environment {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     std::fprintf(stderr, "rank %d: %s\n", rank, sentence);
     std::fflush(stderr);
+    // MPICH's mpirun drops what it has not passed on when it is told to end all.
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
     MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
     std::abort();
   }
@@ -64,8 +69,11 @@ class Environment {
     try {
       std::rethrow_exception(exception);
     } catch (const RankError& error) {
-      // The rank that it names knows best, and ends this one, if it still can.
-      std::this_thread::sleep_for(std::chrono::seconds(2));
+      // The rank that it names knows best, and ends this one, if it still can. If not, one of the
+      // others does, before the rest has slept.
+      int rank = 0;
+      MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+      std::this_thread::sleep_for(std::chrono::milliseconds(2000 + 100 * (rank % 20)));
       end_all(error.what());
     } catch (const std::exception& error) {
       end_all(error.what());
@@ -80,6 +88,7 @@ class Environment {
     end_all("std::terminate was called");
   }
 
+  bool is_owner_ = false;
   std::terminate_handler terminate_before_ = nullptr;
   int exceptions_before_ = std::uncaught_exceptions();
 };

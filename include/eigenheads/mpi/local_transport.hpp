@@ -79,7 +79,7 @@ class LocalTransport final : public Transport {
       deliver(bytes, *posted);
       box.posted.erase(posted);
       request->bytes.store(bytes.size());
-    } else if (bytes.size() <= options_.eager_bytes) {
+    } else if (tag == control_tag || bytes.size() <= options_.eager_bytes) {
       Mailbox::Sent& sent = box.sent.emplace_back();
       sent.from = rank_;
       sent.tag = tag;
@@ -89,7 +89,7 @@ class LocalTransport final : public Transport {
     } else {
       box.sent.push_back({rank_, tag, bytes, {}, request});
     }
-    return number({request, to});
+    return number({.request = request, .mailbox = to, .from = rank_});
   }
 
   Request receive(int from, int tag, std::span<std::byte> bytes) override {
@@ -108,17 +108,18 @@ class LocalTransport final : public Transport {
       if (sent->request != nullptr) sent->request->bytes.store(sent->bytes.size());
       box.sent.erase(sent);
     }
-    return number({request, rank_});
+    return number({.request = request, .mailbox = rank_, .from = from});
   }
 
   bool is_done(Request request) override {
     const std::size_t bytes = at(request).request->bytes.load(),
                       expected = at(request).request->expected;
+    const int from = at(request).from;
     if (bytes == LocalRequest::under_way) return false;
     forget(request);
     if (bytes != expected)
       eigenheads::detail::refuse<std::runtime_error>(
-          {"rank ", rank_, " was sent ", bytes, " bytes; expected ", expected});
+          {"rank ", rank_, " was sent ", bytes, " bytes by rank ", from, "; expected ", expected});
     return true;
   }
 
@@ -145,6 +146,7 @@ class LocalTransport final : public Transport {
   struct Numbered {
     std::shared_ptr<LocalRequest> request;
     int mailbox = 0;  // that it may still lie in
+    int from = 0;
   };
 
   // Of a message of another length, so much as both have.

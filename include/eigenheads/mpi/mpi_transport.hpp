@@ -89,7 +89,7 @@ class MpiTransport final : public Transport {
     return request;
   }
   Request receive(int from, int tag, std::span<std::byte> bytes) override {
-    const Request request = new_slot({.receives = true, .bytes = bytes.size()});
+    const Request request = new_slot({.receives = true, .from = from, .bytes = bytes.size()});
     detail::require_success(MPI_Irecv(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, from,
                                       tag, communicator_, &at(request).request),
                             "MPI_Irecv");
@@ -109,8 +109,9 @@ class MpiTransport final : public Transport {
     MPI_Test_cancelled(&status, &is_cancelled);
     MPI_Get_count(&status, MPI_BYTE, &count);
     if (is_cancelled == 0 && static_cast<std::size_t>(count) != slot.bytes)
-      eigenheads::detail::refuse<std::runtime_error>(
-          {"rank ", rank_, " was sent ", count, " bytes; expected ", slot.bytes});
+      eigenheads::detail::refuse<std::runtime_error>({"rank ", rank_, " was sent ", count,
+                                                      " bytes by rank ", slot.from, "; expected ",
+                                                      slot.bytes});
     return true;
   }
 
@@ -145,6 +146,7 @@ class MpiTransport final : public Transport {
   struct Slot {
     MPI_Request request = MPI_REQUEST_NULL;
     bool receives = false;
+    int from = 0;
     std::size_t bytes = 0;
     bool is_cancelled = false;
   };

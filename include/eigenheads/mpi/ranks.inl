@@ -85,7 +85,7 @@ namespace detail {
 
 inline void Ranks::begin(std::string_view what, std::span<const Term> terms) {
   using detail::ControlMessage, detail::Says;
-  if (broken_) throw RankError(*broken_);
+  if (broken_) throw *broken_;
   messages_.begin_round();
   const ControlMessage mine = detail::call_message(what, terms);
   std::string sentence;
@@ -100,6 +100,7 @@ inline void Ranks::begin(std::string_view what, std::span<const Term> terms) {
     sentence = await(0, Says::answer).text;
   }
   if (!sentence.empty()) throw std::invalid_argument(sentence);
+  exceptions_before_round_ = std::uncaught_exceptions();
   in_round_ = true;
 }
 
@@ -110,7 +111,8 @@ inline void Ranks::end() {
       eigenheads::detail::refuse<std::logic_error>(
           {"a message is still under way as the round of rank ", rank(),
            " ends; expected that it was waited for"});
-    if (failure_) throw RankError(*failure_);
+    if (is_settled_) report(false, {});
+    if (failure_) throw *failure_;
     if (!mishap_.empty()) throw std::runtime_error(mishap_);
     Index balance = messages_.balance();
     if (rank() == 0) {
@@ -189,8 +191,11 @@ inline void Ranks::report(bool threw, std::string_view sentence) {
   for (int from = 0; from < size(); ++from) {
     if (from == rank()) continue;
     const ControlMessage report = await(from, Says::report);
-    if (report.numbers[0] != 0 && !failure_)
-      failure_.emplace(from, "eigenheads: rank " + std::to_string(from) + " threw: " + report.text);
+    if (report.numbers[0] == 0 || failure_) continue;
+    const std::string own = "eigenheads: ";
+    const std::size_t begin = report.text.starts_with(own) ? own.size() : 0;
+    failure_.emplace(from,
+                     own + "rank " + std::to_string(from) + " threw: " + report.text.substr(begin));
   }
   is_reported_ = true;
   if (!threw && !failure_)
@@ -213,7 +218,7 @@ inline void Ranks::give_up(int on, const std::string& what) {
 }
 inline void Ranks::break_off(const detail::ControlMessage& gave_up) {
   broken_.emplace(static_cast<int>(gave_up.numbers[0]), "eigenheads: " + gave_up.text);
-  throw RankError(*broken_);
+  throw *broken_;
 }
 
 // ---- Waiting -------------------------------------------------------------------------------------
@@ -221,7 +226,9 @@ inline void Ranks::break_off(const detail::ControlMessage& gave_up) {
 // The next message of that rank, which is to say this; throws if the round has failed instead.
 inline detail::ControlMessage Ranks::await(int from, detail::Says says) {
   using detail::ControlMessage, detail::Says;
-  detail::Pause pause(options_.patience);
+  // Rank 0 waits in turn, and is the one who knows for whom.
+  const bool is_for_all = says == Says::answer || says == Says::over;
+  detail::Pause pause(is_for_all ? options_.patience * 5 / 4 : options_.patience);
   while (true) {
     control_.poll();
     while (const ControlMessage* const next = control_.next(from)) {
@@ -247,18 +254,24 @@ inline void Ranks::look() {
   if (!control_.is_stopped()) return;
   settle();
   report(false, {});
-  throw RankError(*failure_);
+  throw *failure_;
 }
 
 inline void Ranks::require_round() const {
-  if (broken_) throw RankError(*broken_);
-  if (failure_) throw RankError(*failure_);
+  if (broken_) throw *broken_;
+  if (failure_) throw *failure_;
   if (is_settled_)
     eigenheads::detail::refuse<std::logic_error>(
         {"a message of rank ", rank(), " in a round that has failed; expected none"});
   if (!in_round_)
     eigenheads::detail::refuse<std::logic_error>(
         {"a message of rank ", rank(), " outside a round; expected it within together()"});
+}
+
+inline void Ranks::require_peer(int rank) const {
+  require_round();
+  if (rank < 0 || rank >= size())
+    eigenheads::detail::refuse({"there is no rank ", rank, "; expected 0 to ", size() - 1});
 }
 
 inline void Ranks::progress() {
@@ -287,11 +300,11 @@ inline void Ranks::wait(std::span<Pending> pending) {
 }
 
 inline Ranks::Pending Ranks::send(int to, std::span<const std::byte> bytes) {
-  require_round();
+  require_peer(to);
   return {*this, messages_.send(to, bytes)};
 }
 inline Ranks::Pending Ranks::receive(int from, std::span<std::byte> bytes) {
-  require_round();
+  require_peer(from);
   return {*this, messages_.receive(from, bytes)};
 }
 
@@ -299,7 +312,7 @@ inline void Ranks::let_go(int message) noexcept {
   Pending pending(*this, message);
   try {
     if (!broken_ && !is_settled_) {
-      if (std::uncaught_exceptions() > exceptions_before_) {
+      if (std::uncaught_exceptions() > exceptions_before_round_) {
         settle();
       } else {
         wait(pending);

@@ -24,6 +24,8 @@ class Transport {
  public:
   // A message under way, until is_done() says so once; of the transport's own numbering.
   using Request = int;
+  // Messages of this tag are short, 4 KiB at most, and are sent before anybody asks for them.
+  static constexpr int control_tag = 1;
 
   Transport() = default;
   Transport(const Transport&) = delete;

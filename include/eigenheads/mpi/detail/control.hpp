@@ -36,10 +36,8 @@ struct ControlMessage {
 
 class Control {
  public:
-  // With this tag and no other.
-  static constexpr int tag = 1;
-  // A text is cut to so much, so that a message is short enough to be sent before it is asked for.
-  static constexpr std::size_t most_text = 1500;
+  static constexpr int tag = Transport::control_tag;
+  static constexpr std::size_t most_text = 1500;  // a longer one is cut
 
   explicit Control(Transport& transport)
       : transport_(transport), inbox_(static_cast<std::size_t>(transport.size())) {}
@@ -90,8 +88,9 @@ class Control {
 
   // All that was sent is on its way, and its memory not read any more.
   [[nodiscard]] bool is_sent() const { return outbox_.empty(); }
-  // Never frees what could not be sent. For the end, when a rank is not there to take it.
+  // For the end, when a rank is not there to take it: what cannot be taken back is never freed.
   void abandon() {
+    outbox_.remove_if([this](const Outgoing& out) { return transport_.cancel(out.request); });
     if (!outbox_.empty()) new std::list<Outgoing>(std::move(outbox_));  // NOLINT
   }
 

@@ -39,8 +39,7 @@ class Messages {
       const std::size_t size = piece.size();
       const int slot = new_slot({.peer = to, .sends = true, .number = sent(to)++, .bytes = size});
       slots_[static_cast<std::size_t>(slot)].request = transport_.send(to, tag, piece);
-      ++traffic_.messages_sent;
-      traffic_.bytes_sent += static_cast<Index>(size);
+      traffic_.send(static_cast<Index>(size));
       return slot;
     });
   }
@@ -159,10 +158,7 @@ class Messages {
     slot.is_under_way = !transport_.is_done(slot.request);
     if (slot.is_under_way) return false;
     ++gone_;
-    if (!slot.sends) {
-      ++traffic_.messages_received;
-      traffic_.bytes_received += static_cast<Index>(slot.bytes);
-    }
+    if (!slot.sends) traffic_.receive(static_cast<Index>(slot.bytes));
     return true;
   }
   [[nodiscard]] bool is_gone(Slot& slot) {
