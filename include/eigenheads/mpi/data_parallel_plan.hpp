@@ -9,11 +9,12 @@
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>   // Range, blocks_of
-#include <eigenheads/error.hpp>           // refuse
-#include <eigenheads/mpi/shard_tree.hpp>  // even_part, nodes_of
-#include <eigenheads/mpi/traffic.hpp>     // Traffic
-#include <eigenheads/version.hpp>         // Index
+#include <eigenheads/detail/ranges.hpp>           // Range, blocks_of
+#include <eigenheads/error.hpp>                   // refuse
+#include <eigenheads/mpi/collective_traffic.hpp>  // all_gather_traffic, round_traffic
+#include <eigenheads/mpi/shard_tree.hpp>          // even_part, nodes_of
+#include <eigenheads/mpi/traffic.hpp>             // Traffic
+#include <eigenheads/version.hpp>                 // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
@@ -76,29 +77,23 @@ class DataParallelPlan {
   // ring the losses of shards and the squares of blocks, as double; and round a ring the slices of the
   // parameters.
   [[nodiscard]] Traffic step_traffic(int rank, Index batch_size, std::size_t element_bytes) const {
-    const auto bytes = static_cast<Index>(element_bytes);
-    Traffic traffic;
-    const auto send = [&](Index count, Index size) {
-      if (size == 0) return;  // what has no bytes is not sent
-      traffic.messages_sent += count;
-      traffic.bytes_sent += count * size;
-    };
-    const auto receive = [&](Index count, Index size) {
-      if (size == 0) return;
-      traffic.messages_received += count;
-      traffic.bytes_received += count * size;
-    };
-    const auto sums = [&](int r) { return std::ssize(nodes(r, batch_size)); };
-    const auto numbers = [&](int r) { return 8 * (shards_of(r, batch_size).count() + blocks(r)); };
-    const auto values = [&](int r) { return bytes * slice(r).count(); };
-    const int next = (rank + 1) % sizes_.ranks;
+    if (sizes_.ranks == 1) return {};
+    std::vector<Index> numbers, values;
     for (int r = 0; r < sizes_.ranks; ++r) {
-      if (r != rank) send(sums(rank), values(r)), receive(sums(r), values(rank));
-      // Round a ring, a rank hands on all but what its next one began with.
-      if (r != next) send(1, numbers(r)), send(1, values(r));
-      if (r != rank) receive(1, numbers(r)), receive(1, values(r));
+      numbers.push_back(8 * (shards_of(r, batch_size).count() + blocks(r)));
+      values.push_back(static_cast<Index>(element_bytes) * slice(r).count());
     }
-    return sizes_.ranks == 1 ? Traffic{} : traffic;
+    Traffic traffic = round_traffic(rank, sizes_.ranks);
+    traffic += all_gather_traffic(numbers, rank);
+    traffic += all_gather_traffic(values, rank);
+    const std::size_t own = nodes(rank, batch_size).size();
+    for (int r = 0; r < sizes_.ranks; ++r) {
+      if (r == rank) continue;
+      for (std::size_t i = 0; i < own; ++i) traffic.send(values[static_cast<std::size_t>(r)]);
+      for (std::size_t i = nodes(r, batch_size).size(); i > 0; --i)
+        traffic.receive(values[static_cast<std::size_t>(rank)]);
+    }
+    return traffic;
   }
 
  private:
