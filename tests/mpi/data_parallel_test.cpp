@@ -203,8 +203,8 @@ TEST(DataParallelTest, WhatIsSentIsWhatThePlanSays) {
         });
 }
 
-// Of 8 shards each rank of 2, 4 or 8 sends its gradients once, less what is its own, and as much of the
-// parameters; numbers of blocks and shards come on top.
+// Of 8 shards each rank of 2, 4 or 8 sends its gradients once, less what is its own, and as much of
+// the parameters; numbers of blocks and shards come on top.
 TEST(DataParallelTest, APlanKnowsRanksThatAreNotThere) {
   constexpr Index count = 1024 * 64;
   for (const int ranks : {2, 4, 8}) {
@@ -218,7 +218,8 @@ TEST(DataParallelTest, APlanKnowsRanksThatAreNotThere) {
   }
 }
 
-// ---- Refusals and failures -----------------------------------------------------------------------
+// ---- Refusals and failures
+// -----------------------------------------------------------------------
 
 // Sentences of step() on all ranks, where change(rank, task) makes one of them other than the rest.
 struct Sentences {
@@ -315,7 +316,8 @@ TEST(DataParallelTest, BadCallsAreRefused) {
   EXPECT_EQ(adam.step_count(), 1);
 }
 
-// Whatever a rank throws in its part of a batch, the step has not been, on any rank; it can be made again.
+// Whatever a rank throws in its part of a batch, the step has not been, on any rank; it can be made
+// again.
 TEST(DataParallelTest, AStepThatARankThrowsInHasNotBeen) {
   const auto expected = train<float>({.steps = 6, .batch_size = 6}).parameters;
   for (const int thrower : {0, 2})

@@ -44,7 +44,8 @@ class Task {
   Model model;
   typename Model::Gradients gradients;
 
-  // Half of the mean square that members first to last - 1 of step i's batch are off: their part of it.
+  // Half of the mean square that members first to last - 1 of step i's batch are off: their part of
+  // it.
   double loss(Index step, Index batch_size, Index first, Index last) {
     std::vector<Index> lengths;
     for (Index b = first; b < last; ++b) lengths.push_back(length(step, b));

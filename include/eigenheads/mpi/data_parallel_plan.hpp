@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// Who does what in a step of data parallel training, and what is sent: data_parallel.hpp goes by it, and
-// it answers for any number of ranks, of which none need be there:
+// Who does what in a step of data parallel training, and what is sent: data_parallel.hpp goes by
+// it, and it answers for any number of ranks, of which none need be there:
 //   const eh::mpi::DataParallelPlan plan({.parameters = 7'000'000'000, .shards = 64, .ranks = 64});
 //   plan.step_traffic(0, 1024, sizeof(float)).bytes_sent
 #include <algorithm>
@@ -40,8 +40,8 @@ class DataParallelPlan {
 
   [[nodiscard]] const DataParallelSizes& sizes() const { return sizes_; }
 
-  // Squares of gradients are added up in blocks of so many elements, each from zero, and the blocks' sums
-  // in their order. Of one shard there is one block, as clip_gradient_norm has it.
+  // Squares of gradients are added up in blocks of so many elements, each from zero, and the
+  // blocks' sums in their order. Of one shard there is one block, as clip_gradient_norm has it.
   [[nodiscard]] Index block_size() const {
     return sizes_.shards == 1 ? (std::max)(sizes_.parameters, Index{1}) : 1024;
   }
@@ -73,9 +73,9 @@ class DataParallelPlan {
     return detail::nodes_of(shards_of(rank, batch_size), shards(batch_size));
   }
 
-  // What a rank sends and receives in a step: each of its sums to whom has a slice of it; then round a
-  // ring the losses of shards and the squares of blocks, as double; and round a ring the slices of the
-  // parameters.
+  // What a rank sends and receives in a step: each of its sums to whom has a slice of it; then
+  // round a ring the losses of shards and the squares of blocks, as double; and round a ring the
+  // slices of the parameters.
   [[nodiscard]] Traffic step_traffic(int rank, Index batch_size, std::size_t element_bytes) const {
     if (sizes_.ranks == 1) return {};
     std::vector<Index> numbers, values;
