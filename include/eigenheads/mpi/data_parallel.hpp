@@ -201,9 +201,10 @@ class DataParallel {
       }
     });
     // Of each rank: the losses of its shards, and then its blocks.
-    std::vector<Index> counts;
+    std::vector<Index> counts(static_cast<std::size_t>(size()));
     for (int r = 0; r < size(); ++r)
-      counts.push_back(plan_.shards_of(r, batch_size).count() + plan_.blocks(r));
+      counts[static_cast<std::size_t>(r)] =
+          plan_.shards_of(r, batch_size).count() + plan_.blocks(r);
     const Index count = std::accumulate(counts.begin(), counts.end(), Index{0});
     all_sums_.resize(static_cast<std::size_t>(count));
     if (size() > 1)
