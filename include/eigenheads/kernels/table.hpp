@@ -57,6 +57,15 @@ struct AttentionKernels {  // panels.inl, attention.inl
 };
 
 template <class T>
+struct AttentionPartKernels {  // attention_parts.inl
+  Index (*part_state)(const AttentionCall<T>& call);
+  Index (*part_scratch)(const AttentionCall<T>& call);
+  void (*attend_part)(const AttentionCall<T>& call, const RowTask& task,
+                      const PackedHead<T>& packed, Range keys, const PartMemory<T>& memory);
+  void (*end_parts)(const AttentionCall<T>& call, const RowTask& task, const PartMemory<T>& memory);
+};
+
+template <class T>
 struct BackwardKernels {  // panels.inl and those of backward/
   Index panel_width, gradient_outputs;
   bool (*pack_columns)(const PackColumnsCall<T>& call);
@@ -64,6 +73,7 @@ struct BackwardKernels {  // panels.inl and those of backward/
   void (*weight_gradient)(const WeightGradientCall<T>& call, T* block);
   Index (*attend_backward_scratch)(const AttentionShape& shape, bool drops);
   Index (*shared_sums)(const AttentionBackwardCall<T>& call);
+  void (*find_deltas)(const AttentionBackwardCall<T>& call, Index b, Index h, Range rows, T* to);
   void (*attend_backward)(const AttentionBackwardCall<T>& call, const BackwardTask<T>& task,
                           T* scratch);
 };
