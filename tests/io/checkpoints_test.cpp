@@ -478,7 +478,7 @@ TEST_F(Checkpoint, IsSavedInSeveralFilesByAnIndex) {
   const auto save = [&](std::uint64_t most, const Model& saved) {
     eh::save_checkpoint(index, families::gpt2, "", saved, {.shard_bytes = most});
   };
-  for (const std::uint64_t most : {0, 1800, 3000, 100'000}) {
+  for (const std::uint64_t most : {0u, 1800u, 3000u, 100'000u}) {
     save(most, model);
     const SafetensorsFiles files(folder_);
     Model other = make("gpt2");
