@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The rounds of rounds.hpp, by ranks that are processes of MPI.
-#include <cstdio>
-#include <eigenheads/mpi/environment.hpp>
-
 #include "../rounds.hpp"
+
+#include <cstdio>
+
+#include <eigenheads/mpi/environment.hpp>
 
 int main(int argc, char** argv) {
   namespace mpi = eigenheads::mpi;
