@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A layer whose rows are spread over ranks gives the bits of one process, whoever has which rows.
-#include <memory>
-#include <optional>
+#include <algorithm>
+#include <atomic>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <eigenheads/mpi/local_transport.hpp>
@@ -275,12 +274,42 @@ TYPED_TEST(SequenceLayer, SendsWhatIsSeen) {
   // Each block to all other ranks; with a causal mask, to those behind its own: half as many.
   EXPECT_EQ(sent(4, Deal::contiguous, none), blocks * 3);
   EXPECT_EQ(sent(4, Deal::contiguous, causal), blocks * 3 / 2);
-  // All ranks have late rows; of the last blocks, fewer do.
+  // All ranks have late rows; of the last ones, fewer do. So many blocks are dealt as one:
+  const Index together = Dealing::of<T>({blocks * KB}, 4).together();
   EXPECT_EQ(sent(4, Deal::cyclic, none), blocks * 3);
-  EXPECT_EQ(sent(4, Deal::cyclic, causal), blocks * 3 - (3 + 2 + 1));
+  EXPECT_EQ(sent(4, Deal::cyclic, causal), (blocks / together * 3 - (3 + 2 + 1)) * together);
   // To the one block behind.
   EXPECT_EQ(sent(4, Deal::contiguous, window), 3);
-  EXPECT_EQ(sent(4, Deal::cyclic, window), blocks - 1);
+  EXPECT_EQ(sent(4, Deal::cyclic, window), blocks / together - 1);
+}
+
+// Of what a causal mask hides, nothing is computed.
+TEST(SequenceLayerWork, IsWhatIsSeen) {
+  struct CountsPairs {
+    std::atomic<Index>* pairs;
+    float operator()(float score, eh::ScorePosition) const {
+      pairs->fetch_add(1, std::memory_order_relaxed);
+      return score;
+    }
+  };
+  const auto layer = make_layer<float>(16, small_layer());
+  const Index rows = 1024;
+  const auto x = random_tensor<float>(1, rows, 16);
+  for (const Deal deal : kDeals) {
+    const auto dealing = Dealing::of<float>({rows}, 2, deal);
+    std::atomic<Index> computed{0};
+    run_locally(2, [&](Ranks& ranks) {
+      const eh::Mask mask{.causal = eh::Causal::top_left};
+      std::atomic<Index> pairs{0};
+      const CountsPairs counts{&pairs};
+      static_cast<void>(SequenceParallel<float>(layer, ranks)(take_rows(x, dealing, ranks.rank()),
+                                                              dealing, mask, {.score = counts}));
+      const eh::BoundMask bound(mask, dealing.as_rows(), dealing.as_rows());
+      EXPECT_EQ(pairs, 2 * visible_pairs(bound, dealing, ranks.rank()));
+      computed += pairs;
+    });
+    EXPECT_EQ(computed, 2 * rows * (rows + 1) / 2);
+  }
 }
 
 TEST(SequenceLayerMemory, DoesNotGrowWithRanks) {

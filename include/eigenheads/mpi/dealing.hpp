@@ -102,6 +102,7 @@ class Dealing {
   [[nodiscard]] int ranks() const { return options_.ranks; }
   [[nodiscard]] Index block_size() const { return options_.block; }
   [[nodiscard]] Deal deal() const { return options_.deal; }
+  [[nodiscard]] Index together() const { return options_.together; }
   [[nodiscard]] bool is_padded() const { return is_padded_; }
   // For a BoundMask. Refers to this object.
   [[nodiscard]] eigenheads::detail::SequenceRows as_rows() const {
@@ -147,7 +148,7 @@ class Dealing {
 
   friend bool operator==(const Dealing& a, const Dealing& b) {
     return a.sequences_ == b.sequences_ && a.ranks() == b.ranks() &&
-           a.block_size() == b.block_size() && a.options_.together == b.options_.together &&
+           a.block_size() == b.block_size() && a.together() == b.together() &&
            a.deal() == b.deal() && a.is_padded_ == b.is_padded_;
   }
 

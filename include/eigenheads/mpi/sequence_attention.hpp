@@ -163,8 +163,7 @@ class DealtAttention {
   }
   void pack_keys(Index i, std::span<const std::byte> bytes) {
     const AttentionShape& shape = call_.attention.shape;
-    const Index G = shape.G, D = shape.D, V = shape.V;
-    const Index W = kernels_.panel_width;
+    const Index W = kernels_.panel_width, G = shape.G, D = shape.D, V = shape.V;
     const Index begin = call_.needed.seen(i).begin - call_.needed.block(i).begin,
                 count = call_.needed.seen(i).count();
     const T* const keys = reinterpret_cast<const T*>(bytes.data());

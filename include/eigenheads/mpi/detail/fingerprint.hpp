@@ -33,6 +33,7 @@ class Fingerprint {  // FNV-1a, number by number
   Fingerprint print;
   print.add(dealing.ranks());
   print.add(dealing.block_size());
+  print.add(dealing.together());
   print.add(static_cast<Index>(dealing.deal()));
   print.add(dealing.is_padded() ? 1 : 0);
   for (const Index offset : dealing.sequences().offsets()) print.add(offset);
