@@ -282,7 +282,7 @@ TYPED_TEST(SequenceBackward, KeepsAShareOfTheParametersGradients) {
     for (const bool accumulate : {false, true}) {
       backward_into(parallel, shares, take_rows(one.rows(8), dealt, r.rank()), saved,
                     {.accumulate = accumulate, .keeps_share = true, .context = context});
-      const auto [begin, end] = eh::mpi::parameter_share(kSize, 3, r.rank());
+      const auto [begin, end] = eh::mpi::Shares::even(kSize, 3).of(r.rank());
       const T times = accumulate ? 2 : 1;
       for (Index o = 0; o < kSize; ++o) {
         const bool is_mine = o >= begin && o < end;

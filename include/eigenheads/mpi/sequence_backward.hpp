@@ -19,6 +19,7 @@
 #include <eigenheads/mpi/detail/backward_cost.hpp>   // backward_cost
 #include <eigenheads/mpi/detail/dealt_backward.hpp>  // DealtBackward
 #include <eigenheads/mpi/sequence_layer.hpp>         // SequenceParallel, SequenceActivations
+#include <eigenheads/mpi/shares.hpp>                 // Shares
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
@@ -75,15 +76,11 @@ void fit_gradients(const SequenceParallel<T>& parallel, const SequenceActivation
 
 struct SequenceBackwardOptions {
   bool accumulate = false;  // adds to what the gradients hold
-  // Of W_q, W_k, W_v and W_o each rank gets the gradients of its share of the outputs alone,
-  // parameter_share(): of the others, 0 (or nothing is added). For an optimizer that is sharded so.
+  // Of W_q, W_k, W_v and W_o each rank gets the gradients of its outputs alone, Shares::even() of
+  // them (shares.hpp): of the others, 0 (or nothing is added). For an optimizer that is sharded so.
   bool keeps_share = false;
   ContextRef context{};
 };
-[[nodiscard]] inline eigenheads::detail::Range parameter_share(Index out_features, int ranks,
-                                                               int rank) {
-  return eigenheads::detail::share_of(out_features, ranks, rank);
-}
 
 // grad_output: [n, num_hiddens], of this rank's rows -> in `gradients`, those of x as queries, as keys
 // and as values, [1, n, E] each, and those of parameters and gates, [B, H], of all rows. All ranks
@@ -128,9 +125,9 @@ template <Scalar T>
 // keys once, queries once for each head of a group, the parameters once for each run of rows, and then
 // to all. Found from the plan alone, without a number of a batch.
 template <Scalar T>
-[[nodiscard]] StreamCost backward_cost(const MultiHeadAttention<T>& layer, const Dealing& dealing,
-                                       const Mask& mask, int rank,
-                                       Context& context = default_context()) {
+[[nodiscard]] Traffic backward_cost(const MultiHeadAttention<T>& layer, const Dealing& dealing,
+                                    const Mask& mask, int rank,
+                                    Context& context = default_context()) {
   return eigenheads::detail::backward_cost(layer.parts(), layer.head_size(), dealing, mask, rank,
                                            context);
 }

@@ -14,6 +14,7 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/schedule/backward.hpp>  // parameter_gradients
 #include <eigenheads/mpi/detail/gradient_chain.hpp>  // ChainPart
+#include <eigenheads/mpi/shares.hpp>                 // Shares
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -107,10 +108,6 @@ void broadcast_gradients(const DealtProjection<T>& of, int root, mpi::Ranks& ran
   if (of.db != nullptr) ranks.broadcast(root, numbers(of.db, of.outputs()));
 }
 
-// The outputs of a projection whose gradients are a rank's share.
-[[nodiscard]] inline Range share_of(Index outputs, int ranks, int rank) {
-  return {outputs * rank / ranks, outputs * (rank + 1) / ranks};
-}
 template <class T>
 void clear(const DealtProjection<T>& of, Range outputs) {
   std::fill_n(of.dW + outputs.begin * of.inputs(), outputs.count() * of.inputs(), T(0));
@@ -119,7 +116,7 @@ void clear(const DealtProjection<T>& of, Range outputs) {
 // To each rank its share; what it has of others is 0.
 template <class T>
 void scatter_gradients(const DealtProjection<T>& of, int root, mpi::Ranks& ranks) {
-  const auto share = [&](int rank) { return share_of(of.outputs(), ranks.size(), rank); };
+  const auto shares = mpi::Shares::even(of.outputs(), ranks.size());
   const auto weights = [&](Range outputs) {
     return numbers(of.dW + outputs.begin * of.inputs(), outputs.count() * of.inputs());
   };
@@ -127,9 +124,9 @@ void scatter_gradients(const DealtProjection<T>& of, int root, mpi::Ranks& ranks
     return of.db == nullptr ? std::span<T>{} : numbers(of.db + outputs.begin, outputs.count());
   };
   std::vector<mpi::Ranks::Pending> pending;
-  const Range mine = share(ranks.rank());
+  const Range mine = shares.of(ranks.rank());
   for (int rank = 0; ranks.rank() == root && rank < ranks.size(); ++rank)
-    for (const auto& part : {weights(share(rank)), biases(share(rank))})
+    for (const auto& part : {weights(shares.of(rank)), biases(shares.of(rank))})
       if (rank != root) pending.push_back(ranks.send(rank, std::as_bytes(part)));
   for (const auto& part : {weights(mine), biases(mine)})
     if (ranks.rank() != root) pending.push_back(ranks.receive(root, std::as_writable_bytes(part)));

@@ -17,9 +17,8 @@
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/matmul_call.hpp>  // gradient_rows
-#include <eigenheads/mpi/block_stream.hpp>     // StreamCost
 #include <eigenheads/mpi/dealing.hpp>          // Dealing
-#include <eigenheads/mpi/ranks.hpp>            // Ranks
+#include <eigenheads/mpi/ranks.hpp>            // Ranks, Traffic
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -96,15 +95,15 @@ inline void run_chain(mpi::Ranks& ranks, std::span<const RowRun> runs,
 }
 
 // What a rank sends and receives in it, of parts that have so many bytes together, in so many messages.
-[[nodiscard]] inline mpi::StreamCost chain_cost(std::span<const RowRun> runs, int rank, Index bytes,
+[[nodiscard]] inline mpi::Traffic chain_traffic(std::span<const RowRun> runs, int rank, Index bytes,
                                                 Index messages) {
-  mpi::StreamCost cost;
+  mpi::Traffic traffic;
   for (const RowRun& run : runs) {
     if (run.owner != rank) continue;
-    if (run.after >= 0) cost.bytes_sent += bytes, cost.messages_sent += messages;
-    if (run.before >= 0) cost.bytes_received += bytes, cost.messages_received += messages;
+    if (run.after >= 0) traffic.bytes_sent += bytes, traffic.messages_sent += messages;
+    if (run.before >= 0) traffic.bytes_received += bytes, traffic.messages_received += messages;
   }
-  return cost;
+  return traffic;
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
