@@ -130,7 +130,7 @@ int run(const CommandLine& line, mpi::Ranks& ranks) {
   const auto begin = std::chrono::steady_clock::now();
   for (int i = 0; i < layers; ++i)
     if (is_one_process)
-      layer.forward_into(x, x, dealing.sequences(), mask, context);
+      x = layer(x, dealing.sequences(), mask, context);
     else
       parallel.forward_into(x, x, dealing, mask, context);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;

@@ -72,8 +72,10 @@ struct AttentionInputs {
   StridedView<T, 4> queries, keys, values;  // [B, H, Q, D], [B, G, K, D], [B, G, K, V]
 };
 
+// A view of no element has null for data perhaps, and any strides.
 template <class T>
 [[nodiscard]] StridedMatrix<const T> layout_of(const StridedView<T, 4>& x) {
+  if (x.size() == 0) return {x.data(), x.dimension(2), x.dimension(3)};
   return {x.data(), x.dimension(2), x.dimension(3), x.stride(0), x.stride(2), x.stride(1)};
 }
 

@@ -24,9 +24,9 @@ struct StridedMatrix {
   static StridedMatrix heads_apart(T* data, Index rows, Index H, Index D) {
     return {data, rows, D, H * rows * D, D, rows * D};
   }
-  // [B, rows, H * D]
+  // [B, rows, H * D]. Without rows, data may be null, from which no step leads: the strides are 0.
   static StridedMatrix heads_together(T* data, Index rows, Index H, Index D) {
-    return {data, rows, D, rows * H * D, H * D, D};
+    return {data, rows, D, rows * H * D, H * D, rows > 0 ? D : 0};
   }
   // The same for sequences that may be packed: [1, H, N, D] or [1, N, H * D].
   static StridedMatrix heads_apart(T* data, const SequenceRows& rows, Index H, Index D) {
