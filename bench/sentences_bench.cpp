@@ -61,7 +61,7 @@ void answer(const sentences::Model& model, const std::vector<SentenceCase>& case
         count += static_cast<std::size_t>(model.encoder(ids, context).dimension(0));
     };
     run();
-    std::cout << milliseconds(run, options.min_time) << std::endl;
+    std::cout << milliseconds(run, options.min_time) << '\n' << std::flush;
     if (count % texts.size() != 0) throw std::logic_error("vectors are missing");
   }
 }

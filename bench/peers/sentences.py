@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 
-SIZES = (1, 8, 16, 32, 64, 128)  # of a batch
+SIZES = (1, 4, 8, 16, 32, 64, 128)  # of a batch
 COLUMNS = 'sentences count threads who batch milliseconds'.split()
 OURS, CUT = 'Eigenheads', 'tokenizers'
 
