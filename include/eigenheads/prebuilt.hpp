@@ -48,6 +48,7 @@
   DECLARE ProjectionKernels<T> projection_kernels<T>();                                           \
   DECLARE RotaryKernels<T> rotary_kernels<T>();                                                   \
   DECLARE AttentionKernels<T> attention_kernels<T>();                                             \
+  DECLARE AttentionPartKernels<T> attention_part_kernels<T>();                                    \
   DECLARE const StoredKernels<T>* stored_kernels<T>(StoredAs);                                    \
   DECLARE BackwardKernels<T> backward_kernels<T>();                                               \
   DECLARE StatisticsKernels<T> statistics_kernels<T>();                                           \

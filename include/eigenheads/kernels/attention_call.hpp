@@ -126,6 +126,12 @@ template <class T>
   return one;
 }
 
+// Of a task whose keys come in parts: what lies between two of them, and what one takes.
+template <class T>
+struct PartMemory {
+  T *state, *scratch;
+};
+
 // A row of attention over some of the keys, to be merged with that over others. One that saw no key
 // has an lse of -inf, and its output is not read.
 template <class T>

@@ -17,6 +17,8 @@ template <class T>
 [[nodiscard]] RotaryKernels<T> rotary_kernels();
 template <class T>
 [[nodiscard]] AttentionKernels<T> attention_kernels();
+template <class T>
+[[nodiscard]] AttentionPartKernels<T> attention_part_kernels();
 // Null: of type T itself.
 template <class T>
 [[nodiscard]] const StoredKernels<T>* stored_kernels(StoredAs stored_as);

@@ -41,6 +41,14 @@ struct Kernels {
   }
 
   template <class T>
+  static AttentionPartKernels<T> attention_parts() {
+    return {.part_state = part_state<T>,
+            .part_scratch = part_scratch<T>,
+            .attend_part = attend_part<T>,
+            .end_parts = end_parts<T>};
+  }
+
+  template <class T>
   static const StoredKernels<T>* stored(StoredAs stored_as) {
     if constexpr (std::is_same_v<T, float>) {
       if (stored_as == StoredAs::bfloat16) return &stored_as_kernels<StoredAs::bfloat16, T>;

@@ -14,6 +14,7 @@
 #include <eigenheads/kernels/masked_softmax.inl>
 #include <eigenheads/kernels/key_blocks.inl>
 #include <eigenheads/kernels/attention.inl>
+#include <eigenheads/kernels/attention_parts.inl>
 #include <eigenheads/kernels/backward/linear.inl>
 #include <eigenheads/kernels/backward/scores.inl>
 #include <eigenheads/kernels/backward/queries.inl>

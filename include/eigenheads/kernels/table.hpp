@@ -57,6 +57,15 @@ struct AttentionKernels {  // panels.inl, attention.inl
 };
 
 template <class T>
+struct AttentionPartKernels {  // attention_parts.inl
+  Index (*part_state)(const AttentionCall<T>& call);
+  Index (*part_scratch)(const AttentionCall<T>& call);
+  void (*attend_part)(const AttentionCall<T>& call, const RowTask& task,
+                      const PackedHead<T>& packed, Range keys, const PartMemory<T>& memory);
+  void (*end_parts)(const AttentionCall<T>& call, const RowTask& task, const PartMemory<T>& memory);
+};
+
+template <class T>
 struct BackwardKernels {  // panels.inl and those of backward/
   Index panel_width, gradient_outputs;
   bool (*pack_columns)(const PackColumnsCall<T>& call);

@@ -106,6 +106,11 @@ template <class T>
   return with_kernels([]<class Kernels>(Kernels) { return Kernels::template attention<T>(); });
 }
 template <class T>
+[[nodiscard]] AttentionPartKernels<T> attention_part_kernels() {
+  return with_kernels(
+      []<class Kernels>(Kernels) { return Kernels::template attention_parts<T>(); });
+}
+template <class T>
 [[nodiscard]] const StoredKernels<T>* stored_kernels(StoredAs stored_as) {
   return with_kernels(
       [&]<class Kernels>(Kernels) { return Kernels::template stored<T>(stored_as); });
