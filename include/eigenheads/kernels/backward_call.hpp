@@ -56,10 +56,11 @@ struct AttentionBackwardCall {
   ScoreBackward<T> score{};
   HeadTable heads{};
   GateTable<T> gates{};
-  const T* sinks = nullptr;      // [H]; null: none
-  T* grad_gates = nullptr;       // [B, H], added to
-  double* grad_sinks = nullptr;  // [B, H], where there are sinks
-  Index first_sequence = 0;      // of shape.B
+  const T* sinks = nullptr;        // [H]; null: none
+  StridedMatrix<const T> delta{};  // [B, H, Q, 1], as find_deltas() makes it; else of `output`
+  T* grad_gates = nullptr;         // [B, H], added to
+  double* grad_sinks = nullptr;    // [B, H], where there are sinks
+  Index first_sequence = 0;        // of shape.B
 
   [[nodiscard]] Index blocks_per_head() const { return blocks_of(shape.Q, backward_queries); }
   [[nodiscard]] Index most_heads() const { return heads.most(shape, first_sequence); }
@@ -113,6 +114,10 @@ struct CutHead {
   }
 };
 
+// What of a task's sums is computed. One side alone goes on from what its sums hold, neither begins
+// nor ends them, and has the same bits: scores are computed again for the other.
+enum class BackwardSide { both, queries, keys };
+
 // A task: key/value head g of sequence b and all queries that read it, or, of a head that is cut, some
 // keys and one block of queries. Blocks are counted through all query heads.
 template <class T>
@@ -123,6 +128,7 @@ struct BackwardTask {
   // Null: gradients of the bias are added to call.score.grad_bias. Else to these planes, one for
   // each query head of the task in turn, or a single one if the bias has no plane a head.
   T* bias_planes = nullptr;
+  BackwardSide side = BackwardSide::both;
 
   // Of the task's query head i; null where nobody asks for the gradient of a bias.
   [[nodiscard]] T* bias_plane(const AttentionBackwardCall<T>& call, Index i) const {

@@ -66,6 +66,7 @@ struct Kernels {
             .weight_gradient = weight_gradient<T>,
             .attend_backward_scratch = attend_backward_scratch<T>,
             .shared_sums = shared_sums<T>,
+            .find_deltas = find_deltas<T>,
             .attend_backward = attend_backward<T>};
   }
 

@@ -73,6 +73,7 @@ struct BackwardKernels {  // panels.inl and those of backward/
   void (*weight_gradient)(const WeightGradientCall<T>& call, T* block);
   Index (*attend_backward_scratch)(const AttentionShape& shape, bool drops);
   Index (*shared_sums)(const AttentionBackwardCall<T>& call);
+  void (*find_deltas)(const AttentionBackwardCall<T>& call, Index b, Index h, Range rows, T* to);
   void (*attend_backward)(const AttentionBackwardCall<T>& call, const BackwardTask<T>& task,
                           T* scratch);
 };

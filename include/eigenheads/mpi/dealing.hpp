@@ -11,10 +11,11 @@
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>  // blocks_of, JoinedRanges
-#include <eigenheads/kernels/rows.hpp>   // key_block
-#include <eigenheads/mask.hpp>           // BoundMask, KeyRange
-#include <eigenheads/sequences.hpp>      // Sequences
+#include <eigenheads/detail/ranges.hpp>        // blocks_of, JoinedRanges
+#include <eigenheads/kernels/matmul_call.hpp>  // gradient_rows
+#include <eigenheads/kernels/rows.hpp>         // key_block
+#include <eigenheads/mask.hpp>                 // BoundMask, KeyRange
+#include <eigenheads/sequences.hpp>            // Sequences
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
@@ -25,7 +26,7 @@ enum class Deal {
   // 2 P chunks of each sequence, of which rank r has chunks r and 2 P - 1 - r: with a causal mask every
   // rank computes the same in all, but not at every moment, since keys come from left to right.
   early_and_late,
-  // Block i goes to rank i mod P, counted over all sequences: ranks have the same to compute at every
+  // Unit i goes to rank i mod P, counted over all sequences: ranks have the same to compute at every
   // moment, whatever the mask. Every rank has late rows, so nearly all keys reach all ranks.
   cyclic
 };
@@ -34,6 +35,7 @@ struct DealingOptions {
   int ranks = 1;
   Index block = 0;  // keys of a block
   Deal deal = Deal::cyclic;
+  Index together = 1;  // blocks that are dealt as one: a unit
 };
 
 class Dealing {
@@ -51,7 +53,13 @@ class Dealing {
   // For attention of numbers of type T. Throws std::invalid_argument below 1 rank.
   template <class T>
   [[nodiscard]] static Dealing of(const Sequences& sequences, int ranks, Deal deal = Deal::cyclic) {
-    return Dealing(sequences, {ranks, eigenheads::detail::key_block<T>, deal});
+    // Gradients are sums of blocks of rows, which lie on one rank too.
+    using eigenheads::detail::blocks_of, eigenheads::detail::gradient_rows;
+    constexpr Index block = eigenheads::detail::key_block<T>;
+    return Dealing(sequences, {.ranks = ranks,
+                               .block = block,
+                               .deal = deal,
+                               .together = blocks_of(gradient_rows, block)});
   }
   // Of a padded batch, [B, L, E] read as [B * L, E]: the mask may then say how long each sequence is.
   template <class T>
@@ -67,15 +75,22 @@ class Dealing {
     if (options.block < 1)
       eigenheads::detail::refuse({"Dealing: block is ", options.block, "; expected 1 or more"});
     local_rows_.resize(static_cast<std::size_t>(options.ranks));
+    if (options.together < 1)
+      eigenheads::detail::refuse(
+          {"Dealing: together is ", options.together, "; expected 1 or more"});
     first_block_.push_back(0);
-    for (Index b = 0; b < sequences.count(); ++b)
-      first_block_.push_back(first_block_.back() +
-                             eigenheads::detail::blocks_of(sequences.length(b), options.block));
+    first_unit_.push_back(0);
+    for (Index b = 0; b < sequences.count(); ++b) {
+      const Index blocks = eigenheads::detail::blocks_of(sequences.length(b), options.block);
+      first_block_.push_back(first_block_.back() + blocks);
+      first_unit_.push_back(first_unit_.back() +
+                            eigenheads::detail::blocks_of(blocks, options.together));
+    }
     blocks_.reserve(static_cast<std::size_t>(first_block_.back()));
     for (Index b = 0; b < sequences.count(); ++b)
       for (Index i = first_block_[static_cast<std::size_t>(b)]; i < end_block(b); ++i) {
         const Index begin = (i - first_block(b)) * options.block;
-        const int owner = owner_of(b, i);
+        const int owner = owner_of(b, first_unit(b) + (i - first_block(b)) / options.together);
         Index& rows = local_rows_[static_cast<std::size_t>(owner)];
         const Index end = (std::min)(begin + options.block, sequences.length(b));
         blocks_.push_back({b, begin, end, rows, owner});
@@ -132,13 +147,15 @@ class Dealing {
 
   friend bool operator==(const Dealing& a, const Dealing& b) {
     return a.sequences_ == b.sequences_ && a.ranks() == b.ranks() &&
-           a.block_size() == b.block_size() && a.deal() == b.deal() && a.is_padded_ == b.is_padded_;
+           a.block_size() == b.block_size() && a.options_.together == b.options_.together &&
+           a.deal() == b.deal() && a.is_padded_ == b.is_padded_;
   }
 
  private:
-  // Block i, counted over all sequences, is one of sequence b.
+  [[nodiscard]] Index first_unit(Index b) const { return first_unit_[static_cast<std::size_t>(b)]; }
+  // Unit i of blocks that are dealt as one, counted over all sequences, is one of sequence b.
   [[nodiscard]] int owner_of(Index b, Index i) const {
-    const Index P = options_.ranks, all = first_block_.back();
+    const Index P = options_.ranks, all = first_unit_.back();
     // The rank whose share [n r / P, n (r + 1) / P) of n holds i.
     const auto share_of = [](Index at, Index n, Index shares) {
       return ((at + 1) * shares - 1) / n;
@@ -147,8 +164,8 @@ class Dealing {
       case Deal::contiguous:
         return static_cast<int>(share_of(i, all, P));
       case Deal::early_and_late: {
-        const Index first = first_block(b);
-        const Index chunk = share_of(i - first, end_block(b) - first, 2 * P);
+        const Index first = first_unit(b);
+        const Index chunk = share_of(i - first, first_unit(b + 1) - first, 2 * P);
         // Short sequences do not all begin on the same rank.
         return static_cast<int>(((std::min)(chunk, 2 * P - 1 - chunk) + first) % P);
       }
@@ -161,7 +178,7 @@ class Dealing {
   Sequences sequences_;
   DealingOptions options_;
   bool is_padded_ = false;
-  std::vector<Index> first_block_;  // [B + 1]
+  std::vector<Index> first_block_, first_unit_;  // [B + 1]
   std::vector<Block> blocks_;
   std::vector<Index> local_rows_;
 };

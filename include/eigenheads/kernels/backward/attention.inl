@@ -102,12 +102,13 @@ void add_to_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& b
 
 template <class T>
 void backward_block(const AttentionBackwardCall<T>& call, const BackwardScratch<T>& s,
-                    const QueryBlock<T>& block, const SeenBlock& seen) {
+                    const QueryBlock<T>& block, const SeenBlock& seen, bool is_for_keys) {
   const auto [B, H, G, Q, K, D, V] = call.shape;
   const BlockScores<T>& scores = s.scores;
   multiply_pairs<T>({call.keys, D, s.query_panels, scores.p_t}, block, seen);
   multiply_pairs<T>({call.values, V, s.output_panels, scores.ds_t}, block, seen);
   differentiate_block(call, scores, block, seen);
+  if (!is_for_keys) return;
   add_to_keys<T>({scores.p_t, s.output_columns, call.grad_values, V}, block, seen, s.edge);
   add_to_keys<T>({scores.ds_t, s.query_columns, call.grad_keys, D}, block, seen, s.edge);
 }
@@ -167,9 +168,9 @@ void backward_query_block(const AttentionBackwardCall<T>& call, const BackwardTa
     const Index end = (std::min)(begin / backward_keys * backward_keys + backward_keys, keys.end);
     const SeenBlock seen = find_seen(call, block, s.scores, {begin, end});
     if (seen.queries.count() > 0) {
-      backward_block(call, s, block, seen);
+      backward_block(call, s, block, seen, task.side != BackwardSide::queries);
       task.cut.wait_for_queries(block.index);
-      add_to_queries(call, block, seen, s);
+      if (task.side != BackwardSide::keys) add_to_queries(call, block, seen, s);
     }
     begin = end;
   }
@@ -243,14 +244,16 @@ void start_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& bl
   if (is_last) call.grad_gates[at] += static_cast<T>(sums.of_gate);
 }
 
-// Gradients of the task's keys and values, and its part of those of the queries that read them.
+// Gradients of the task's keys and values, and its part of those of the queries that read them; or one
+// side of these.
 template <class T>
 void attend_backward(const AttentionBackwardCall<T>& call, const BackwardTask<T>& task,
                      T* scratch) {
   BackwardScratch<T> s;
   lay_out(s, call.shape, call.dropout != nullptr, scratch);
   std::fill_n(s.edge, backward_keys * panel_width<T>, T(0));
-  for (Index k = task.keys.begin; task.blocks.begin == 0 && k < task.keys.end; ++k) {
+  const bool is_whole = task.side == BackwardSide::both;
+  for (Index k = task.keys.begin; is_whole && task.blocks.begin == 0 && k < task.keys.end; ++k) {
     std::fill_n(call.grad_keys.at(task.b, task.g, k), call.shape.D, T(0));
     std::fill_n(call.grad_values.at(task.b, task.g, k), call.shape.V, T(0));
   }
@@ -260,9 +263,9 @@ void attend_backward(const AttentionBackwardCall<T>& call, const BackwardTask<T>
     const QueryBlock<T> block = query_block_of(call, task, index, s);
     find_queries(call, block, s.scores);
     task.cut.wait_for_keys(index);
-    if (task.keys.begin == 0) start_queries(call, block, s, of_head);
+    if (is_whole && task.keys.begin == 0) start_queries(call, block, s, of_head);
     if (block.gate != 0) backward_query_block(call, task, block, s);
-    if (task.keys.end < call.shape.K) continue;
+    if (!is_whole || task.keys.end < call.shape.K) continue;
     task.cut.wait_for_queries(index);
     put_queries(call, block, s.padded_D);
   }

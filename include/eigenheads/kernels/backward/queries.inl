@@ -98,6 +98,13 @@ template <class T>
   for (Index i = 0; i < block.count; ++i) s.gaps[i] = mask.gap(block.b, block.first + i);
 }
 
+// to[i] = sum_v dO O of query rows.begin + i.
+template <class T>
+void find_deltas(const AttentionBackwardCall<T>& call, Index b, Index h, Range rows, T* to) {
+  for (Index q = rows.begin; q < rows.end; ++q)
+    to[q - rows.begin] = dot(call.grad_output.at(b, h, q), call.output.at(b, h, q), call.shape.V);
+}
+
 // What the queries of a block see, and their delta without the gate: the gradient of the gate is the
 // sum of these.
 template <class T>
@@ -113,8 +120,10 @@ void find_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& blo
                       : call.mask->key_range(block.b, block.number, q);
     if (sees_none(s, i)) continue;
     s.lse[i] = lse;
-    s.delta[i] = dot(call.grad_output.at(block.b, block.h, q), call.output.at(block.b, block.h, q),
-                     call.shape.V);
+    if (call.delta.is_given())
+      s.delta[i] = *call.delta.at(block.b, block.h, q);
+    else
+      find_deltas(call, block.b, block.h, {q, q + 1}, s.delta + i);
   }
   s.has_gaps = call.mask->has_gaps();
   if (s.has_gaps) find_gaps(*call.mask, block, s);

@@ -83,6 +83,7 @@ template <class T>
 struct ParameterGradients {
   T *dW, *db;  // [out, in], [out]
   bool adds;
+  bool goes_on = false;  // sums begin with what is there, those of the rows before
 };
 
 // Where blocks of the rows end among those that are kept. Rows are counted in their sequence: one
@@ -105,18 +106,23 @@ template <class T>
   return {ends, count};
 }
 
-// dW = dy^T x, db = sum of the rows of dy; or added to what is there.
+// The rows that the gradients of parameters are made of: which they are, where blocks of them end, and
+// those of x in panels of columns.
 template <class T>
-void parameter_gradients(const Projected<T>& y, std::span<const Index> rows,
-                         const ParameterGradients<T>& gradients, Context& context) {
+struct PackedGradientRows {
+  std::span<const Index> rows, ends;
+  const T* columns;  // [in / W][rows][W]
+};
+template <class T>
+[[nodiscard]] PackedGradientRows<T> pack_gradient_rows(const Projected<T>& y,
+                                                       std::span<const Index> rows,
+                                                       const Frame& frame, Context& context) {
   const BackwardKernels<T> kernels = backward_kernels<T>();
-  const Index in = y.weight.columns, out = y.weight.rows;
-  const Index W = kernels.panel_width, panel_count = blocks_of(in, W), count = std::ssize(rows);
+  const Index in = y.weight.columns, W = kernels.panel_width, count = std::ssize(rows);
   const auto row = [&](Index r) { return rows[static_cast<std::size_t>(r)]; };
-  const Frame frame(context);
   const std::span<const Index> ends = end_blocks(y, rows, frame);
-  T* const columns = frame.take<T>(panel_count * W * count);
-  const int threads = context.threads_for(projection_work<T>(count, in, out));
+  T* const columns = frame.take<T>(blocks_of(in, W) * W * count);
+  const int threads = context.threads_for(projection_work<T>(count, in, y.weight.rows));
   constexpr Index rows_per_task = 64;
   context.parallel_for(blocks_of(count, rows_per_task), threads, [&](Index task) {
     for (Index r = task * rows_per_task, end = (std::min)(count, r + rows_per_task); r < end;) {
@@ -131,40 +137,67 @@ void parameter_gradients(const Projected<T>& y, std::span<const Index> rows,
       r += run;
     }
   });
+  return {rows, ends, columns};
+}
 
+// Those of `outputs`: rows of dW, and elements of db.
+template <class T>
+void parameter_gradients(const Projected<T>& y, const PackedGradientRows<T>& packed, Range outputs,
+                         const ParameterGradients<T>& gradients, Context& context) {
+  const BackwardKernels<T> kernels = backward_kernels<T>();
+  const Index in = y.weight.columns, out = y.weight.rows, W = kernels.panel_width;
+  const Index panel_count = blocks_of(in, W), count = std::ssize(packed.rows);
+  const int threads = context.threads_for(projection_work<T>(count, in, outputs.count()));
   constexpr Index tasks_per_thread = 4;  // each gathers its rows of dy anew
-  const Index outputs = kernels.gradient_outputs, blocks = blocks_of(out, outputs);
+  const Index outputs_per_task = kernels.gradient_outputs;
+  const Index blocks = blocks_of(outputs.count(), outputs_per_task);
   const Index cuts = cuts_for(blocks, panel_count, threads, tasks_per_thread);
-  const Index block_size = gradient_rows * outputs;
-  const Index size = block_size + outputs * (blocks_of(panel_count, cuts) * W + 1);
+  const Index block_size = gradient_rows * outputs_per_task;
+  const Index size = block_size + outputs_per_task * (blocks_of(panel_count, cuts) * W + 1);
+  const Frame frame(context);
   T* const scratch = frame.take<T>(threads * size);
   context.parallel_for(blocks * cuts, threads, [&](Index task, int thread) {
-    const Index first = task / cuts * outputs, taken = (std::min)(outputs, out - first);
+    const Index first = outputs.begin + task / cuts * outputs_per_task;
+    const Index taken = (std::min)(outputs_per_task, outputs.end - first);
     const Index begin = panel_count * (task % cuts) / cuts;
     const Index end = panel_count * (task % cuts + 1) / cuts;
     T* const block = scratch + thread * size;
-    T *const bias = block + block_size, *const sums = bias + outputs;
+    T *const bias = block + block_size, *const sums = bias + outputs_per_task;
     const bool has_bias = gradients.db != nullptr && task % cuts == 0;
     const Index columns_taken = (end - begin) * W, width = (std::min)(end * W, in) - begin * W;
     std::fill_n(sums, taken * columns_taken, T(0));
-    std::fill_n(bias, outputs, T(0));
+    std::fill_n(bias, outputs_per_task, T(0));
+    // visit(sums of the task, how many, where they go)
+    const auto for_each_sum = [&](const auto& visit) {
+      for (Index o = 0; o < taken; ++o)
+        visit(sums + o * columns_taken, width, gradients.dW + (first + o) * in + begin * W);
+      if (has_bias) visit(bias, taken, gradients.db + first);
+    };
+    if (gradients.goes_on)
+      for_each_sum([](T* sum, Index n, const T* from) { std::copy_n(from, n, sum); });
     kernels.weight_gradient({.dy = y.dy,
                              .dy_stride = out,
-                             .rows = rows,
-                             .ends = ends,
-                             .x = columns,
+                             .rows = packed.rows,
+                             .ends = packed.ends,
+                             .x = packed.columns,
                              .outputs = {first, first + taken},
                              .panels = {begin, end},
                              .sums = sums,
                              .bias = has_bias ? bias : nullptr},
                             block);
-    const auto put = [&](const T* from, Index n, T* to) {
-      for (Index i = 0; i < n; ++i) to[i] = gradients.adds ? to[i] + from[i] : from[i];
-    };
-    for (Index o = 0; o < taken; ++o)
-      put(sums + o * columns_taken, width, gradients.dW + (first + o) * in + begin * W);
-    if (has_bias) put(bias, taken, gradients.db + first);
+    for_each_sum([&](const T* sum, Index n, T* to) {
+      for (Index i = 0; i < n; ++i) to[i] = gradients.adds ? to[i] + sum[i] : sum[i];
+    });
   });
+}
+
+// dW = dy^T x, db = sum of the rows of dy; or added to what is there.
+template <class T>
+void parameter_gradients(const Projected<T>& y, std::span<const Index> rows,
+                         const ParameterGradients<T>& gradients, Context& context) {
+  const Frame frame(context);
+  const PackedGradientRows<T> packed = pack_gradient_rows(y, rows, frame, context);
+  parameter_gradients(y, packed, {0, y.weight.rows}, gradients, context);
 }
 
 // Whether tasks add to the same elements of the gradient of a bias. An axis of length 1 is shared
