@@ -35,8 +35,10 @@ struct CheckpointShape {
   Index rows, columns;
   bool is_vector;
 
-  explicit CheckpointShape(std::span<const Index> shape)
-      : rows(shape[0]), columns(shape.size() > 1 ? shape[1] : 1), is_vector(shape.size() < 2) {}
+  explicit CheckpointShape(std::span<const Index> shape) : CheckpointShape(shape, shape[0]) {}
+  // Of one that has so many rows, of which a module has some.
+  CheckpointShape(std::span<const Index> shape, Index all_rows)
+      : rows(all_rows), columns(shape.size() > 1 ? shape[1] : 1), is_vector(shape.size() < 2) {}
 };
 
 [[nodiscard]] inline bool needs_head_size(const CheckpointRule& rule) {

@@ -34,6 +34,11 @@ class CheckpointLoading {
   }
 
   CheckpointReport run() {
+    return run([] {});
+  }
+  // agree(): between reading and writing. What it throws leaves the modules as they were.
+  template <class Agree>
+  CheckpointReport run(const Agree& agree) {
     for (const std::string& name : files_.names()) index(name);
     for (std::size_t i = 0; i < parts_.parameters().size(); ++i)
       std::visit([&](const auto& parameter) { find(parameter, i); }, parts_.parameters()[i]);
@@ -42,8 +47,9 @@ class CheckpointLoading {
     require_complete();
     std::vector<std::variant<std::unique_ptr<float[]>, std::unique_ptr<double[]>>> values;
     for (std::size_t i = 0; i < sources_.size(); ++i)
-      std::visit([&](const auto& parameter) { values.emplace_back(read(parameter, sources_[i])); },
+      std::visit([&](const auto& parameter) { values.emplace_back(read(parameter, i)); },
                  parts_.parameters()[i]);
+    agree();
     for (std::size_t i = 0; i < sources_.size(); ++i)
       if (sources_[i].kind != Source::Kind::none)
         std::visit(
@@ -149,7 +155,7 @@ class CheckpointLoading {
     }
     if (source.kind == Source::Kind::zero) report_.zero.push_back(parameter.name());
     if (source.kind == Source::Kind::tensor) {
-      require_fits(parameter, source);
+      require_fits(parameter, source, parts_.shares()[number]);
       if (source.rule->presence == CheckpointPresence::tied && source.tensor != token_embedding())
         compare_head(source.tensor);
       used_.emplace(source.tensor, number);
@@ -172,18 +178,18 @@ class CheckpointLoading {
   }
 
   template <class T>
-  void require_fits(const Parameter<T>& parameter, const Source& source) {
+  void require_fits(const Parameter<T>& parameter, const Source& source, const RowShare& share) {
     const CheckpointRule& rule = *source.rule;
     if (heads_.head_size == 0 && needs_head_size(rule))
       refuse("tensor " + quoted_name(source.tensor) +
              " lies by heads; expected CheckpointOptions::heads, which says their size");
-    const CheckpointShape of(parameter.shape());
+    const CheckpointShape of(parameter.shape(), share.all);
     const std::vector<Index> expected = shape_in_file(rule, of, heads_.head_size);
     const auto& got = files_.shape(source.tensor);
     if (got != expected)
       refuse("tensor " + quoted_name(source.tensor) + " is " + files_.description(source.tensor) +
              "; expected " + shape_text(expected) + ", for the module's " + parameter.name() + ' ' +
-             shape_text(parameter.shape()));
+             shape_text(shape_in_file({}, of, 1)));
     std::string how;
     const auto add = [&](const std::string& what) { how += (how.empty() ? "" : ", ") + what; };
     if (is_transposed(rule, of)) add("transposed");
@@ -297,29 +303,31 @@ class CheckpointLoading {
   }
 
   template <class T>
-  [[nodiscard]] std::unique_ptr<T[]> read(const Parameter<T>& parameter,
-                                          const Source& source) const {
+  [[nodiscard]] std::unique_ptr<T[]> read(const Parameter<T>& parameter, std::size_t number) const {
+    const Source& source = sources_[number];
+    const RowShare& share = parts_.shares()[number];
     if (source.kind == Source::Kind::none) return nullptr;
     const auto size = static_cast<std::size_t>(parameter.size());
     if (source.kind == Source::Kind::zero) return std::make_unique<T[]>(size);
     auto values = std::make_unique_for_overwrite<T[]>(size);
     const CheckpointRule& rule = *source.rule;
-    const CheckpointShape of(parameter.shape());
-    const auto rows = static_cast<std::size_t>(of.rows);
+    const CheckpointShape of(parameter.shape(), share.all);
+    const Index own_rows = parameter.shape()[0];
+    const auto rows = static_cast<std::size_t>(own_rows);
     if (is_transposed(rule, of)) {
       std::vector<T> row(rows);  // of the file: the part's share of it
       for (Index k = 0; k < of.columns; ++k) {
-        files_.read(source.tensor, (k * rule.parts + rule.part) * of.rows, std::span(row),
-                    options_.conversion);
+        files_.read(source.tensor, (k * rule.parts + rule.part) * of.rows + share.first,
+                    std::span(row), options_.conversion);
         for (std::size_t r = 0; r < rows; ++r)
           values[r * static_cast<std::size_t>(of.columns) + static_cast<std::size_t>(k)] = row[r];
       }
     } else {
-      files_.read(source.tensor, rule.part * parameter.size(), std::span(values.get(), size),
-                  options_.conversion);
+      files_.read(source.tensor, (rule.part * of.rows + share.first) * of.columns,
+                  std::span(values.get(), size), options_.conversion);
     }
     if (!is_turned(rule)) return values;
-    const std::vector<Index> from = rows_by_rotary(of.rows, heads_, family_.rotary);
+    const std::vector<Index> from = rows_by_rotary(own_rows, heads_, family_.rotary);
     auto turned = std::make_unique_for_overwrite<T[]>(size);
     for (std::size_t r = 0; r < rows; ++r)
       std::copy_n(values.get() + from[r] * of.columns, of.columns,

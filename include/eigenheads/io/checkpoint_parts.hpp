@@ -15,6 +15,7 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/parameter.hpp>       // Parameter, HasParameters
 #include <eigenheads/rotary_options.hpp>  // RotaryOptions
+#include <eigenheads/tensor.hpp>          // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -46,10 +47,24 @@ template <class Module>
   return {};
 }
 
+struct IgnoreShare {
+  template <class T>
+  void operator()(const Parameter<T>&, Index, Index) const {}
+};
+// A module that has some rows of what it is part of (mpi/tensor_attention.hpp).
+template <class Module>
+concept SharedModule =
+    requires(Module& module) { module.for_each_share(IgnoreShare{}, std::string_view()); };
+
 using AnyParameter = std::variant<Parameter<float>, Parameter<double>>;
 using AnyConstParameter = std::variant<Parameter<const float>, Parameter<const double>>;
 
 }  // namespace detail
+
+// Of a parameter in a file the rows [first, first + those of the module's), of `all`.
+struct RowShare {
+  Index first, all;
+};
 
 // Element: detail::AnyParameter, or AnyConstParameter for modules that are only read.
 template <class Element>
@@ -62,8 +77,19 @@ class BasicModuleParts {
   template <class Module>
   requires HasParameters<Module>
   BasicModuleParts& add(std::string_view name, Module& module) {
-    const auto keep = [&](const auto& parameter) { parameters_.emplace_back(parameter); };
-    if constexpr (std::is_same_v<Element, detail::AnyConstParameter>)
+    const auto keep_share = [&](const auto& parameter, Index first, Index all) {
+      parameters_.emplace_back(parameter);
+      shares_.push_back({first, all});
+    };
+    const auto keep = [&](const auto& parameter) {
+      keep_share(parameter, 0, parameter.shape()[0]);
+    };
+    constexpr bool is_saved = std::is_same_v<Element, detail::AnyConstParameter>;
+    static_assert(!is_saved || !detail::SharedModule<std::remove_const_t<Module>>,
+                  "This module has a share of the rows: nobody has the whole, to save it.");
+    if constexpr (detail::SharedModule<Module>)
+      module.for_each_share(keep_share, name);
+    else if constexpr (is_saved)
       std::as_const(module).for_each_parameter(keep, name);
     else
       module.for_each_parameter(keep, name);
@@ -73,6 +99,7 @@ class BasicModuleParts {
   }
 
   [[nodiscard]] const std::vector<Element>& parameters() const { return parameters_; }
+  [[nodiscard]] const std::vector<RowShare>& shares() const { return shares_; }
   [[nodiscard]] const HeadsLayout& heads() const { return heads_; }
   // Whether a parameter of that name would be one of these modules'.
   [[nodiscard]] bool covers(std::string_view parameter) const {
@@ -83,6 +110,7 @@ class BasicModuleParts {
 
  private:
   std::vector<Element> parameters_;
+  std::vector<RowShare> shares_;  // of each parameter
   std::vector<std::string> names_;
   HeadsLayout heads_;
 };

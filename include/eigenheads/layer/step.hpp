@@ -222,9 +222,22 @@ void reserve_scratch(AttentionCall<T> call, const CacheSize& cache, Context& con
 }
 
 template <class T>
-void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<T>& cache,
-              const LayerOutput<T>& into, Context& context) {
+struct LayerStep {
+  const LayerParts<T>& layer;
+  const LayerCall<T>& call;
+  CachedHeads<T>& cache;
+  LayerOutput<T> into;
+};
+
+// All but the last: project(part, heads) makes the output of the heads, [B, n, H * V] or packed,
+// [N, H * V]. The tokens become part of the cache when it has.
+template <class T, class Project>
+void attend_step(const LayerStep<T>& step, const Project& project, Context& context) {
   using Layout = StridedMatrix<T>;
+  const LayerParts<T>& layer = step.layer;
+  const LayerCall<T>& call = step.call;
+  const LayerOutput<T>& into = step.into;
+  CachedHeads<T>& cache = step.cache;
   const Frame frame(context);
   const auto [B, H, G, Q, K, D, V] = call.shape;
   const SequenceRows& rows = call.mask.query_rows();
@@ -260,22 +273,30 @@ void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<
   reserve_scratch(attention, cache.size(), context);
   const ProjectedTokens<T> tokens{rows, heads.k, heads.v};
   const StepRun<T> run{call, tokens, cache, attention, context};
-  const auto project = [&] {
-    project_output(layer.W_o, call, part, heads.heads, into.output, context);
-  };
   bool has_room = true;
   for (Index b = 0; b < B; ++b) has_room = has_room && cache.room(b, run.count(b)) == run.count(b);
   if (has_room) {
     run.attend_at_once();
-    project();
+    project(part, heads.heads);
     for (Index b = 0; b < B; ++b) cache.commit(b, run.count(b));
   } else {
     const auto heads_of = [&](Index) -> CachedHeads<T>& { return cache; };
     StepGuard guard(1, heads_of, frame);
     run.attend_in_pieces(frame.take<Index>(B));
-    project();
+    project(part, heads.heads);
     guard.is_done = true;
   }
+}
+
+template <class T>
+void run_step(const LayerParts<T>& layer, const LayerCall<T>& call, CachedHeads<T>& cache,
+              const LayerOutput<T>& into, Context& context) {
+  attend_step<T>(
+      {layer, call, cache, into},
+      [&](const Participation& part, const T* heads) {
+        project_output(layer.W_o, call, part, heads, into.output, context);
+      },
+      context);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

@@ -118,6 +118,8 @@ class TransformerStack {
       layers.emplace_back(options.layer, part_seed(seed, name_of(i)));
     if (options.final_norm) norm.emplace(TransformerParts(options.layer).template norm<T>());
   }
+  // Without layers, for who makes them otherwise.
+  explicit TransformerStack(const char* name) : name_(name) {}
 
   // rest: what stands between x and the options in a call of a layer.
   template <int Rank, class... Rest>

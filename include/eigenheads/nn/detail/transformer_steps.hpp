@@ -69,10 +69,10 @@ struct MemoryRows {
 
 // The gradients of an attention's inputs are this call's, not sums over calls, whatever happens to
 // those of its parameters.
-template <class T>
-void attention_backward(const MultiHeadAttention<T>& attention, const SublayerBackward& call,
-                        const MemoryRows& memory, const LayerActivations<T>& saved,
-                        const T* grad_output, LayerGradients<T>& gradients) {
+template <class Attention, class Saved, class T>
+void attention_backward(const Attention& attention, const SublayerBackward& call,
+                        const MemoryRows& memory, const Saved& saved, const T* grad_output,
+                        LayerGradients<T>& gradients) {
   if (call.accumulate) {
     const auto renew = [](auto& tensor, const auto& shape) {
       tensor = make_tensor<T>("gradients", shape);
@@ -89,10 +89,9 @@ void attention_backward(const MultiHeadAttention<T>& attention, const SublayerBa
 }
 
 // The same of an attention whose queries, keys and values are all x: gives the gradient of x.
-template <class T>
-[[nodiscard]] const T* self_attention_backward(const MultiHeadAttention<T>& attention,
-                                               const SublayerBackward& call,
-                                               const LayerActivations<T>& saved,
+template <class Attention, class Saved, class T>
+[[nodiscard]] const T* self_attention_backward(const Attention& attention,
+                                               const SublayerBackward& call, const Saved& saved,
                                                const T* grad_output, LayerGradients<T>& gradients) {
   attention_backward(attention, call, {call.sequences, call.size}, saved, grad_output, gradients);
   T* const sum = gradients.queries.data();
@@ -101,9 +100,8 @@ template <class T>
   return sum;
 }
 
-template <class T>
-[[nodiscard]] const T* feed_forward_backward(const FeedForward<T>& layer,
-                                             const SublayerBackward& call,
+template <class Layer, class T>
+[[nodiscard]] const T* feed_forward_backward(const Layer& layer, const SublayerBackward& call,
                                              const FeedForwardActivations<T>& saved,
                                              const T* grad_output,
                                              FeedForwardGradients<T>& gradients) {
