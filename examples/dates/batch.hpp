@@ -59,6 +59,15 @@ struct Batch {
   return batch;
 }
 
+// Texts first to last - 1.
+[[nodiscard]] inline Batch part_of(const Batch& batch, Index first, Index last) {
+  const auto rows = [&]<class T>(const std::vector<T>& values, Index width) {
+    return std::vector<T>(values.begin() + first * width, values.begin() + last * width);
+  };
+  return {batch.length, rows(batch.text_lengths, 1), rows(batch.tokens, batch.length),
+          rows(batch.targets, kOutputs)};
+}
+
 // Batches of about the same length, so that little is padding: of every kPool of them the phrases
 // are put in the order of their lengths, cut, and the pieces shuffled. Phrase i is in one of the
 // batches of pool i / (kPool * batch_size), whatever the number of batches is.

@@ -20,6 +20,7 @@
 
 #include "../command_line.hpp"
 #include "../loss_curve.hpp"
+#include "../many_ranks.hpp"
 #include "../progress.hpp"
 #include "alphabet.hpp"
 #include "checkpoint.hpp"
@@ -40,7 +41,7 @@ using std::filesystem::path;
 constexpr const char* kUsage =
     "Usage: dates translate [TEXT...] [OPTION...]   (without a text: the lines of the input)\n"
     "       dates evaluate [OPTION...]\n"
-    "       dates train [OPTION...]\n\n";
+    "       dates train [OPTION...]                (mpirun -n 4 dates train: on four ranks)\n\n";
 
 constexpr std::array<Option, 3> kTranslate{{
     {"--weights", "FILE", "another model than the one that comes with this program"},
@@ -54,11 +55,12 @@ constexpr std::array<Option, 3> kEvaluate{{
      "(20000)"},
     {"--errors", "", "show those of the test that are read wrong", Takes::nothing},
 }};
-constexpr std::array<Option, 5> kTrain{{
+constexpr std::array<Option, 6> kTrain{{
     {"--out", "FOLDER", "for weights.safetensors, loss.svg and checkpoints (out/dates)"},
     {"--seed", "N", "of the phrases and the first weights (1)"},
     {"--steps", "N", "all that are made (the number that the model was shipped after)"},
     {"--threads", "N", "any number gives the same weights (2)"},
+    many_ranks::kShards,
     {"--resume", "", "go on from the checkpoint in FOLDER", Takes::nothing},
 }};
 
@@ -259,7 +261,7 @@ void print_overlap(std::uint64_t seed) {
             << " templates, " << overlap.years << " years and " << overlap.texts << " texts.\n";
 }
 
-int train(const std::vector<std::string>& words) {
+int train_on(eh::mpi::Ranks* ranks, const std::vector<std::string>& words) {
   const CommandLine line(kTrain, words);
   dates::TrainOptions options;
   if (line.has("--seed"))
@@ -267,27 +269,41 @@ int train(const std::vector<std::string>& words) {
   if (line.has("--steps")) options.steps = line.count("--steps", 1'000'000);
   options.warmup = std::min(options.warmup, options.steps);
   const path folder = line.value("--out", "out/dates");
-  std::filesystem::create_directories(folder);
   const path checkpoint = folder / "checkpoint.safetensors";
   eh::Context context(line.has("--threads") ? line.count("--threads", 1024) : 2);
+  std::optional<eh::Safetensors> begun;
+  training_state::on_first(ranks, [&] { std::filesystem::create_directories(folder); });
+  if (line.has("--resume")) begun = training_state::read(checkpoint, ranks);
+  options.shards = many_ranks::shards_of(line, begun, ranks);
 
-  dates::Trainer<float> trainer(options);
-  if (line.has("--resume")) dates::load_checkpoint(checkpoint, trainer);
-  print_overlap(options.seed);
+  dates::Trainer<float> trainer(options, ranks);
+  if (begun) dates::load_checkpoint(*begun, trainer);
+  const bool speaks = many_ranks::is_first(ranks);
+  if (speaks) print_overlap(options.seed);
   std::vector<double> losses;
-  Progress progress(static_cast<double>(options.steps), static_cast<double>(trainer.step_count()));
+  std::optional<Progress> progress;
+  if (speaks)
+    progress.emplace(static_cast<double>(options.steps), static_cast<double>(trainer.step_count()));
   const std::string of_all = " of " + std::to_string(options.steps) + "  loss ";
   while (!trainer.is_done()) {
     losses.push_back(trainer.step(context));
-    progress.add(
-        1, "step " + std::to_string(trainer.step_count()) + of_all + std::to_string(losses.back()));
+    if (speaks)
+      progress->add(1, "step " + std::to_string(trainer.step_count()) + of_all +
+                           std::to_string(losses.back()));
     if (trainer.step_count() % 500 == 0) dates::save_checkpoint(checkpoint, trainer);
   }
-  dates::save_model(folder / "weights.safetensors", trainer.model, options.model);
-  eh::write_file(folder / "loss.svg", loss_curve(losses, "Loss: cross entropy of a symbol"));
+  training_state::on_first(ranks, [&] {
+    dates::save_model(folder / "weights.safetensors", trainer.model, options.model);
+    eh::write_file(folder / "loss.svg", loss_curve(losses, "Loss: cross entropy of a symbol"));
+  });
+  if (!speaks) return 0;
   print_score(trainer.model, 20'000, false, context);
   std::cout << "The weights are in " << (folder / "weights.safetensors").string() << '\n';
   return 0;
+}
+
+int train(const std::vector<std::string>& words) {
+  return many_ranks::run_on_ranks([&](eh::mpi::Ranks* ranks) { return train_on(ranks, words); });
 }
 
 int run(const std::vector<std::string>& words) {

@@ -149,12 +149,14 @@ class Model : public examples::Module<Model<T>> {
 };
 
 // The mean over all symbols of -log softmax(logits)[target]; dlogits, if it is not null, is its
-// gradient: (softmax(logits) - 1 at the target) / the number of symbols. By the library's own exp
-// and log: those of libm differ from machine to machine, and so would the trained weights.
+// gradient: (softmax(logits) - 1 at the target) / the number of symbols. Of a part of a batch, the
+// part of the mean over all `symbols` of the batch. By the library's own exp and log: those of libm
+// differ from machine to machine, and so would the trained weights.
 template <Scalar T>
 [[nodiscard]] double cross_entropy(const Tensor<T, 3>& logits, const std::vector<int>& targets,
-                                   Tensor<T, 3>* dlogits) {
+                                   Tensor<T, 3>* dlogits, Index symbols = 0) {
   const Index count = logits.dimension(0) * logits.dimension(1);
+  if (symbols == 0) symbols = count;
   if (dlogits != nullptr) dlogits->resize(logits.dimensions());
   double loss = 0;
   for (Index row = 0; row < count; ++row) {
@@ -172,9 +174,9 @@ template <Scalar T>
     if (dlogits == nullptr) continue;
     T* dx = dlogits->data() + row * kClasses;
     for (std::size_t i = 0; i < p.size(); ++i)
-      dx[i] = (p[i] / sum - T(i == target)) / static_cast<T>(count);
+      dx[i] = (p[i] / sum - T(i == target)) / static_cast<T>(symbols);
   }
-  return loss / static_cast<double>(count);
+  return loss / static_cast<double>(symbols);
 }
 
 }  // namespace dates

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // Training, a step at a time: step i takes batch i, which is a function of the seed and of i, so
-// that the weights are the same bits on any number of threads, and also if a run was stopped after
-// step i and went on from its model, its optimizer and i.
+// that the weights are the same bits on any number of threads and of ranks, and also if a run was
+// stopped after step i and went on from its model, its optimizer and i.
 #include <cstdint>
 
-#include <eigenheads/context.hpp>      // Context
-#include <eigenheads/tensor.hpp>       // Scalar
-#include <eigenheads/train/optim.hpp>  // Adam, clip_gradient_norm, warmup_then_cosine
+#include <eigenheads/context.hpp>            // Context
+#include <eigenheads/mpi/data_parallel.hpp>  // DataParallel
+#include <eigenheads/mpi/ranks.hpp>          // Ranks
+#include <eigenheads/tensor.hpp>             // Scalar
+#include <eigenheads/train/optim.hpp>        // AdamRule, warmup_then_cosine
 
-#include "batch.hpp"    // Batches
+#include "batch.hpp"    // Batches, part_of
 #include "model.hpp"    // Model, cross_entropy
 #include "phrases.hpp"  // Phrases, Split
 
@@ -21,6 +23,7 @@ struct TrainOptions {
   // has met few of them finds dates in the others.
   Mix mix{.impossible = 60, .incomplete = 50, .numbers = 150, .wrong_year = 50, .other = 30};
   Index steps = 28000, batch_size = 64;
+  Index shards = 1;             // of a batch, which ranks share out: other bits of the sums
   Index warmup = 100;           // steps
   double learning_rate = 3e-3;  // at its highest
   double beta2 = 0.99;
@@ -32,21 +35,26 @@ struct TrainOptions {
 template <Scalar T>
 class Trainer {
  public:
-  explicit Trainer(const TrainOptions& options)
+  // Of these ranks, or, without any, alone.
+  explicit Trainer(const TrainOptions& options, eigenheads::mpi::Ranks* ranks = nullptr)
       : model(options.model, options.seed),
-        adam({.learning_rate = options.learning_rate,
+        adam(model,
+             {.learning_rate = options.learning_rate,
               .beta2 = options.beta2,
-              .weight_decay = options.weight_decay}),
+              .weight_decay = options.weight_decay},
+             {.shards = options.shards, .gradient_norm = options.gradient_norm}, ranks),
         options_(options),
+        ranks_(ranks),
         phrases_(Split::train, options.seed, options.mix),
         batches_(phrases_, options.seed, options.batch_size) {}
   Trainer(const Trainer&) = delete;  // the batches refer to the phrases
   Trainer& operator=(const Trainer&) = delete;
 
   Model<T> model;
-  eigenheads::Adam<T> adam;
+  eigenheads::mpi::DataParallel<eigenheads::AdamRule<T>> adam;
 
   [[nodiscard]] const TrainOptions& options() const { return options_; }
+  [[nodiscard]] eigenheads::mpi::Ranks* ranks() const { return ranks_; }
   [[nodiscard]] Index step_count() const { return static_cast<Index>(adam.step_count()); }
   [[nodiscard]] bool is_done() const { return step_count() >= options_.steps; }
 
@@ -54,19 +62,22 @@ class Trainer {
   double step(Context& context) {
     const Index i = step_count();
     const Batch batch = batches_(i);
-    const Tensor<T, 3> logits = model.forward(batch, saved_, context);
-    Tensor<T, 3> dlogits;
-    const double loss = cross_entropy(logits, batch.targets, &dlogits);
-    model.backward(dlogits, saved_, gradients_, context);
-    eigenheads::clip_gradient_norm(options_.gradient_norm, gradients_);
     adam.set_learning_rate(
         eigenheads::warmup_then_cosine(i, options_.warmup, options_.steps, options_.learning_rate));
-    adam.step(model, gradients_);
-    return loss;
+    const auto loss_of = [&](Index first, Index last) {
+      const Batch part = part_of(batch, first, last);
+      const Tensor<T, 3> logits = model.forward(part, saved_, context);
+      Tensor<T, 3> dlogits;
+      const double loss = cross_entropy(logits, part.targets, &dlogits, batch.size() * kOutputs);
+      model.backward(dlogits, saved_, gradients_, context);
+      return loss;
+    };
+    return adam.step(model, gradients_, batch.size(), loss_of).loss;
   }
 
  private:
   TrainOptions options_;
+  eigenheads::mpi::Ranks* ranks_;
   Phrases phrases_;
   Batches batches_;
   typename Model<T>::Activations saved_;

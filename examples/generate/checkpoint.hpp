@@ -18,7 +18,7 @@
 #include <eigenheads/io/safetensors.hpp>  // Safetensors
 #include <eigenheads/random.hpp>          // random_stream
 
-#include "../training_state.hpp"  // add, restore_optimizer
+#include "../training_state.hpp"  // add, on_first, read, restore_optimizer
 #include "model.hpp"              // Model, ModelOptions
 #include "train.hpp"              // Trainer
 
@@ -108,22 +108,25 @@ inline void save_model(const std::filesystem::path& path, const Model<float>& mo
   return load_model(eigenheads::read_safetensors(path), path.string());
 }
 
+// On many ranks a round of all.
 inline void save_checkpoint(const std::filesystem::path& path, const Trainer<float>& trainer) {
   eigenheads::Safetensors file;
   detail::add_model(file, trainer.model);
   training_state::add(file, trainer, detail::options_of(trainer));
-  eigenheads::write_safetensors(path, file);
+  training_state::on_first(trainer.ranks(), [&] { eigenheads::write_safetensors(path, file); });
 }
 
-// Goes on from there, to the same bits as if it had never stopped.
-inline void load_checkpoint(const std::filesystem::path& path, Trainer<float>& trainer) {
-  const eigenheads::Safetensors file = eigenheads::read_safetensors(path);
-  training_state::require_options(file, detail::options_of(trainer), path,
+// Goes on from there, to the same bits as if it had never stopped, on any number of ranks.
+inline void load_checkpoint(const eigenheads::Safetensors& file, Trainer<float>& trainer) {
+  training_state::require_options(file, detail::options_of(trainer), file.path(),
                                   "other options or another text");
   Model<float> model(trainer.options().model, 0);
   eigenheads::set_parameters(model, file, detail::kModel);
   training_state::restore_optimizer(file, trainer);
   trainer.model = std::move(model);
+}
+inline void load_checkpoint(const std::filesystem::path& path, Trainer<float>& trainer) {
+  load_checkpoint(training_state::read(path, trainer.ranks()), trainer);
 }
 
 }  // namespace byte_model

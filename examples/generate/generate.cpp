@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -21,6 +22,7 @@
 
 #include "../command_line.hpp"
 #include "../loss_curve.hpp"
+#include "../many_ranks.hpp"
 #include "../progress.hpp"
 #include "byte_writing.hpp"
 #include "checkpoint.hpp"
@@ -47,7 +49,8 @@ constexpr const char* kUsage =
     "Usage: generate [MODEL] PROMPT [OPTION...]   (without a MODEL: the one in this program;\n"
     "                                             a folder: GPT-2's or Llama's, of Hugging Face)\n"
     "       generate train [FILE] [OPTION...]     (without a FILE: stories that it makes itself;\n"
-    "                                             of a FILE, the last twentieth is held out)\n"
+    "                                             of a FILE, the last twentieth is held out;\n"
+    "                                             mpirun -n 4 generate train: on four ranks)\n"
     "       generate evaluate [MODEL] [OPTION...]\n"
     "       generate stories [OPTION...]\n\n";
 
@@ -64,11 +67,12 @@ constexpr std::array<Option, 10> kWrite{{
     {"--attention", "FILE",
      "all heads on the last 256 tokens of the text, as a page to click through"},
 }};
-constexpr std::array<Option, 5> kTrain{{
+constexpr std::array<Option, 6> kTrain{{
     {"--out", "FOLDER", "for weights.safetensors, loss.svg and checkpoints (out/generate)"},
     {"--seed", "N", "of the pieces of the text and the first weights (1)"},
     {"--steps", "N", "all that are made (the number that the model was shipped after)"},
     {"--threads", "N", "any number gives the same weights (2)"},
+    many_ranks::kShards,
     {"--resume", "", "go on from the checkpoint in FOLDER", Takes::nothing},
 }};
 constexpr std::array<Option, 3> kEvaluate{{
@@ -239,7 +243,7 @@ int write(std::vector<std::string> words) {
 
 // ---- train -------------------------------------------------------------------------------------
 
-int train(std::vector<std::string> words) {
+int train_on(eh::mpi::Ranks* ranks, std::vector<std::string> words) {
   const std::vector<std::string> files = take_words(words);
   const CommandLine line(kTrain, words);
   if (files.size() > 1)
@@ -248,35 +252,52 @@ int train(std::vector<std::string> words) {
   options.seed = static_cast<std::uint64_t>(count(line, "--seed", 1'000'000'000, 1));
   options.steps = count(line, "--steps", 10'000'000, options.steps);
   options.warmup = (std::min)(options.warmup, options.steps);
-  byte_model::Trainer<float> trainer(
-      options, files.empty() ? byte_model::Texts{byte_model::stories(kTextSeed, kTextStories),
-                                                 byte_model::stories(kHeldOutSeed, kHeldOutStories)}
-                             : byte_model::split(eh::read_file(path(files.front()))));
   const path folder = line.value("--out", "out/generate");
-  std::filesystem::create_directories(folder);
   const path checkpoint = folder / "checkpoint.safetensors";
   eh::Context context(line.has("--threads") ? line.count("--threads", 1024) : 2);
-  if (line.has("--resume")) byte_model::load_checkpoint(checkpoint, trainer);
+  std::optional<eh::Safetensors> begun;
+  if (line.has("--resume")) begun = training_state::read(checkpoint, ranks);
+  options.shards = many_ranks::shards_of(line, begun, ranks);
+  byte_model::Trainer<float> trainer(
+      options,
+      files.empty() ? byte_model::Texts{byte_model::stories(kTextSeed, kTextStories),
+                                        byte_model::stories(kHeldOutSeed, kHeldOutStories)}
+                    : byte_model::split(training_state::read_bytes(path(files.front()), ranks)),
+      ranks);
+  training_state::on_first(ranks, [&] { std::filesystem::create_directories(folder); });
+  if (begun) byte_model::load_checkpoint(*begun, trainer);
+  const bool speaks = many_ranks::is_first(ranks);
   std::vector<double> losses;
   std::vector<LossAt> held_out;
-  Progress progress(static_cast<double>(options.steps), static_cast<double>(trainer.step_count()));
+  std::optional<Progress> progress;
+  if (speaks)
+    progress.emplace(static_cast<double>(options.steps), static_cast<double>(trainer.step_count()));
   const std::string of_all = " of " + std::to_string(options.steps) + "  loss ";
   while (!trainer.is_done()) {
     losses.push_back(trainer.step(context));
-    progress.add(
-        1, "step " + std::to_string(trainer.step_count()) + of_all + std::to_string(losses.back()));
+    if (speaks)
+      progress->add(1, "step " + std::to_string(trainer.step_count()) + of_all +
+                           std::to_string(losses.back()));
     if (trainer.step_count() % 100 == 0) byte_model::save_checkpoint(checkpoint, trainer);
-    if (trainer.step_count() % kHeldOutEvery == 0 || trainer.is_done())
+    if (speaks && (trainer.step_count() % kHeldOutEvery == 0 || trainer.is_done()))
       held_out.push_back({losses.size() - 1, trainer.held_out_loss(context)});
   }
-  byte_model::save_model(folder / "weights.safetensors", trainer.model);
-  eh::write_file(folder / "loss.svg",
-                 loss_curve(losses, "Loss: cross entropy of a byte (points: held out)", held_out));
+  training_state::on_first(ranks, [&] {
+    byte_model::save_model(folder / "weights.safetensors", trainer.model);
+    eh::write_file(
+        folder / "loss.svg",
+        loss_curve(losses, "Loss: cross entropy of a byte (points: held out)", held_out));
+  });
+  if (!speaks) return 0;
   if (!losses.empty())
     std::printf("Loss of a byte: %.3f, of text that is held out %.3f\n", losses.back(),
                 held_out.back().loss);
   std::cout << "The weights are in " << (folder / "weights.safetensors").string() << '\n';
   return 0;
+}
+
+int train(const std::vector<std::string>& words) {
+  return many_ranks::run_on_ranks([&](eh::mpi::Ranks* ranks) { return train_on(ranks, words); });
 }
 
 // ---- evaluate ----------------------------------------------------------------------------------

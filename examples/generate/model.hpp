@@ -108,13 +108,15 @@ class Model : public language_model::Model<T> {
 };
 
 // The mean over all rows of -log softmax(logits)[target]; dlogits, if it is not null, is its gradient:
-// (softmax(logits) - 1 at the target) / the number of rows. By the library's own exp and log: those of
-// libm differ from machine to machine, and so would the trained weights.
+// (softmax(logits) - 1 at the target) / the number of rows. Of a part of a batch, the part of the mean
+// over all `batch_rows`. By the library's own exp and log: those of libm differ from machine to machine,
+// and so would the trained weights.
 template <Scalar T>
 [[nodiscard]] double cross_entropy(const Tensor<T, 2>& logits, const Ids& targets,
-                                   Tensor<T, 2>* dlogits, Context& context) {
+                                   Tensor<T, 2>* dlogits, Context& context, Index batch_rows = 0) {
   constexpr auto V = static_cast<std::size_t>(kBytes);
   const Index rows = logits.dimension(0);
+  if (batch_rows == 0) batch_rows = rows;
   if (dlogits != nullptr) dlogits->resize(logits.dimensions());
   std::vector<double> losses(targets.size());
   context.parallel_for(
@@ -133,11 +135,11 @@ template <Scalar T>
         if (dlogits == nullptr) return;
         T* dx = dlogits->data() + row * kBytes;
         for (std::size_t i = 0; i < V; ++i)
-          dx[i] = (p[i] / sum - T(i == target)) / static_cast<T>(rows);
+          dx[i] = (p[i] / sum - T(i == target)) / static_cast<T>(batch_rows);
       });
   double loss = 0;
   for (const double of_row : losses) loss += of_row;
-  return loss / static_cast<double>(rows);
+  return loss / static_cast<double>(batch_rows);
 }
 
 }  // namespace byte_model

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // Training, a step at a time: step i takes pieces of the text that are a function of the seed and of i,
-// so that the weights are the same bits on any number of threads, and also if a run was stopped after
-// step i and went on from its model, its optimizer and i.
+// so that the weights are the same bits on any number of threads and of ranks, and also if a run was
+// stopped after step i and went on from its model, its optimizer and i.
 //   Some text is held out: the loss on it says whether the model learnt the language or the text by heart.
 #include <cstddef>
 #include <cstdint>
@@ -13,10 +13,12 @@
 #include <utility>
 #include <vector>
 
-#include <eigenheads/context.hpp>      // Context
-#include <eigenheads/random.hpp>       // random_bits, random_stream
-#include <eigenheads/tensor.hpp>       // Scalar
-#include <eigenheads/train/optim.hpp>  // Adam, clip_gradient_norm, warmup_then_cosine
+#include <eigenheads/context.hpp>            // Context
+#include <eigenheads/mpi/data_parallel.hpp>  // DataParallel
+#include <eigenheads/mpi/ranks.hpp>          // Ranks
+#include <eigenheads/random.hpp>             // random_bits, random_stream
+#include <eigenheads/tensor.hpp>             // Scalar
+#include <eigenheads/train/optim.hpp>        // AdamRule, warmup_then_cosine
 
 #include "model.hpp"  // Model, cross_entropy
 
@@ -26,6 +28,7 @@ struct TrainOptions {
   std::uint64_t seed = 1;  // of the pieces and the first weights
   // Many small steps: half as many of eight pieces each came less far in the same time.
   Index steps = 10'000, batch_size = 4;
+  Index shards = 1;             // of a batch, which ranks share out: other bits of the sums
   Index warmup = 100;           // steps
   double learning_rate = 3e-3;  // at its highest
   double beta2 = 0.99;
@@ -49,12 +52,14 @@ struct Batch {
   Sequences sequences;
 };
 
+// Pieces first to last - 1 of a step's.
 [[nodiscard]] inline Batch make_batch(std::string_view text, const TrainOptions& options,
-                                      Index step) {
+                                      Index step, Index first_piece, Index last_piece) {
   const Index L = options.model.window, B = options.batch_size;
-  Batch batch{.sequences = std::vector<Index>(static_cast<std::size_t>(B), L)};
+  Batch batch{.sequences =
+                  std::vector<Index>(static_cast<std::size_t>(last_piece - first_piece), L)};
   const auto places = static_cast<std::uint64_t>(std::ssize(text) - L);
-  for (Index b = 0; b < B; ++b) {
+  for (Index b = first_piece; b < last_piece; ++b) {
     constexpr std::uint64_t stream = eigenheads::random_stream("pieces");
     std::size_t first = eigenheads::random_bits(options.seed, stream, step * B + b) % places;
     const std::size_t line = text.rfind('\n', first);
@@ -82,12 +87,16 @@ template <Scalar T>
 class Trainer {
  public:
   // Throws std::runtime_error for a training text that is shorter than a piece and one more byte.
-  Trainer(const TrainOptions& options, Texts texts)
+  // Of these ranks, or, without any, alone.
+  Trainer(const TrainOptions& options, Texts texts, eigenheads::mpi::Ranks* ranks = nullptr)
       : model(options.model, options.seed),
-        adam({.learning_rate = options.learning_rate,
+        adam(model,
+             {.learning_rate = options.learning_rate,
               .beta2 = options.beta2,
-              .weight_decay = options.weight_decay}),
+              .weight_decay = options.weight_decay},
+             {.shards = options.shards, .gradient_norm = options.gradient_norm}, ranks),
         options_(options),
+        ranks_(ranks),
         texts_(std::move(texts)) {
     if (std::ssize(text()) <= options.model.window)
       throw std::runtime_error(
@@ -96,9 +105,10 @@ class Trainer {
   }
 
   Model<T> model;
-  eigenheads::Adam<T> adam;
+  eigenheads::mpi::DataParallel<eigenheads::AdamRule<T>> adam;
 
   [[nodiscard]] const TrainOptions& options() const { return options_; }
+  [[nodiscard]] eigenheads::mpi::Ranks* ranks() const { return ranks_; }
   [[nodiscard]] std::string_view text() const { return texts_.training; }
   [[nodiscard]] Index step_count() const { return static_cast<Index>(adam.step_count()); }
   [[nodiscard]] bool is_done() const { return step_count() >= options_.steps; }
@@ -106,15 +116,17 @@ class Trainer {
   // Returns the loss before the step.
   double step(Context& context) {
     const Index i = step_count();
-    const Batch batch = make_batch(text(), options_, i);
-    const Tensor<T, 2> logits = model.forward(batch.ids, batch.sequences, saved_, context);
-    const double loss = cross_entropy(logits, batch.targets, &dlogits_, context);
-    model.backward(dlogits_, saved_, gradients_, context);
-    eigenheads::clip_gradient_norm(options_.gradient_norm, gradients_);
     adam.set_learning_rate(
         eigenheads::warmup_then_cosine(i, options_.warmup, options_.steps, options_.learning_rate));
-    adam.step(model, gradients_);
-    return loss;
+    const Index bytes = options_.batch_size * options_.model.window;
+    const auto loss_of = [&](Index first, Index last) {
+      const Batch part = make_batch(text(), options_, i, first, last);
+      const Tensor<T, 2> logits = model.forward(part.ids, part.sequences, saved_, context);
+      const double loss = cross_entropy(logits, part.targets, &dlogits_, context, bytes);
+      model.backward(dlogits_, saved_, gradients_, context);
+      return loss;
+    };
+    return adam.step(model, gradients_, options_.batch_size, loss_of).loss;
   }
 
   // The mean loss of a byte of the text that is held out, of its first 64 pieces at most; NaN if it has
@@ -137,6 +149,7 @@ class Trainer {
 
  private:
   TrainOptions options_;
+  eigenheads::mpi::Ranks* ranks_;
   Texts texts_;
   Tensor<T, 2> dlogits_{0, 0};
   typename Model<T>::Activations saved_;

@@ -9,11 +9,14 @@
 #include <vector>
 
 #include <eigenheads/context.hpp>
+#include <eigenheads/io/file.hpp>
 #include <eigenheads/io/safetensors.hpp>
+#include <eigenheads/mpi/local_transport.hpp>
 
 #include "dates/checkpoint.hpp"
 #include "dates/reading.hpp"
 #include "dates/train.hpp"
+#include "support.hpp"
 
 namespace {
 
@@ -66,6 +69,56 @@ TEST_F(DatesCheckpoint, ARunGoesOnAsIfItHadNotStopped) {
   std::vector<std::string> texts{"5 March 1999"};
   EXPECT_EQ(read(load_model(path("whole.safetensors")), texts, context_)[0].confidence,
             read(second.model, texts, context_)[0].confidence);
+}
+
+// A run of three ranks that goes on on two, and then alone.
+TEST_F(DatesCheckpoint, ARunGoesOnOnAnotherNumberOfRanks) {
+  TrainOptions options = options_;
+  options.shards = 3;
+  const auto run = [&](int ranks, eigenheads::Index steps, const std::string& from,
+                       const std::string& to) {
+    eigenheads::mpi::run_locally(ranks, [&](eigenheads::mpi::Ranks& all) {
+      eigenheads::Context context;
+      Trainer<float> trainer(options, &all);
+      if (!from.empty()) load_checkpoint(path(from), trainer);
+      while (trainer.step_count() < steps) trainer.step(context);
+      save_checkpoint(path(to), trainer);
+    });
+  };
+  run(1, 16, "", "whole");
+  run(3, 5, "", "first");
+  run(2, 9, "first", "second");
+  run(1, 16, "second", "last");
+  EXPECT_EQ(eigenheads::read_file(path("last")), eigenheads::read_file(path("whole")));
+  Trainer<float> alone(options);
+  load_checkpoint(path("first"), alone);
+  while (!alone.is_done()) alone.step(context_);
+  save_checkpoint(path("alone"), alone);
+  EXPECT_EQ(eigenheads::read_file(path("alone")), eigenheads::read_file(path("whole")));
+
+  Trainer<float> other(options_);
+  const std::string sentence = support::refusal<std::runtime_error>([&] {
+    load_checkpoint(path("first"), other);
+    return 0;
+  });
+  EXPECT_EQ(sentence,
+            path("first").string() + ": a checkpoint of a run with 3 shards; this one has 1");
+}
+
+// A full disk, as all ranks see it.
+TEST_F(DatesCheckpoint, WhatTheFirstRankCannotWriteEndsAll) {
+  std::vector<std::string> sentences(3);
+  eigenheads::mpi::run_locally(3, [&](eigenheads::mpi::Ranks& ranks) {
+    const Trainer<float> trainer(options_, &ranks);
+    try {
+      save_checkpoint(path("no_folder") / "file", trainer);
+    } catch (const std::runtime_error& error) {
+      sentences[static_cast<std::size_t>(ranks.rank())] = error.what();
+    }
+  });
+  EXPECT_NE(sentences[0].find("No such file or directory"), std::string::npos) << sentences[0];
+  for (const std::size_t rank : {1U, 2U})
+    EXPECT_EQ(sentences[rank], "eigenheads: rank 0 threw: " + sentences[0]);
 }
 
 TEST_F(DatesCheckpoint, ThatOfAnotherRunIsRefused) {

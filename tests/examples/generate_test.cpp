@@ -14,6 +14,7 @@
 
 #include <eigenheads/context.hpp>
 #include <eigenheads/io/safetensors.hpp>
+#include <eigenheads/mpi/local_transport.hpp>
 
 #include "generate/byte_writing.hpp"
 #include "generate/checkpoint.hpp"
@@ -185,6 +186,21 @@ TEST(GenerateTraining, BeginsWithTheseBits) {
     EXPECT_LT(last, first);
     EXPECT_EQ(hash_of(trainer.model), 0xb945c61ab7110d4bu) << threads;
   }
+}
+
+TEST(GenerateTraining, AnyNumberOfRanksMakesTheSameModel) {
+  TrainOptions options = kShort;
+  options.shards = 8;
+  const auto trained = [&](eigenheads::mpi::Ranks* ranks) {
+    eigenheads::Context context;
+    Trainer<float> trainer(options, {stories(1, 50), ""}, ranks);
+    while (!trainer.is_done()) trainer.step(context);
+    return hash_of(trainer.model);
+  };
+  const auto expected = trained(nullptr);
+  for (const int size : {2, 3})
+    eigenheads::mpi::run_locally(
+        size, [&](eigenheads::mpi::Ranks& ranks) { EXPECT_EQ(trained(&ranks), expected) << size; });
 }
 
 TEST(GenerateTraining, HoldsOutTheEndOfATextAndMeasuresItByPieces) {
