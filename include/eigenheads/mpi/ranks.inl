@@ -110,6 +110,7 @@ inline void Ranks::end() {
       eigenheads::detail::refuse<std::logic_error>(
           {"a message is still under way as the round of rank ", rank(),
            " ends; expected that it was waited for"});
+    if (is_settled_) report(false, {});
     if (failure_) throw *failure_;
     if (!mishap_.empty()) throw std::runtime_error(mishap_);
     Index balance = messages_.balance();
