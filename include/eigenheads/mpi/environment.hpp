@@ -60,6 +60,8 @@ class Environment {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     std::fprintf(stderr, "rank %d: %s\n", rank, sentence);
     std::fflush(stderr);
+    // MPICH's mpirun drops what it has not passed on when it is told to end all.
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
     MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
     std::abort();
   }

@@ -141,7 +141,8 @@ class Ranks {
   std::string mishap_;                // of this round, in a destructor, which cannot throw it
   std::optional<RankError> failure_;  // of this round, by another rank
   std::optional<RankError> broken_;   // for good
-  int exceptions_before_;             // std::uncaught_exceptions() when these ranks were made
+  // std::uncaught_exceptions() when these ranks were made, and when the round began.
+  int exceptions_before_, exceptions_before_round_ = 0;
 };
 
 // A message under way: move-only, and waited for by wait(). One that is let go before it is done is

@@ -100,6 +100,7 @@ inline void Ranks::begin(std::string_view what, std::span<const Term> terms) {
     sentence = await(0, Says::answer).text;
   }
   if (!sentence.empty()) throw std::invalid_argument(sentence);
+  exceptions_before_round_ = std::uncaught_exceptions();
   in_round_ = true;
 }
 
@@ -311,7 +312,7 @@ inline void Ranks::let_go(int message) noexcept {
   Pending pending(*this, message);
   try {
     if (!broken_ && !is_settled_) {
-      if (std::uncaught_exceptions() > exceptions_before_) {
+      if (std::uncaught_exceptions() > exceptions_before_round_) {
         settle();
       } else {
         wait(pending);
