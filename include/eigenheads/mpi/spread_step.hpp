@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Steps of decoding with a cache that is spread over ranks: the bits of a step of one process.
+//   mpi::SpreadCache<float> cache({.batch_size = 1, ..., .capacity = 1'000'000}, ranks);
+//   Tensor<float, 3> y = mpi::step(layer, x, cache, ranks);    // x: [B, n, E], the same on all ranks
+// Every rank projects the tokens, whoever owns their block keeps their keys and values, and every rank
+// attends to the blocks that it holds, each block alone. What a block gives, (m, l, O) of each row,
+// goes to one rank of each task, which merges the blocks from left to right as one process does; then
+// the heads are gathered. A block of 256 keys of D numbers is 512 D numbers to read, and for each row
+// D + 2 to send: so few rows, as in decoding, are mostly spared the wait for memory.
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include <eigenheads/call_options.hpp>  // CallOptions
+#include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/kernels/schedule/plan.hpp>   // SeenBlocks
+#include <eigenheads/layer/step.hpp>              // require_step_inputs, project_output
+#include <eigenheads/mpi/detail/fingerprint.hpp>  // fingerprint
+#include <eigenheads/mpi/spread_cache.hpp>        // SpreadCache
+#include <eigenheads/multi_head_attention.hpp>    // MultiHeadAttention
+
+namespace eigenheads::inline EIGENHEADS_ABI::detail {
+
+// Up to query_block rows of one key/value head, merged by one rank.
+struct SpreadTask {
+  RowTask rows;
+  SeenBlocks blocks;  // of its sequence
+  int merger;
+};
+
+// Attention of a step. What lies in the output afterwards is all heads of all tokens, on all ranks.
+template <class T>
+class SpreadAttention {
+ public:
+  SpreadAttention(const AttentionCall<T>& call, mpi::SpreadCache<T>& cache, mpi::Ranks& ranks,
+                  Context& context)
+      : call_(call), cache_(cache), ranks_(ranks), context_(context) {
+    call_.row_by_row = &context.counters().row_by_row;
+    const Index Q = call.shape.Q;
+    for (Index b = 0; b < call.shape.B; ++b)
+      for (Index g = 0; g < call.shape.G; ++g)
+        for (Index first = 0, all = call.heads.count(call.shape, b, g) * Q; first < all;
+             first += query_block)
+          tasks_.push_back({{b, g, first, (std::min)(query_block, all - first)},
+                            SeenBlocks::of(*call.mask, b, kernels_.key_block),
+                            static_cast<int>(std::ssize(tasks_) % ranks.size())});
+  }
+
+  // Some tasks at a time, whose partial results take no more than this together.
+  void run() {
+    constexpr Index most_bytes = Index{64} << 20;
+    for (std::size_t first = 0, last = 0; first < tasks_.size(); first = last) {
+      Index bytes = 0;
+      do {
+        const SpreadTask& task = tasks_[last];
+        bytes += elements_of(task) * task.blocks.count * static_cast<Index>(sizeof(T));
+      } while (++last < tasks_.size() && bytes < most_bytes);
+      attend({tasks_.data() + first, last - first});
+    }
+    share_heads();
+  }
+
+ private:
+  using Tasks = std::span<const SpreadTask>;
+
+  [[nodiscard]] Index elements_of(const SpreadTask& task) const {
+    return task.rows.count * (2 + call_.shape.V);
+  }
+  // Whether anybody sees a key of a block: else its result is nothing, and nobody sends it.
+  [[nodiscard]] bool is_seen(const SpreadTask& task, Index block) const {
+    const Index begin = block * kernels_.key_block;
+    return call_.mask->seen_keys(task.rows.b, {begin, begin + kernels_.key_block}).count() > 0;
+  }
+  // visit(task, block) for what rank `from` sends to rank `to`, in the order of the message.
+  template <class Visit>
+  void for_each_result(Tasks tasks, int from, int to, const Visit& visit) const {
+    for (const SpreadTask& task : tasks)
+      for (Index i = 0; task.merger == to && i < task.blocks.count; ++i)
+        if (const Index block = task.blocks.first + i;
+            cache_.owner(task.rows.b, block) == from && is_seen(task, block))
+          visit(task, block);
+  }
+
+  struct Piece {
+    const SpreadTask* task;
+    Index block;
+    T* result;
+  };
+
+  void attend(Tasks tasks) {
+    const Frame frame(context_);
+    std::vector<Piece> mine, others;  // results that this rank computes, and those that it merges
+    const auto place = [&](int from, int to, std::vector<Piece>& pieces) {
+      Index elements = 0;
+      const std::size_t first = pieces.size();
+      for_each_result(tasks, from, to, [&](const SpreadTask& task, Index block) {
+        pieces.push_back({&task, block, nullptr});
+        elements += elements_of(task);
+      });
+      T* const memory = frame.take<T>(elements);
+      T* next = memory;
+      for (std::size_t i = first; i < pieces.size(); ++i) {
+        pieces[i].result = next;
+        next += elements_of(*pieces[i].task);
+      }
+      return std::span<T>(memory, static_cast<std::size_t>(elements));
+    };
+    const int me = ranks_.rank(), count = ranks_.size();
+    std::vector<std::span<T>> out, in;
+    for (int r = 0; r < count; ++r) out.push_back(place(me, r, mine));
+    for (int r = 0; r < count; ++r) in.push_back(r == me ? std::span<T>() : place(r, me, others));
+
+    std::vector<mpi::Ranks::Pending> pending;
+    for (int r = 0; r < count; ++r)
+      if (r != me) pending.push_back(ranks_.receive(r, std::as_writable_bytes(in[at(r)])));
+    compute(mine, frame);
+    for (int r = 0; r < count; ++r)
+      if (r != me) pending.push_back(ranks_.send(r, std::as_bytes(out[at(r)])));
+    ranks_.wait(pending);
+
+    for (const Piece& piece : mine)
+      if (piece.task->merger == me) others.push_back(piece);
+    merge(tasks, others, frame);
+  }
+  [[nodiscard]] static std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
+
+  // Each piece by itself: m, l and O of its rows, without what pads them.
+  void compute(std::span<const Piece> pieces, const Frame& frame) {
+    const Index scratch_elements = kernels_.attend_scratch(call_, false);
+    const Index partial = kernels_.partial_size(call_.shape), heads = call_.shape.B * call_.shape.G;
+    T* const scratch = frame.take<T>(context_.threads() * (scratch_elements + partial));
+    auto* const cached = frame.take<PackedHead<T>>(context_.threads() * heads);
+    Index rows = 0;
+    for (const Piece& piece : pieces) rows += piece.task->rows.count;
+    const int threads = context_.threads_for(
+        floats_per<T> * product(rows, kernels_.key_block, call_.shape.D + call_.shape.V));
+    context_.parallel_for(std::ssize(pieces), threads, [&](Index i, int thread) {
+      const Piece& piece = pieces[static_cast<std::size_t>(i)];
+      const RowTask& task = piece.task->rows;
+      const Index head = task.b * call_.shape.G + task.g;
+      PackedHead<T> packed = cache_.heads().heads()[head];
+      packed.blocks += cache_.place_here(piece.block) * packed.stride;
+      packed.dropped = piece.block;
+      AttentionCall<T> one = call_;
+      one.cached = cached + thread * heads;
+      cached[thread * heads + head] = packed;
+      T* const memory = scratch + thread * (scratch_elements + partial);
+      kernels_.attend_block_alone(one, task, piece.block, memory + scratch_elements, memory);
+      const T* const from = memory + scratch_elements;
+      T* to = std::copy_n(from, task.count, piece.result);
+      to = std::copy_n(from + query_block, task.count, to);
+      for (Index row = 0; row < task.count; ++row)
+        to = std::copy_n(from + 2 * query_block + row * padded_V(), call_.shape.V, to);
+      if (thread == 0) ranks_.progress();
+    });
+  }
+  [[nodiscard]] Index padded_V() const {
+    return blocks_of(call_.shape.V, kernels_.panel_width) * kernels_.panel_width;
+  }
+
+  // The tasks of this rank, whose pieces are all there.
+  void merge(Tasks tasks, std::vector<Piece>& pieces, const Frame& frame) {
+    std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) {
+      return a.task != b.task ? a.task < b.task : a.block < b.block;
+    });
+    Index most = 0;
+    for (const SpreadTask& task : tasks) most = (std::max)(most, task.blocks.count);
+    const Index size = kernels_.partial_size(call_.shape);
+    const Index scratch_elements = kernels_.attend_scratch(call_, true);
+    T* const memory = frame.take<T>(most * size + scratch_elements);
+    auto next = pieces.begin();
+    for (const SpreadTask& task : tasks) {
+      if (task.merger != ranks_.rank()) continue;
+      for (Index i = 0; i < task.blocks.count; ++i) {
+        T* const partial = memory + i * size;
+        const bool is_there =
+            next != pieces.end() && next->task == &task && next->block == task.blocks.first + i;
+        unpack(task, is_there ? (next++)->result : nullptr, partial);
+      }
+      kernels_.merge_blocks(call_, task.rows, memory, memory + most * size);
+    }
+  }
+  // Null: of a block of which no key is seen.
+  void unpack(const SpreadTask& task, const T* result, T* partial) const {
+    const Index count = task.rows.count, V = call_.shape.V;
+    std::fill_n(partial, query_block, std::numeric_limits<T>::lowest());
+    std::fill_n(partial + query_block, query_block, T(0));
+    T* const output = partial + 2 * query_block;
+    std::fill_n(output, count * padded_V(), T(0));
+    if (result == nullptr) return;
+    std::copy_n(result, count, partial);
+    std::copy_n(result + count, count, partial + query_block);
+    for (Index row = 0; row < count; ++row)
+      std::copy_n(result + 2 * count + row * V, V, output + row * padded_V());
+  }
+
+  // All ranks get the rows that each has merged.
+  void share_heads() {
+    const Index V = call_.shape.V;
+    std::vector<Index> counts(at(ranks_.size()));
+    for (const SpreadTask& task : tasks_) counts[at(task.merger)] += task.rows.count * V;
+    std::vector<Index> next(counts.size());
+    Index all = 0;
+    for (std::size_t r = 0; r < counts.size(); ++r) {
+      next[r] = all;
+      all += counts[r];
+    }
+    const Frame frame(context_);
+    T* const rows = frame.take<T>(all);
+    const auto for_each = [&](const auto& copy, int only) {
+      std::vector<Index> from = next;
+      for (const SpreadTask& task : tasks_)
+        for (Index row = 0; row < task.rows.count; ++row, from[at(task.merger)] += V)
+          if (only < 0 || task.merger == only)
+            copy(rows + from[at(task.merger)],
+                 call_.output.at(task.rows.b, task.rows.head(call_, row),
+                                 task.rows.query(call_.shape, row)));
+    };
+    const int me = ranks_.rank();
+    for_each([&](T* to, const T* from) { std::copy_n(from, V, to); }, me);
+    ranks_.all_gather(std::span<const T>(rows + next[at(me)], at(static_cast<int>(counts[at(me)]))),
+                      std::span<const Index>(counts),
+                      std::span<T>(rows, static_cast<std::size_t>(all)));
+    for_each([&](const T* from, T* to) { std::copy_n(from, V, to); }, -1);
+  }
+
+  AttentionCall<T> call_;
+  mpi::SpreadCache<T>& cache_;
+  mpi::Ranks& ranks_;
+  Context& context_;
+  const AttentionKernels<T> kernels_ = attention_kernels<T>();
+  std::vector<SpreadTask> tasks_;
+};
+
+// A step while it is executed.
+template <class T>
+struct SpreadStep {
+  const LayerParts<T>& layer;
+  const LayerCall<T>& call;
+  mpi::SpreadCache<T>& cache;
+  Context& context;
+
+  [[nodiscard]] Index count(Index b) const { return call.mask.query_count(b); }
+
+  // New tokens stand behind those that the cache holds.
+  void rotate(const Participation& part, const HeadTensors<T>& heads) const {
+    const SequenceRows& rows = call.mask.query_rows();
+    const Frame frame(context);
+    Index* const first = frame.take<Index>(rows.count());
+    for (Index b = 0; b < rows.count(); ++b) first[b] = cache.length(b);
+    const auto turn = [&](T* data, Index of_heads, std::span<const Range> tokens,
+                          std::span<const Range> columns) {
+      layer.rotary->rotate(
+          {.heads = StridedMatrix<T>::heads_apart(data, rows, of_heads, call.shape.D),
+           .sequences = rows,
+           .rows = tokens,
+           .columns = columns,
+           .first_positions = first},
+          context);
+    };
+    turn(heads.q, call.shape.H, part.queries, part.columns);
+    turn(heads.k, call.shape.G, part.keys, part.kv_columns);
+  }
+  // Those whose blocks are on this rank, into pages that nobody sees before they are committed.
+  void write(const HeadTensors<T>& heads) const {
+    const auto [B, H, G, Q, K, D, V] = call.shape;
+    constexpr Index KB = mpi::SpreadCache<T>::key_block;
+    const Frame frame(context);
+    T *const keys = frame.take<T>(Q * D), *const values = frame.take<T>(Q * V);
+    for (Index b = 0; b < B; ++b) {
+      const Index length = cache.length(b), end = length + count(b);
+      const Index here = cache.tokens_here(b, end) - cache.tokens_here(b, length);
+      cache.heads().reserve(b, here);
+      for (Index g = 0; g < G && here > 0; ++g) {
+        T *key = keys, *value = values;
+        for (Index token = length; token < end; ++token) {
+          if (!cache.is_here(b, token / KB)) continue;
+          const Index row = (b * G + g) * Q + token - length;
+          key = std::copy_n(heads.k + row * D, D, key);
+          value = std::copy_n(heads.v + row * V, V, value);
+        }
+        cache.heads().write(
+            {.b = b, .g = g, .count = here, .keys = keys, .values = values, .stride = D});
+      }
+    }
+  }
+
+  void run(mpi::Ranks& ranks, T* output) const {
+    using Layout = StridedMatrix<T>;
+    const auto [B, H, G, Q, K, D, V] = call.shape;
+    const SequenceRows& rows = call.mask.query_rows();
+    const Frame frame(context);
+    Participation part =
+        participation<T>({call.shape, call.mask, layer.heads, layer.gates, Mode::inference}, frame);
+    // A gate that is closed now may be open when a later token attends to this one.
+    const Range kv_columns{0, G * D}, inputs{0, call.queries.dimension(2)};
+    part.kv_columns = one(kv_columns);
+    part.keys =
+        join_ranges(rows, [&](Index b) { return Range{0, count(b)}; }, frame.take<Range>(B));
+    const auto heads = HeadTensors<T>{.q = frame.take<T>(rows.total() * H * D),
+                                      .k = frame.take<T>(rows.total() * G * D),
+                                      .v = frame.take<T>(rows.total() * G * V),
+                                      .heads = frame.take<T>(rows.total() * H * V)};
+    const T* const x = call.queries.data();
+    layer.W_q.project(x, {part.queries, one(inputs), part.columns},
+                      Layout::heads_apart(heads.q, rows, H, D), context);
+    layer.W_k.project(x, {part.keys, one(inputs), part.kv_columns},
+                      Layout::heads_apart(heads.k, rows, G, D), context);
+    layer.W_v.project(x, {part.keys, one(inputs), part.kv_columns},
+                      Layout::heads_apart(heads.v, rows, G, V), context);
+    if (layer.rotary != nullptr) rotate(part, heads);
+    write(heads);
+    AttentionCall<T> attention =
+        attention_call(call, part, heads, {.gates = layer.gates.table(), .sinks = layer.sinks()});
+    attention.keys = attention.values = {};
+    SpreadAttention<T>(attention, cache, ranks, context).run();
+    project_output(layer.W_o, call, part, heads.heads, output, context);
+  }
+};
+
+// The call, if its parts fit each other, the layer and the cache. Lengths after the step are kept in
+// the frame.
+template <class T>
+[[nodiscard]] LayerCall<T> checked_spread_step(const MultiHeadAttention<T>& layer,
+                                               TensorView<T, 3> x, const Mask& mask,
+                                               const mpi::SpreadCache<T>& cache,
+                                               const Frame& frame) {
+  const auto parts = layer.parts();
+  require_initialized(parts);
+  require_projections(parts, layer.head_size(), layer.num_hiddens());
+  require_step_inputs(parts, StepInputs<T>{x});
+  require_step_mask(mask);
+  const Index B = x.dimension(0), n = x.dimension(1), D = layer.head_size();
+  require_cache(parts, B,
+                {.sequences = cache.batch_size(),
+                 .heads = cache.num_kv_heads(),
+                 .head_size = cache.head_size(),
+                 .capacity = cache.capacity(),
+                 .window = 0},
+                {"the cache is made for", "as x has"});
+  mask.query_lens.require_fits("query_lens", B, n, "the number of new tokens, ");
+  const SequenceRows rows(B, n);
+  Index* const lengths = frame.take<Index>(B);
+  Index longest = 0;
+  for (Index b = 0; b < B; ++b) {
+    const Index count = new_tokens(mask, rows, b), length = cache.length(b);
+    if (count > cache.capacity() - length)
+      refuse({"step: sequence ", b, " has ", length, " tokens and gets ", count,
+              "; expected no more than ", cache.capacity(), ", the cache's capacity"});
+    lengths[b] = length + count;
+    if (parts.rotary != nullptr && count > 0)
+      parts.rotary->require_position("tokens", b, lengths[b] - 1);
+    longest = (std::max)(longest, lengths[b]);
+  }
+  parts.gates.require_fits(B, layer.num_heads());
+  return {.queries = x,
+          .keys = x,
+          .values = x,
+          .shape = {B, layer.num_heads(), layer.num_kv_heads(), n, longest, D, D},
+          .num_hiddens = layer.num_hiddens(),
+          .mask = BoundMask(mask, rows, SequenceRows(B, longest), layer.num_original_heads(),
+                            {.counts = lengths, .is_step = true})};
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+
+namespace eigenheads::inline EIGENHEADS_ABI::mpi {
+
+// x: [B, n, E], the next n tokens of every sequence, the same on all ranks -> [B, n, num_hiddens], of
+// which each rank has all. The mask as a step of one process takes it (window, sinks, prefix_lens and
+// query_lens). If it throws, the cache is on all ranks what it was.
+template <Scalar T>
+[[nodiscard]] Tensor<T, 3> step(const MultiHeadAttention<T>& layer, TensorView<T, 3> x,
+                                SpreadCache<T>& cache, Ranks& ranks, const Mask& mask = {},
+                                const CallOptions<T>& options = {}) {
+  Tensor<T, 3> output(0, 0, 0);
+  Context& context = options.context.get();
+  const eigenheads::detail::Frame frame(context);
+  eigenheads::detail::Fingerprint of_lengths;
+  for (Index b = 0; b < cache.batch_size(); ++b) of_lengths.add(cache.length(b));
+  ranks.together(
+      "step",
+      {{"bytes of a number", Index{sizeof(T)}},
+       {"sequences of x", x.dimension(0)},
+       {"tokens of x", x.dimension(1)},
+       {"columns of x", x.dimension(2)},
+       {"num_heads", layer.num_heads()},
+       {"head_size", layer.head_size()},
+       {"the fingerprint of the cache's lengths", of_lengths.value()},
+       {"the mask's fingerprint", eigenheads::detail::fingerprint(mask)}},
+      [&] {
+        auto call = eigenheads::detail::checked_spread_step(layer, x, mask, cache, frame);
+        options.score.require_fits(
+            {call.shape.B, layer.num_original_heads(), call.shape.Q, call.shape.K});
+        call.score = options.score;
+        output = eigenheads::detail::make_tensor<T>("output", call.output_shape());
+        const auto parts = layer.parts();
+        eigenheads::detail::SpreadStep<T>{parts, call, cache, context}.run(ranks, output.data());
+      });
+  for (Index b = 0; b < cache.batch_size(); ++b)
+    cache.commit(b, mask.query_lens.rank() == 0 ? x.dimension(1) : mask.query_lens.length(b, 0));
+  return output;
+}
+
+}  // namespace eigenheads::inline EIGENHEADS_ABI::mpi
+
+#include <eigenheads/detail/macros_on.inl>
