@@ -57,11 +57,12 @@ template <class Plan>
 void print_row(const std::string& what, const Plan& plan, double one_rank_flops) {
   std::printf("| %s | %d |", what.c_str(), plan.ranks());
   const mpi::RankPlan rank = busiest(plan, {kEthernet, kFlopsPerSecond});
-  std::printf(" %.2g GB |", rank.memory_bytes() / 1e9);
+  const double gigabytes = rank.memory_bytes() / 1e9;
+  std::printf(gigabytes < 10 ? " %.1f GB |" : " %.0f GB |", gigabytes);
   for (const mpi::Network& network : {kEthernet, kInfiniBand}) {
     const mpi::Cluster cluster{network, kFlopsPerSecond};
     const mpi::Prediction time = mpi::predict(busiest(plan, cluster), plan.ranks(), cluster);
-    std::printf(" %s, of which sending %s | %.0f %% |", seconds(time.seconds).c_str(),
+    std::printf(" %s (sending %s) | %.0f %% |", seconds(time.seconds).c_str(),
                 seconds(time.sending).c_str(),
                 100 * efficiency(one_rank_flops, plan.ranks(), time.seconds));
   }
@@ -93,10 +94,10 @@ struct SequenceTable {
 void print_sequences(const SequenceTable& table) {
   print_head(table.name);
   const eh::Mask mask{.causal = eh::Causal::top_left, .window = {.left = table.left}};
-  for (const Index millions : {1, 4, 16})
+  for (const Index mebi : {1, 4, 16})
     for (const int ranks : {8, 64, 256, 1024}) {
-      const Index tokens = millions << 20;
-      print_row(std::to_string(millions) + " M tokens",
+      const Index tokens = mebi << 20;
+      print_row(std::to_string(mebi) + " Mi tokens",
                 mpi::SequencePlan<float>(
                     kLayer, mpi::Dealing::of<float>({tokens}, ranks, table.deal), mask),
                 layer_flops(tokens, visible_pairs(tokens, table.left)));
