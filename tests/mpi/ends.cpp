@@ -71,5 +71,5 @@ int main(int argc, char** argv) {
   }
   return environment.run(
       [&](mpi::Ranks& ranks) { return how == "loop" ? loop(ranks, folder) : end(ranks, how); },
-      {.patience = std::chrono::seconds(how == "late" ? 3 : 60)});
+      {.patience = std::chrono::seconds(how == "late" ? 2 : 60)});
 }

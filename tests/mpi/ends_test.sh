@@ -30,7 +30,7 @@ run well || wrong 'A program without fault failed'
 ends within 'rank 1: eigenheads: the keys are gone'
 ends between 'rank 1: no such file'
 ends main 'rank 1: nobody catches this'
-ends late 'rank 1 gave no sign for 3000 ms'
+ends late 'rank 1 gave no sign for 2000 ms'
 ends differ 'eigenheads: broadcast has values = 9 on rank 0 and values = 8 on rank 1; expected the same' some
 ends null 'the communicator is MPI_COMM_NULL; expected one of all ranks that work together' some
 ends single 'MPI was initialized with MPI_THREAD_SINGLE; expected MPI_THREAD_FUNNELED or more' some
