@@ -49,7 +49,7 @@ class Layer(torch.nn.Module):
     def __init__(self, case, number, linear):
         super().__init__()
         p = {name: tensor(value.copy()) for name, value in case.layer(number).items()}
-        self.H, self.E = case.H, case.E
+        self.H, self.E, self.eps = case.H, case.E, getattr(case, 'eps', 1e-5)
         of = lambda kind: [p[f'self_attention.W_{x}.{kind}'] for x in 'qkv']
         self.qkv = linear(torch.cat(of('weight')), torch.cat(of('bias')))
         self.o = linear(p['self_attention.W_o.weight'], p['self_attention.W_o.bias'])
@@ -66,8 +66,9 @@ class Layer(torch.nn.Module):
     def forward(self, x, attend):
         size = (self.E,)
         x = F.layer_norm(x + self.o(attend(self, self.qkv(x))), size, self.norm1_weight,
-                         self.norm1_bias)
-        return F.layer_norm(x + self.down(self.up(x)), size, self.norm2_weight, self.norm2_bias)
+                         self.norm1_bias, self.eps)
+        return F.layer_norm(x + self.down(self.up(x)), size, self.norm2_weight, self.norm2_bias,
+                            self.eps)
 
 
 def attend_padded(layer, qkv, mask):

@@ -10,10 +10,10 @@
 #include <string_view>
 #include <vector>
 
-#include <eigenheads/io/checkpoints.hpp>   // load_checkpoint, ModuleParts
-#include <eigenheads/io/model_config.hpp>  // ModelConfig
+#include <eigenheads/io/checkpoints.hpp>    // load_checkpoint, ModuleParts
+#include <eigenheads/io/config_fields.hpp>  // ConfigFields
+#include <eigenheads/io/model_config.hpp>   // ModelConfig
 
-#include "../json_fields.hpp"  // JsonFields
 #include "language_model.hpp"  // Model, ModelOptions, Ids
 
 namespace language_model {
@@ -48,11 +48,11 @@ namespace detail {
   // What a text ends with is said anew where there are settings for writing.
   for (const char* file : {"generation_config.json", "config.json"}) {
     if (!std::filesystem::exists(folder / file)) continue;
-    const JsonFields config(folder / file);
-    const JsonFields::Json* const value = config.find("eos_token_id");
+    const eigenheads::ConfigFields config(folder / file);
+    const auto* const value = config.find("eos_token_id");
     if (value == nullptr) continue;
     Ids ids;
-    for (const auto& id : value->is_array() ? *value : JsonFields::Json::array({*value})) {
+    for (const auto& id : value->is_array() ? *value : nlohmann::json::array({*value})) {
       const double number = id.is_number_integer() ? id.get<double>() : -1;
       if (!(number >= 0 && number < static_cast<double>(vocabulary)))
         config.refuse("eos_token_id", "tokens, below " + std::to_string(vocabulary));

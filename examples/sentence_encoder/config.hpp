@@ -11,14 +11,13 @@
 #include <utility>
 #include <vector>
 
-#include <eigenheads/io/model_config.hpp>  // ModelConfig, read_model_config
-#include <eigenheads/tensor.hpp>           // Index
-
-#include "../json_fields.hpp"  // JsonFields
+#include <eigenheads/io/config_fields.hpp>  // ConfigFields
+#include <eigenheads/io/model_config.hpp>   // ModelConfig, read_model_config
+#include <eigenheads/tensor.hpp>            // Index
 
 namespace sentences {
 
-using eigenheads::Index;
+using eigenheads::ConfigFields, eigenheads::Index;
 using std::filesystem::path;
 
 struct EncoderConfig : eigenheads::ModelConfig {
@@ -32,11 +31,11 @@ struct EncoderConfig : eigenheads::ModelConfig {
 namespace detail {
 
 // {"0": [2, 5]}: heads 2 and 5 of the first layer are not in the file.
-[[nodiscard]] inline std::vector<std::vector<Index>> pruned_heads_of(const JsonFields& config,
+[[nodiscard]] inline std::vector<std::vector<Index>> pruned_heads_of(const ConfigFields& config,
                                                                      Index layers, Index heads) {
   const std::string name = "pruned_heads";
   std::vector<std::vector<Index>> pruned(static_cast<std::size_t>(layers));
-  const JsonFields::Json* const given = config.find(name);
+  const auto* const given = config.find(name);
   if (given == nullptr) return pruned;
   const auto refuse = [&] {
     config.refuse(name, "an object of layers, 0 to " + std::to_string(layers - 1) +
@@ -66,7 +65,7 @@ namespace detail {
 // Throws eigenheads::FileError.
 [[nodiscard]] inline EncoderConfig read_config(const path& file) {
   EncoderConfig result{eigenheads::read_model_config(file)};
-  const JsonFields config(file);
+  const ConfigFields config(file);
   if (result.is_causal || result.relative_buckets > 0 || !result.embedding_norm)
     config.refuse("model_type", "bert, roberta, xlm-roberta, camembert or distilbert");
   constexpr Index most = 1 << 20;  // so that no product of two overflows

@@ -70,9 +70,10 @@ class Model {
   // Changes with every file that it was read from: of each, the size and the time of its last change.
   [[nodiscard]] std::uint64_t fingerprint() const {
     std::string text;
-    for (const char* name : {"config.json", "model.safetensors", "model.safetensors.index.json",
-                             "modules.json", "1_Pooling/config.json", "sentence_bert_config.json",
-                             "tokenizer.json", "tokenizer_config.json", "vocab.txt"}) {
+    for (const char* name :
+         {"config.json", "model.safetensors", "model.safetensors.index.json", "modules.json",
+          "1_Pooling/config.json", "sentence_bert_config.json", "tokenizer.json",
+          "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"}) {
       std::error_code error;
       const path file = folder_ / name;
       const auto size = std::filesystem::file_size(file, error);

@@ -7,14 +7,13 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <limits>
 #include <string>
 #include <vector>
 
-#include <eigenheads/nn/pooling.hpp>  // Pooling
+#include <eigenheads/io/config_fields.hpp>  // ConfigFields, parse_json
+#include <eigenheads/nn/pooling.hpp>        // Pooling
 
-#include "../json_fields.hpp"  // JsonFields
-#include "config.hpp"          // EncoderConfig
+#include "config.hpp"  // EncoderConfig
 
 namespace sentences {
 
@@ -37,16 +36,16 @@ namespace detail {
   static constexpr std::array modes{Mode{"pooling_mode_cls_token", Pooling::first},
                                     Mode{"pooling_mode_max_tokens", Pooling::max},
                                     Mode{"pooling_mode_mean_tokens", Pooling::mean}};
-  const JsonFields config(file);
-  if (config.count("word_embedding_dimension", 1, 1 << 20, size) != size)
+  const ConfigFields config(file);
+  if (config.integer("word_embedding_dimension").value_or(size) != size)
     config.refuse("word_embedding_dimension", std::to_string(size) + ", that of the encoder");
   for (const char* other : {"pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens",
                             "pooling_mode_lasttoken"})
-    if (config.flag(other, false))
+    if (config.boolean(other).value_or(false))
       config.refuse(other, "false: the mean, the maximum or the first");
   std::vector<Pooling> pooling;
   for (const Mode& mode : modes)
-    if (config.flag(mode.name, false)) pooling.push_back(mode.pooling);
+    if (config.boolean(mode.name).value_or(false)) pooling.push_back(mode.pooling);
   if (pooling.empty()) config.refuse("no kind of pooling is true; expected one or more");
   return pooling;
 }
@@ -59,7 +58,7 @@ inline void read_modules(const path& folder, Index size, Pipeline& pipeline) {
                                               "; expected a Transformer, a Pooling, and after them "
                                               "a Normalize or nothing");
   };
-  const auto modules = JsonFields::parse(file, eigenheads::read_file(file));
+  const auto modules = eigenheads::detail::parse_json(file, eigenheads::read_file(file));
   if (!modules.is_array()) refuse("not an array");
   constexpr std::array<const char*, 3> expected{"Transformer", "Pooling", "Normalize"};
   std::size_t step = 0;
@@ -94,12 +93,11 @@ inline void read_modules(const path& folder, Index size, Pipeline& pipeline) {
   Pipeline pipeline{.pooling = {eigenheads::Pooling::mean}, .max_tokens = config.max_tokens()};
   if (exists(folder / "modules.json")) detail::read_modules(folder, config.size(), pipeline);
   if (const path file = folder / "sentence_bert_config.json"; exists(file)) {
-    const JsonFields limits(file);
-    if (limits.flag("do_lower_case", false))
+    const ConfigFields limits(file);
+    if (limits.boolean("do_lower_case").value_or(false))
       limits.refuse("do_lower_case", "false: what becomes of letters is the tokenizer's to say");
-    pipeline.max_tokens = (std::min)(
-        pipeline.max_tokens,
-        limits.count("max_seq_length", 2, std::numeric_limits<std::int32_t>::max(), 1 << 30));
+    if (const auto most = limits.integer("max_seq_length", 2))
+      pipeline.max_tokens = (std::min)(pipeline.max_tokens, *most);
   }
   return pipeline;
 }

@@ -5,15 +5,16 @@
 #include <cstddef>
 #include <filesystem>
 #include <initializer_list>
+#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <system_error>
 #include <utility>
 
-#include <eigenheads/io/file.hpp>      // read_file, write_file, refuse_file
-#include <eigenheads/prune_heads.hpp>  // prune_heads
+#include <eigenheads/io/config_fields.hpp>  // parse_json_object
+#include <eigenheads/io/file.hpp>           // read_file, write_file, refuse_file
+#include <eigenheads/prune_heads.hpp>       // prune_heads
 
-#include "../json_fields.hpp"   // JsonFields
 #include "encoder_weights.hpp"  // save_weights
 #include "head_sample.hpp"      // by_layer
 #include "model.hpp"            // Model
@@ -36,12 +37,13 @@ inline void save_without(const Model& model, std::span<const std::size_t> remove
   Encoder encoder = model.encoder.encoder;
   const auto of_layers = by_layer(encoder, removed);
   const path config_file = model.folder() / "config.json";
-  auto config = JsonFields::parse(config_file, eigenheads::read_file(config_file));
-  auto pruned = JsonFields::Json::object();
+  auto config =
+      eigenheads::detail::parse_json_object(config_file, eigenheads::read_file(config_file));
+  auto pruned = nlohmann::json::object();
   for (std::size_t l = 0; l < of_layers.size(); ++l) {
     auto& attention = encoder.stack.layers[l].self_attention;
     attention = eigenheads::prune_heads(attention, of_layers[l]);
-    auto gone = JsonFields::Json::array();
+    auto gone = nlohmann::json::array();
     const auto& left = encoder.heads_left(l);
     for (Index h = 0; h < encoder.config().num_heads(); ++h)
       if (std::ranges::find(left, h) == left.end()) gone.push_back(h);

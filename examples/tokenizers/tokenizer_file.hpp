@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// tokenizer.json, and vocab.txt with what tokenizer_config.json says of it. What a file asks for and
-// these headers do not know is refused, since all ids after it would be others.
+// tokenizer.json, and vocab.txt, or vocab.json with merges.txt, with what tokenizer_config.json says of
+// it. What a file asks for and these headers do not know is refused, since all ids after it would be
+// others.
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -452,30 +453,76 @@ inline void set_templates(const Object& processor, Parts& parts) {
   return parts;
 }
 
+// A pair of tokens a line, with a blank between them, after a line that says the version.
+[[nodiscard]] inline Json merges_of(std::string_view bytes) {
+  Json merges = Json::array();
+  for (std::size_t at = 0; at < bytes.size();) {
+    const std::size_t end = std::min(bytes.find('\n', at), bytes.size());
+    std::string_view line = bytes.substr(at, end - at);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (!is_utf8(line)) refuse("merges.txt has a line that is not UTF-8");
+    if (!line.starts_with("#version")) merges.push_back(std::string(line));
+    at = end + 1;
+  }
+  return merges;
+}
+
+// GPT-2's, as its authors published it. config: what tokenizer_config.json says.
+[[nodiscard]] inline Parts parts_of_merges(const std::string& vocabulary, std::string_view merges,
+                                           const Json& config) {
+  const Object file(config, "tokenizer_config.json");
+  if (!file.text("tokenizer_class", "GPT2Tokenizer").starts_with("GPT2Tokenizer"))
+    file.wrong("tokenizer_class", "GPT2Tokenizer; others need a tokenizer.json");
+  if (file.flag("add_bos_token", false)) file.wrong("add_bos_token", "false");
+  const Json model{{"vocab", parsed(vocabulary)}, {"merges", merges_of(merges)}};
+  Parts parts;
+  parts.model = byte_pairs_of(Object(model, "model"));
+  parts.single = kPlain;
+  parts.pair = kPlainPair;
+  parts.decoder = Decoder(Decoder::Kind::byte_level);
+  if (file.flag("add_prefix_space", false)) parts.pre_tokenizer.add(PrefixSpace{});
+  parts.pre_tokenizer.add(ScannerSplit{{Scanner::gpt2}});
+  // The special tokens, which stand in the vocabulary. Another BPE's, RoBERTa's, does not have them.
+  for (const char* key : {"eos_token", "bos_token", "unk_token", "pad_token"}) {
+    if (!file.has(key) && key != std::string_view("eos_token")) continue;
+    const std::string token = file.at(key).is_object() ? file.object(key).text("content")
+                                                       : file.text(key, "<|endoftext|>");
+    if (std::ranges::count(parts.added, token, &AddedToken::content) == 0)
+      parts.added.push_back({.content = token,
+                             .id = id_of(std::get<BytePairs>(parts.model).vocabulary(), token, key),
+                             .is_special = true});
+  }
+  return parts;
+}
+
 }  // namespace detail
 
-// The tokenizer of a folder (its tokenizer.json, else its vocab.txt), or of one of these files. Throws
-// std::runtime_error that names the file, and what in it is not as expected.
+// The tokenizer of a folder (its tokenizer.json, else its vocab.txt, else its vocab.json), or of one of
+// these files. Throws std::runtime_error that names the file, and what in it is not as expected.
 [[nodiscard]] inline Parts read_parts(const std::filesystem::path& folder_or_file) {
   using detail::refuse;
   std::filesystem::path path = folder_or_file;
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
     path /= "tokenizer.json";
-    if (!std::filesystem::exists(path, error)) path.replace_filename("vocab.txt");
+    for (const char* other : {"vocab.txt", "vocab.json"})
+      if (!std::filesystem::exists(path, error)) path.replace_filename(other);
     if (!std::filesystem::exists(path, error))
-      refuse(folder_or_file.string() + ": there is no tokenizer.json and no vocab.txt in it" +
-             (std::filesystem::exists(folder_or_file / "merges.txt", error)
-                  ? "; of merges.txt, transformers' save_pretrained makes one"
-                  : ""));
+      refuse(folder_or_file.string() +
+             ": there is no tokenizer.json, vocab.txt or vocab.json in it");
   }
   try {
     const std::string bytes = detail::read_file(path);
     const std::filesystem::path beside = path.parent_path() / "tokenizer_config.json";
     detail::Json config = detail::Json::object();
     if (std::filesystem::exists(beside, error)) config = detail::parsed(detail::read_file(beside));
-    Parts parts = path.extension() == ".txt" ? detail::parts_of_vocabulary(bytes, config)
-                                             : detail::parts_of_json(bytes);
+    const std::filesystem::path merges = path.parent_path() / "merges.txt";
+    const bool has_merges = path.filename() == "vocab.json";
+    if (has_merges && !std::filesystem::exists(merges, error))
+      refuse("there is no merges.txt beside it");
+    Parts parts = has_merges ? detail::parts_of_merges(bytes, detail::read_file(merges), config)
+                  : path.extension() == ".txt" ? detail::parts_of_vocabulary(bytes, config)
+                                               : detail::parts_of_json(bytes);
     const detail::Object file(config, "tokenizer_config.json");
     const std::string side = file.text("truncation_side", parts.cuts_left ? "left" : "right");
     if (side != "left" && side != "right") file.wrong("truncation_side", "\"left\" or \"right\"");

@@ -614,8 +614,41 @@ TEST_F(TokenizersFiles, AFolderHoldsTokenizerJsonOrVocabTxt) {
   EXPECT_EQ(ids("hello"), (Ids{2, 10, 3}));
 }
 
+// As GPT-2 was published: the same ids as from the tokenizer.json of the same words.
+TEST_F(TokenizersFiles, AFolderHoldsVocabJsonAndMergesTxt) {
+  const auto model = nlohmann::json::parse(read(kGolden / "gpt2.json"))["model"];
+  std::string merges = "#version: 0.2\n";
+  for (const auto& merge : model["merges"]) merges += merge.get<std::string>() + '\n';
+  write("vocab.json", model["vocab"].dump());
+  write("merges.txt", merges);
+  const Tokenizer tokenizer = Tokenizer::load(folder_);
+  expect_golden_ids(tokenizer, "gpt2");
+  EXPECT_TRUE(tokenizer.is_special(tokenizer.id("<|endoftext|>").value()));
+  const Ids plain = tokenizer.encode("hello").ids, spaced = tokenizer.encode(" hello").ids;
+  EXPECT_NE(plain, spaced);
+  write("tokenizer_config.json", R"({"tokenizer_class":"GPT2TokenizerFast","add_prefix_space":true,
+      "bos_token":{"content":"<|endoftext|>"},"truncation_side":"left"})");
+  EXPECT_EQ(Tokenizer::load(folder_ / "vocab.json").encode("hello").ids, spaced);
+  write("tokenizer_config.json", R"({"pad_token":"[PAD]"})");
+  EXPECT_EQ(refusal_of(folder_),
+            "FOLDER/vocab.json: pad_token is \"[PAD]\"; expected a token of the vocabulary");
+  write("tokenizer_config.json", R"({"tokenizer_class":"RobertaTokenizer"})");
+  EXPECT_EQ(
+      refusal_of(folder_),
+      "FOLDER/vocab.json: tokenizer_config.json.tokenizer_class is \"RobertaTokenizer\"; expected "
+      "GPT2Tokenizer; others need a tokenizer.json");
+  write("tokenizer_config.json", "{}");
+  write("merges.txt", "#version: 0.2\nt h e\n");
+  EXPECT_EQ(refusal_of(folder_),
+            "FOLDER/vocab.json: model.merges holds \"t h e\"; expected two tokens with a blank "
+            "between them, or a list of the two");
+  fs::remove(folder_ / "merges.txt");
+  EXPECT_EQ(refusal_of(folder_), "FOLDER/vocab.json: there is no merges.txt beside it");
+}
+
 TEST_F(TokenizersFiles, AreRefusedByNameAndReason) {
-  EXPECT_EQ(refusal_of(folder_), "FOLDER: there is no tokenizer.json and no vocab.txt in it");
+  EXPECT_EQ(refusal_of(folder_),
+            "FOLDER: there is no tokenizer.json, vocab.txt or vocab.json in it");
   EXPECT_EQ(refusal_of(folder_ / "none.json"), "FOLDER/none.json: it cannot be read");
   write("vocab.txt", "[UNK]\n[CLS]\n");
   EXPECT_EQ(refusal_of(folder_),

@@ -20,6 +20,7 @@
 #include <eigenheads/nn/embedding.hpp>
 #include <eigenheads/nn/layer_norm.hpp>
 #include <eigenheads/nn/positional_encoding.hpp>
+#include <eigenheads/nn/transformer_decoder.hpp>
 #include <eigenheads/nn/transformer_encoder.hpp>
 #include <eigenheads/rotary.hpp>
 #include <eigenheads/score.hpp>
@@ -204,14 +205,18 @@ class Checkpoint : public UniqueFolder {
     eh::save_checkpoint(file(), family, "", module, options);
     eh::load_checkpoint(SafetensorsFiles(file()), family, "", other, options);
     EXPECT_EQ(numbers_of(other), numbers_of(module));
-    const SafetensorsFiles written(file()), theirs(golden(name));
-    auto ours = written.names(), names = theirs.names();
+    const SafetensorsFiles theirs(golden(name));
+    auto ours = expect_written_as(theirs), names = theirs.names();
     std::ranges::sort(ours);
     std::ranges::sort(names);
     EXPECT_EQ(ours, names);
+  }
+  // What was saved are tensors of that file, to the bit. Returns their names.
+  [[nodiscard]] std::vector<std::string> expect_written_as(const SafetensorsFiles& theirs) const {
+    const SafetensorsFiles written(file());
     EXPECT_EQ(written.metadata().at("format"), "pt");
-    for (const std::string& tensor : names) {
-      ASSERT_EQ(written.shape(tensor), theirs.shape(tensor)) << tensor;
+    for (const std::string& tensor : written.names()) {
+      EXPECT_EQ(written.shape(tensor), theirs.shape(tensor)) << tensor;
       Index size = 1;
       for (const Index n : theirs.shape(tensor)) size *= n;
       std::vector<double> a(static_cast<std::size_t>(size)), b(a.size());
@@ -219,6 +224,7 @@ class Checkpoint : public UniqueFolder {
       theirs.read(tensor, 0, std::span(b));
       EXPECT_EQ(a, b) << tensor;
     }
+    return written.names();
   }
   void expect_round_trip(const std::string& name, const Model& model) const {
     expect_round_trip(name, *model.config.family, model, make(name));
@@ -260,6 +266,12 @@ TEST_F(Checkpoint, OfRobertaComputesWhatTransformersComputes) {
   const Model model = loaded("roberta");
   const Expected expected("roberta");
   expected.expect(model.run(expected.ids(), expected.mask()), "output");
+  // All but the head that it was trained with.
+  eh::save_checkpoint(file(), families::bert, "", model, {.prefix = "roberta."});
+  EXPECT_EQ(expect_written_as(SafetensorsFiles(golden("roberta"))).size(), 37u);
+  Model other = make("roberta");
+  eh::load_checkpoint(SafetensorsFiles(file()), families::bert, "", other);
+  EXPECT_EQ(numbers_of(other), numbers_of(model));
 }
 
 TEST_F(Checkpoint, OfDistilBertComputesWhatTransformersComputes) {
@@ -270,10 +282,16 @@ TEST_F(Checkpoint, OfDistilBertComputesWhatTransformersComputes) {
 }
 
 TEST_F(Checkpoint, OfMpnetComputesWhatTransformersComputesWithAScoreBias) {
-  Model model = make("mpnet");
+  const auto make_with_pooler = [] {
+    Model model = make("mpnet");
+    model.pooler.emplace(eh::LinearOptions{8, 8, true});
+    return model;
+  };
+  Model model = make_with_pooler();
   load(model, "mpnet");
   const Expected expected("mpnet");
   expected.expect(model.run(expected.ids(), expected.mask()), "output");
+  expect_round_trip("mpnet", families::mpnet, model, make_with_pooler());
   // Without a place for the bias it would compute something else.
   model.relative.reset();
   EXPECT_EQ(refused(SafetensorsFiles(golden("mpnet")), families::mpnet, model),
@@ -361,6 +379,32 @@ TEST_F(Checkpoint, OfTorchsEncoderComputesWhatItComputes) {
   EXPECT_EQ(numbers_of(layer), numbers_of(encoder.layers[1]));
 }
 
+// What it computes, nn/transformer_golden_test.cpp shows.
+TEST_F(Checkpoint, OfTorchsDecoderHasItsAttentionToAMemory) {
+  const eh::TransformerDecoderOptions options{
+      .layer = {.num_hiddens = 12, .num_heads = 3, .feed_forward_size = 20},
+      .num_layers = 2,
+      .final_norm = true};
+  const SafetensorsFiles golden_files(std::filesystem::path(EIGENHEADS_SOURCE_DIR) /
+                                      "tests/golden/transformer/decoder_stack.safetensors");
+  Safetensors contents;
+  for (const std::string& name : golden_files.names())  // parameters have gradients beside them
+    if (golden_files.contains("grad_" + name) && (name[0] == 'l' || name[0] == 'n'))
+      copy(golden_files, name, contents, name);
+  const auto path = folder_ / "decoder.safetensors";
+  eh::write_safetensors(path, contents);
+  eh::TransformerDecoder<double> decoder(options), other(options, 1);
+  eh::load_checkpoint(SafetensorsFiles(path), families::torch_transformer, "", decoder);
+  const auto weight = contents.tensor<float, 2>("layers.1.multihead_attn.in_proj_weight", {36, 12});
+  const auto values = decoder.layers[1].cross_attention.W_v.weight();
+  for (Index r = 0; r < 12; ++r)
+    for (Index k = 0; k < 12; ++k) ASSERT_EQ(values(r, k), weight(24 + r, k));
+  eh::save_checkpoint(file(), families::torch_transformer, "", decoder);
+  EXPECT_EQ(expect_written_as(SafetensorsFiles(path)).size(), contents.names().size());
+  eh::load_checkpoint(SafetensorsFiles(file()), families::torch_transformer, "", other);
+  EXPECT_EQ(numbers_of(other), numbers_of(decoder));
+}
+
 TEST_F(Checkpoint, OfKerassAttentionComputesWhatItComputes) {
   const eh::MultiHeadAttentionOptions options{.num_hiddens = 8,
                                               .num_heads = 2,
@@ -410,6 +454,103 @@ TEST_F(Checkpoint, OfTheBooksEncoderComputesWhatItComputes) {
   std::ranges::sort(names);
   std::ranges::sort(theirs);
   EXPECT_EQ(names, theirs);
+}
+
+TEST_F(Checkpoint, OfTheBooksAttentionIsThatOfItsEncoder) {
+  const eh::MultiHeadAttentionOptions options{
+      .num_hiddens = 8, .num_heads = 2, .query_size = 8, .key_size = 8, .value_size = 8};
+  eh::MultiHeadAttention<double> layer(options), other(options, 1);
+  const SafetensorsFiles files(golden("d2l_encoder"));
+  const std::string prefix = "blks.block1.attention.";
+  eh::load_checkpoint(files, families::d2l_attention, "", layer, {.prefix = prefix});
+  EXPECT_TRUE(same_bits(layer.W_k.weight(), files.tensor<double, 2>(prefix + "W_k.weight")));
+  eh::save_checkpoint(file(), families::d2l_attention, "", layer);
+  eh::load_checkpoint(SafetensorsFiles(file()), families::d2l_attention, "", other);
+  EXPECT_EQ(numbers_of(other), numbers_of(layer));
+  EXPECT_EQ(numbers_of(layer).size(), 4u * 8 * 8);
+}
+
+// ---- Several files --------------------------------------------------------------------------------
+
+TEST_F(Checkpoint, IsSavedInSeveralFilesByAnIndex) {
+  const Model model = loaded("gpt2");
+  const auto index = folder_ / "model.safetensors.index.json";
+  const auto save = [&](std::uint64_t most, const Model& saved) {
+    eh::save_checkpoint(index, families::gpt2, "", saved, {.shard_bytes = most});
+  };
+  for (const std::uint64_t most : {0, 1800, 3000, 100'000}) {
+    save(most, model);
+    const SafetensorsFiles files(folder_);
+    Model other = make("gpt2");
+    EXPECT_TRUE(eh::load_checkpoint(files, families::gpt2, "", other).notes.empty());
+    EXPECT_TRUE(files.notes().empty());  // the index and its files agree
+    EXPECT_EQ(numbers_of(other), numbers_of(model));
+    EXPECT_EQ(files.num_files(), most == 0      ? files.names().size()
+                                 : most == 1800 ? 7u
+                                 : most == 3000 ? 4u
+                                                : 1u);
+    std::uint64_t bytes = 0;
+    for (const std::string& name : names()) {
+      if (name.ends_with(".json")) continue;
+      const Safetensors shard = eh::read_safetensors(folder_ / name);
+      EXPECT_EQ(shard.metadata().at("format"), "pt");
+      std::uint64_t of_shard = 0;
+      for (const std::string& tensor : shard.names()) {
+        std::uint64_t size = 8;  // of a double
+        for (const Index n : shard.shape(tensor)) size *= static_cast<std::uint64_t>(n);
+        of_shard += size;
+      }
+      EXPECT_TRUE(of_shard <= most || shard.names().size() == 1) << name;
+      bytes += of_shard;
+    }
+    EXPECT_EQ(bytes, 8 * numbers_of(model).size());
+    for (const std::string& name : names()) std::filesystem::remove(folder_ / name);
+  }
+}
+
+TEST_F(Checkpoint, OfWhichOneFileCannotBeWrittenStaysAsItWas) {
+  Model model = loaded("gpt2");
+  const auto index = folder_ / "model.safetensors.index.json";
+  const auto save = [&] {
+    eh::save_checkpoint(index, families::gpt2, "", model, {.shard_bytes = 3000});
+  };
+  save();
+  const auto last = folder_ / "model-00004-of-00004.safetensors";
+  ASSERT_TRUE(std::filesystem::remove(last));
+  std::filesystem::create_directory(last);
+  std::vector<std::string> before;
+  const auto all = names();
+  for (const std::string& name : all)
+    if (folder_ / name != last) before.push_back(eh::read_file(folder_ / name));
+  Tensor<double, 1> bias(8);
+  bias.setConstant(3);
+  model.encoder.norm->set_bias(bias);
+  model.encoder.layers[0].self_attention.W_o.set_bias(bias);
+  EXPECT_EQ(file_refusal(last, save), "Is a directory");
+  EXPECT_EQ(names(), all);
+  std::vector<std::string> after;
+  for (const std::string& name : all)
+    if (folder_ / name != last) after.push_back(eh::read_file(folder_ / name));
+  EXPECT_EQ(after, before);
+}
+
+TEST_F(Checkpoint, InSeveralFilesNeedsANameAndNoOtherFileBesideIt) {
+  const eh::Linear<float> head({3, 3});
+  const auto saved = [&](const std::filesystem::path& path) {
+    return file_refusal(path, [&] { eh::save_checkpoint(path, families::gpt2, "lm_head.", head); });
+  };
+  EXPECT_EQ(saved(folder_ / "model.json"), "expected a name that ends in .safetensors.index.json");
+  EXPECT_EQ(saved(folder_ / ".safetensors.index.json"),
+            "expected a name that ends in .safetensors.index.json");
+  EXPECT_EQ(saved(file()), kNothing);
+  EXPECT_EQ(saved(folder_ / "model.safetensors.index.json"),
+            "model.safetensors lies beside it, and would be read instead");
+  EXPECT_EQ(names(), std::set<std::string>{"model.safetensors"});
+  EXPECT_EQ(
+      file_refusal(
+          folder_ / "none.safetensors.index.json",
+          [&] { eh::write_safetensors_shards(folder_ / "none.safetensors.index.json", {}, 1); }),
+      "there is no tensor to be written");
 }
 
 // ---- Names ----------------------------------------------------------------------------------------

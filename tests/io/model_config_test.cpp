@@ -194,7 +194,7 @@ TEST_F(ModelConfig, IsRefusedOrReadHoweverItIsDamaged) {
       changed[random() % whole.size()] = static_cast<char>(random());
     const auto parse = [&] {
       const auto document = eh::detail::parse_json(file, changed);
-      (void)eh::detail::ModelConfigReader(file, document).read();
+      (void)eh::detail::ModelConfigReader({file, document}).read();
     };
     const std::string sentence = support::file_refusal(file, parse);
     if (round < whole.size() - 2) {

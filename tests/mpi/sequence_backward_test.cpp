@@ -8,6 +8,7 @@
 #include <eigenheads/mpi/local_transport.hpp>
 #include <eigenheads/mpi/sequence_backward.hpp>
 #include <eigenheads/prune_heads.hpp>
+#include <eigenheads/train/optim.hpp>
 
 #include "layers.hpp"
 #include "support.hpp"
@@ -101,8 +102,16 @@ struct Case {
       SequenceActivations<T> saved;
       parallel.forward(take_rows(x, dealt, r.rank()), dealt, mask, saved, options(context));
       eh::LayerGradients<T> gradients;
-      for (int i = 0; i < (accumulate ? 2 : 1); ++i)
-        backward_into(parallel, gradients, take_rows(dy, dealt, r.rank()), saved, i > 0, context);
+      for (int i = 0; i < (accumulate ? 2 : 1); ++i) {
+        r.reset_traffic();
+        backward_into(parallel, gradients, take_rows(dy, dealt, r.rank()), saved,
+                      {.accumulate = i > 0, .context = context});
+      }
+      const auto cost = eh::mpi::backward_cost(layer, dealt, mask, r.rank(), context);
+      EXPECT_EQ(r.traffic().bytes_sent, cost.bytes_sent) << name;
+      EXPECT_EQ(r.traffic().bytes_received, cost.bytes_received) << name;
+      EXPECT_EQ(r.traffic().messages_sent, cost.messages_sent) << name;
+      EXPECT_EQ(r.traffic().messages_received, cost.messages_received) << name;
       EXPECT_TRUE(same_parameters(gradients, expected)) << name;
       const auto same_rows = [&](const Tensor<T, 3>& mine, const Tensor<T, 3>& all) {
         const TensorView<T, 2> as_rows(all.data(), {all.size() / kSize, kSize});
@@ -207,6 +216,219 @@ TYPED_TEST(SequenceBackward, OfFewerRowsThanRanks) {
       .mask = {.query_lens = std::vector<Index>{500}, .key_lens = std::vector<Index>{500}},
       .is_padded = true};
   one.same_on(4, Deal::contiguous, 1, one.one_process());
+}
+
+// What all ranks send: every key to the others, every query too, the gradients from run to run of rows,
+// then to all, and what gates and sinks have.
+TEST(SequenceBackwardCost, IsThatOfAFormula) {
+  const auto layer = make_layer<float>(kSize, small());
+  const Index rows = 2048, H = 2, D = 8, number = sizeof(float);
+  const Index parameters = number * 4 * (kSize * kSize + kSize), head_sums = 16 * H;
+  const auto sent = [&](Index ranks, Deal deal, const eh::Mask& mask) {
+    const auto dealing = Dealing::of<float>({rows}, static_cast<int>(ranks), deal);
+    Index bytes = 0;
+    for (int rank = 0; rank < ranks; ++rank)
+      bytes += eh::mpi::backward_cost(layer, dealing, mask, rank).bytes_sent;
+    return bytes;
+  };
+  for (const Index ranks : {1, 2, 4, 8}) {
+    const Index others = ranks - 1, runs = ranks == 1 ? 1 : rows / 256;
+    const Index attention = others * rows * number * H * (D + D + D + D + 2);
+    const Index after = others * (parameters + head_sums);
+    EXPECT_EQ(sent(ranks, Deal::cyclic, {}),
+              attention + (runs - 1) * (parameters + head_sums) + after);
+    // Rows of lower ranks are seen by higher ones alone: half of it.
+    EXPECT_EQ(sent(ranks, Deal::contiguous, {.causal = eh::Causal::top_left}),
+              attention / 2 + others * (parameters + head_sums) + after);
+  }
+}
+
+// The same rows for each rank, of a sequence that is longer the more there are.
+TYPED_TEST(SequenceBackward, TakesAsMuchMemoryOnAnyNumberOfRanks) {
+  using T = TypeParam;
+  const auto layer = make_layer<T>(kSize, small());
+  const Index rows = 512;
+  std::vector<Index> bytes;
+  for (const int ranks : {2, 4, 8}) {
+    const auto dealt = Dealing::of<T>({rows * ranks}, ranks);
+    std::vector<Index> of_rank(static_cast<std::size_t>(ranks));
+    run_locally(ranks, [&](Ranks& r) {
+      eh::Context context(1);
+      const SequenceParallel<T> parallel(layer, r);
+      SequenceActivations<T> saved;
+      const auto x = random_tensor<T>(1, rows, kSize);
+      parallel.forward(x, dealt, {.causal = eh::Causal::top_left}, saved);
+      static_cast<void>(backward(parallel, x, saved, context));
+      of_rank[static_cast<std::size_t>(r.rank())] = context.scratch_bytes();
+    });
+    bytes.push_back(*std::max_element(of_rank.begin(), of_rank.end()));
+  }
+  EXPECT_EQ(bytes[1], bytes[0]);
+  EXPECT_EQ(bytes[2], bytes[0]);
+}
+
+TYPED_TEST(SequenceBackward, KeepsAShareOfTheParametersGradients) {
+  using T = TypeParam;
+  const auto layer = make_layer<T>(kSize, small());
+  const Case<T> one{.layer = layer, .lengths = {520, 100}};
+  const auto expected = one.one_process();
+  const Dealing dealt = one.dealing(3, Deal::cyclic);
+  run_locally(3, [&](Ranks& r) {
+    eh::Context context(1);
+    const SequenceParallel<T> parallel(layer, r);
+    SequenceActivations<T> saved;
+    parallel.forward(take_rows(one.rows(7), dealt, r.rank()), dealt, {}, saved);
+    eh::LayerGradients<T> shares;
+    for (const bool accumulate : {false, true}) {
+      backward_into(parallel, shares, take_rows(one.rows(8), dealt, r.rank()), saved,
+                    {.accumulate = accumulate, .keeps_share = true, .context = context});
+      const auto [begin, end] = eh::mpi::parameter_share(kSize, 3, r.rank());
+      const T times = accumulate ? 2 : 1;
+      for (Index o = 0; o < kSize; ++o) {
+        const bool is_mine = o >= begin && o < end;
+        EXPECT_EQ(shares.W_q.bias(o), is_mine ? times * expected.W_q.bias(o) : T(0));
+        for (Index i = 0; i < kSize; ++i)
+          EXPECT_EQ(shares.W_o.weight(o, i), is_mine ? times * expected.W_o.weight(o, i) : T(0));
+      }
+    }
+  });
+}
+
+// A step of training: the loss is half the square of what the output is beside the input.
+template <class T>
+[[nodiscard]] Tensor<T, 2> difference(const Tensor<T, 2>& y, const Tensor<T, 2>& x) {
+  Tensor<T, 2> dy(y.dimension(0), y.dimension(1));
+  for (Index i = 0; i < dy.size(); ++i) dy.data()[i] = y.data()[i] - x.data()[i];
+  return dy;
+}
+
+TYPED_TEST(SequenceBackward, TrainsALayerToTheSameWeights) {
+  using T = TypeParam;
+  const Index steps = 30;
+  const auto untrained =
+      make_layer<T>(kSize, small({.num_heads = 2, .dropout = 0.125, .sink_logits = true}));
+  const eh::Sequences sequences{300, 0, 220};
+  const eh::Mask mask{.causal = eh::Causal::bottom_right};
+  const auto x = random_tensor<T>(5, sequences.rows(), kSize);
+  const auto options = [](Index step, eh::Context& context) {
+    eh::TrainingOptions<T> of_step;
+    of_step.seed = eh::DropoutSeed{static_cast<std::uint64_t>(step)};
+    of_step.context = context;
+    return of_step;
+  };
+  const auto train = [&](auto layer, const auto& gradients_of) {
+    eh::Adam<T> adam({.learning_rate = 0.01});
+    for (Index step = 0; step < steps; ++step) adam.step(layer, gradients_of(layer, step));
+    return layer;
+  };
+  eh::Context context(1);
+  const auto expected = train(untrained, [&](const auto& layer, Index step) {
+    eh::LayerActivations<T> saved;
+    const auto y = layer.forward(x, sequences, mask, saved, options(step, context));
+    return layer.backward(difference(y, x), saved, context);
+  });
+  EXPECT_FALSE(same_bits(expected.W_v.weight(), untrained.W_v.weight()));
+  for (const int ranks : {2, 3})
+    run_locally(ranks, [&](Ranks& r) {
+      eh::Context context_of_rank(1);
+      const auto dealt = Dealing::of<T>(sequences, ranks);
+      const auto mine = take_rows(x, dealt, r.rank());
+      const auto trained = train(untrained, [&](const auto& layer, Index step) {
+        const SequenceParallel<T> parallel(layer, r);
+        SequenceActivations<T> saved;
+        const auto y = parallel.forward(mine, dealt, mask, saved, options(step, context_of_rank));
+        return backward(parallel, difference(y, mine), saved, context_of_rank);
+      });
+      for (const auto of : {&eh::MultiHeadAttention<T>::W_q, &eh::MultiHeadAttention<T>::W_k,
+                            &eh::MultiHeadAttention<T>::W_v, &eh::MultiHeadAttention<T>::W_o}) {
+        EXPECT_TRUE(same_bits((trained.*of).weight(), (expected.*of).weight()));
+        EXPECT_TRUE(same_bits((trained.*of).bias(), (expected.*of).bias()));
+      }
+      EXPECT_TRUE(same_bits(trained.sink_logits, expected.sink_logits));
+    });
+}
+
+// ---- What is refused ---------------------------------------------------------------------------
+
+// What both of two ranks are told, of an exception of this type.
+template <class Exception, class Call>
+void is_refused(const std::string& expected, const Call& call) {
+  run_locally(2, [&](Ranks& r) {
+    const auto layer = make_layer<float>(kSize, small());
+    const SequenceParallel<float> parallel(layer, r);
+    const auto dealt = Dealing::of<float>({600}, 2);
+    const auto x = random_tensor<float>(1, dealt.local_rows(r.rank()), kSize);
+    SequenceActivations<float> saved;
+    parallel.forward(x, dealt, {}, saved);
+    try {
+      call(parallel, x, saved);
+      ADD_FAILURE() << "not refused";
+    } catch (const Exception& exception) {
+      EXPECT_EQ(exception.what(), "eigenheads: " + expected);
+    }
+  });
+}
+
+TEST(SequenceBackwardRefuses, NoActivationsAndThoseOfAnotherLayer) {
+  is_refused<std::logic_error>(
+      "SequenceParallel: backward needs the activations of a forward call",
+      [](const auto& parallel, const auto& x, auto&) {
+        static_cast<void>(backward(parallel, x, SequenceActivations<float>{}));
+      });
+  is_refused<std::logic_error>(
+      "SequenceParallel: the activations are those of a layer of other sizes or heads, or of other "
+      "ranks",
+      [](const auto& parallel, const auto& x, auto& saved) {
+        const auto other = make_layer<float>(kSize, small({.num_heads = 4}));
+        static_cast<void>(backward(SequenceParallel<float>(other, parallel.ranks()), x, saved));
+      });
+}
+
+TEST(SequenceBackwardRefuses, AScoreBias) {
+  is_refused<std::invalid_argument>(
+      "SequenceParallel: the scores have a ScoreBias, whose gradient is a sum over heads, then "
+      "queries, then keys, an order that rows of many ranks do not come in; expected scores "
+      "without "
+      "one",
+      [](const auto& parallel, const auto& x, auto& saved) {
+        const auto bias = random_tensor<float>(2, 1, 1, 600, 1);
+        eh::TrainingOptions<float> options;
+        const eh::ScoreBias score(bias);
+        options.score = score;
+        parallel.forward(x, saved.dealing, {}, saved, options);
+        static_cast<void>(backward(parallel, x, saved));
+      });
+}
+
+TEST(SequenceBackwardRefuses, GradientsOfAnotherShapeAndADealingThatCutsTheirBlocks) {
+  run_locally(2, [](Ranks& r) {
+    const auto layer = make_layer<double>(kSize, small());
+    const SequenceParallel<double> parallel(layer, r);
+    const Dealing cut({600}, {.ranks = 2, .block = eh::detail::key_block<double>});
+    const auto x = random_tensor<double>(1, cut.local_rows(r.rank()), kSize);
+    SequenceActivations<double> saved;
+    parallel.forward(x, cut, {}, saved);
+    EXPECT_EQ(refusal([&] { static_cast<void>(backward(parallel, x, saved)); }),
+              "eigenheads: the dealing gives rank 1 rows from 128 of a sequence on, after those of "
+              "rank 0; expected a multiple of 256, where blocks of gradients begin");
+  });
+  // On one rank alone, others hear of it.
+  run_locally(2, [](Ranks& r) {
+    const auto layer = make_layer<float>(kSize, small());
+    const SequenceParallel<float> parallel(layer, r);
+    const auto dealt = Dealing::of<float>({600}, 2);
+    const auto x = random_tensor<float>(1, dealt.local_rows(r.rank()), kSize);
+    SequenceActivations<float> saved;
+    parallel.forward(x, dealt, {}, saved);
+    const auto dy = random_tensor<float>(1, x.dimension(0) + r.rank(), kSize);
+    if (r.rank() == 1)
+      EXPECT_EQ(
+          refusal([&] { static_cast<void>(backward(parallel, dy, saved)); }),
+          "eigenheads: grad_output has shape [257, 16]; expected [n, num_hiddens] = [256, 16]");
+    else
+      EXPECT_THROW(static_cast<void>(backward(parallel, dy, saved)), eh::mpi::RankError);
+    EXPECT_NO_THROW(static_cast<void>(backward(parallel, x, saved)));
+  });
 }
 
 }  // namespace

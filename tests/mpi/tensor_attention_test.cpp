@@ -134,6 +134,29 @@ TYPED_TEST(TensorParallelAttentionTest, WeightsOfAllHeadsOrOfItsOwn) {
   });
 }
 
+TYPED_TEST(TensorParallelAttentionTest, WeightsOfPackedSequences) {
+  using T = TypeParam;
+  const Sequences sequences{4, 0, 6};
+  for_each_rank<T>([&](Ranks& ranks, const auto& part, const auto& whole, const Shape& shape) {
+    const auto x = random_tensor<T>(1, sequences.rows(), shape.input_size);
+    const auto expected = whole.with_weights(x, sequences);
+    const auto got = part.with_weights(x, sequences);
+    const auto own = part.with_own_weights(x, sequences);
+    EXPECT_TRUE(same_bits(got.output, expected.output));
+    EXPECT_TRUE(same_bits(own.output, expected.output));
+    ASSERT_EQ(got.weights.size(), expected.weights.size());
+    const auto heads = part.shares().heads.of(ranks.rank());
+    for (std::size_t b = 0; b < expected.weights.size(); ++b) {
+      EXPECT_TRUE(same_bits(got.weights[b], expected.weights[b]));
+      ASSERT_EQ(own.weights[b].dimension(0), heads.count());
+      for (Index h = heads.begin; h < heads.end; ++h)
+        for (Index q = 0; q < sequences.length(static_cast<Index>(b)); ++q)
+          EXPECT_TRUE(
+              same_bits(row(own.weights[b], h - heads.begin, q), row(expected.weights[b], h, q)));
+    }
+  });
+}
+
 TYPED_TEST(TensorParallelAttentionTest, DecodesThroughCachesOfItsOwnHeads) {
   using T = TypeParam;
   for_each_rank<T>([&](Ranks&, const auto& part, const auto& whole, const Shape& shape) {

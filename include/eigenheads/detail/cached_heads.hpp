@@ -16,6 +16,7 @@
 
 #include <eigenheads/detail/arena.hpp>         // line_bytes
 #include <eigenheads/detail/cached_block.hpp>  // BlockLayout, write_block
+#include <eigenheads/detail/large_pages.hpp>   // ask_for_large_pages
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/page_table.hpp>       // PageTable
 #include <eigenheads/detail/ranges.hpp>           // blocks_of
@@ -261,8 +262,11 @@ class CachedHeads {
   };
 
   [[nodiscard]] static std::byte* allocate(Index bytes) {
-    return static_cast<std::byte*>(
-        ::operator new(static_cast<std::size_t>(bytes), std::align_val_t{line_bytes}));
+    const auto size = static_cast<std::size_t>(bytes);
+    auto* const memory =
+        static_cast<std::byte*>(::operator new(size, std::align_val_t{line_bytes}));
+    ask_for_large_pages(memory, size);
+    return memory;
   }
 
   // A ring that keeps `capacity` tokens, wherever the first of them lies in its page, and its sinks.

@@ -2,6 +2,7 @@
 #pragma once
 // Where the elements of a parameter lie in the tensor of a file, as a rule says.
 #include <algorithm>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -26,6 +27,8 @@ struct CheckpointOptions {
   std::optional<bool> tied{};
   // Of rotary layouts and of Keras's kernels: asked of the modules themselves if it is left.
   HeadsLayout heads{};
+  // Of tensors, at most, in each of several files that are saved.
+  std::uint64_t shard_bytes = 5'000'000'000;
 };
 
 namespace detail {

@@ -12,6 +12,7 @@
 // Needs nlohmann-json 3.
 #include <filesystem>
 #include <string_view>
+#include <utility>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/io/checkpoint_families.hpp>  // checkpoint_families
@@ -20,6 +21,7 @@
 #include <eigenheads/io/checkpoint_report.hpp>    // CheckpointReport
 #include <eigenheads/io/checkpoint_saving.hpp>    // CheckpointSaving
 #include <eigenheads/io/safetensors_files.hpp>    // SafetensorsFiles
+#include <eigenheads/io/safetensors_shards.hpp>   // write_safetensors_shards
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -38,10 +40,16 @@ CheckpointReport load_checkpoint(const SafetensorsFiles& files, const Checkpoint
 }
 
 // Throws FileError if the file cannot be written, and then leaves it as it was;
-// std::invalid_argument for a parameter that the family has no place for.
+// std::invalid_argument for a parameter that the family has no place for. A path that ends in .json is
+// that of an index, model.safetensors.index.json: then there are several files beside it, of at most
+// CheckpointOptions::shard_bytes each (write_safetensors_shards says more).
 inline void save_checkpoint(const std::filesystem::path& path, const CheckpointFamily& family,
                             const ConstModuleParts& parts, const CheckpointOptions& options = {}) {
-  write_safetensors(path, detail::CheckpointSaving(family, parts, options).contents());
+  Safetensors contents = detail::CheckpointSaving(family, parts, options).contents();
+  if (path.extension() == ".json")
+    write_safetensors_shards(path, std::move(contents), options.shard_bytes);
+  else
+    write_safetensors(path, contents);
 }
 template <HasParameters Module>
 void save_checkpoint(const std::filesystem::path& path, const CheckpointFamily& family,

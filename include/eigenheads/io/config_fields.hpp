@@ -1,32 +1,77 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// The fields of a JSON object, of the types that they should have; a FileError names what has another.
+// The settings in a JSON file, of the types that they should have; a FileError names what has another.
+//   const ConfigFields config(folder / "config.json");
+//   const Index layers = config.required_integer("num_hidden_layers");
+// Needs nlohmann-json 3.
 #include <cmath>
 #include <filesystem>
+#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>                  // number_text
-#include <eigenheads/io/file.hpp>                // refuse_file
-#include <eigenheads/io/safetensors_header.hpp>  // printable
+#include <eigenheads/io/file.hpp>                // read_file, refuse_file
+#include <eigenheads/io/safetensors_header.hpp>  // printable, quoted_name
 #include <eigenheads/tensor.hpp>                 // Index
 
-namespace eigenheads::inline EIGENHEADS_ABI::detail {
+namespace eigenheads::inline EIGENHEADS_ABI {
 
-// A field that is null counts as one that is not there.
+namespace detail {
+
+// A document without second keys, of which a parser would keep the last.
+[[nodiscard]] inline nlohmann::json parse_json(const std::filesystem::path& path,
+                                               const std::string& text) {
+  constexpr int deepest = 64;
+  std::map<int, std::set<std::string>> keys;  // of the objects that are open, by their depths
+  std::string second;
+  bool is_too_deep = false;
+  const auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
+    using Event = nlohmann::json::parse_event_t;
+    if (event == Event::object_start) keys[depth + 1].clear();
+    if (event == Event::key && second.empty() &&
+        !keys[depth].insert(parsed.get<std::string>()).second)
+      second = parsed.get<std::string>();
+    is_too_deep = is_too_deep || depth > deepest;
+    return !is_too_deep;  // what is deeper is left out, and the whole refused below
+  };
+  // nlohmann's parser takes a zero byte for the end of the text.
+  nlohmann::json document = text.find('\0') == text.npos
+                                ? nlohmann::json::parse(text, watch, false)
+                                : nlohmann::json(nlohmann::json::value_t::discarded);
+  if (is_too_deep) refuse_file(path, "JSON that is nested too deeply");
+  if (document.is_discarded()) refuse_file(path, "not well-formed JSON");
+  if (!second.empty()) refuse_file(path, "second key " + quoted_name(second));
+  return document;
+}
+[[nodiscard]] inline nlohmann::json parse_json_object(const std::filesystem::path& path,
+                                                      const std::string& text) {
+  nlohmann::json document = parse_json(path, text);
+  if (!document.is_object()) refuse_file(path, "expected a JSON object");
+  return document;
+}
+
+}  // namespace detail
+
+// A field that is null counts as one that is not there. Copies share the document.
 class ConfigFields {
  public:
-  // both must outlive this
-  ConfigFields(const std::filesystem::path& path, const nlohmann::json& object,
-               std::string where = "")
-      : path_(path), object_(object), where_(std::move(where)) {}
+  // Throws FileError unless the file holds one object, as do all that follow for what they refuse.
+  explicit ConfigFields(const std::filesystem::path& path)
+      : ConfigFields(path, detail::parse_json_object(path, read_file(path))) {}
+  // path: what messages name. document: an object.
+  ConfigFields(const std::filesystem::path& path, nlohmann::json document)
+      : path_(path), object_(std::make_shared<const nlohmann::json>(std::move(document))) {}
 
   [[nodiscard]] const nlohmann::json* find(std::string_view name) const {
-    const auto found = object_.find(name);
-    return found == object_.end() || found->is_null() ? nullptr : &*found;
+    const auto found = object_->find(name);
+    return found == object_->end() || found->is_null() ? nullptr : &*found;
   }
   [[nodiscard]] bool has(std::string_view name) const { return find(name) != nullptr; }
 
@@ -76,27 +121,31 @@ class ConfigFields {
     const nlohmann::json* field = find(name);
     if (field == nullptr) return std::nullopt;
     if (!field->is_object()) refuse(name, *field, "an object");
-    return ConfigFields(path_, *field, where_ + std::string(name) + '.');
+    ConfigFields fields = *this;
+    fields.object_ = {object_, field};
+    fields.where_ += std::string(name) + '.';
+    return fields;
   }
 
+  // A field that is there, and what it should be.
   [[noreturn]] void refuse(std::string_view name, const std::string& expected) const {
     refuse(name, *find(name), expected);
   }
-  [[noreturn]] void refuse(const std::string& what) const { refuse_file(path_, what); }
+  [[noreturn]] void refuse(const std::string& what) const { detail::refuse_file(path_, what); }
 
  private:
   [[noreturn]] void refuse(std::string_view name, const nlohmann::json& field,
                            const std::string& expected) const {
     refuse(where_ + std::string(name) + " is " +
-           printable(field.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace)) +
+           detail::printable(field.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace)) +
            "; expected " + expected);
   }
 
-  const std::filesystem::path& path_;
-  const nlohmann::json& object_;
-  std::string where_;  // "rope_scaling."
+  std::filesystem::path path_;
+  std::shared_ptr<const nlohmann::json> object_;
+  std::string where_{};  // "rope_scaling."
 };
 
-}  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+}  // namespace eigenheads::inline EIGENHEADS_ABI
 
 #include <eigenheads/detail/macros_on.inl>

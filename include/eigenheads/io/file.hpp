@@ -178,34 +178,56 @@ struct Removal {
   }
 };
 
-// write_file of the parts, one after the other.
+// A file that is written beside its place, and takes it when all of it is there.
+class Replacement {
+ public:
+  // Throws FileError if `path` is there and may not be replaced.
+  explicit Replacement(const std::filesystem::path& path) : path_(path), target_(path) {
+    require_name(path);
+    std::error_code error;
+    if (std::filesystem::is_symlink(std::filesystem::symlink_status(path, error))) {
+      target_ = std::filesystem::canonical(path, error);
+      if (error) refuse_file(path, error.message());
+    }
+    const auto old = std::filesystem::status(target_, error);
+    if (std::filesystem::exists(old)) {
+      require_regular(path, old);
+      const File writable(path, target_.string(), "r+b");  // a rename would replace it even if not
+    }
+    unfinished_.name = create_beside(path, target_);
+    if (std::filesystem::exists(old)) {  // before a byte is in it: what was private stays private
+      std::filesystem::permissions(unfinished_.name, old.permissions(), error);
+      if (error) refuse_file(path, error.message());
+    }
+  }
+
+  Replacement(const Replacement&) = delete;
+  Replacement& operator=(const Replacement&) = delete;
+
+  // All parts, one after the other.
+  void write(std::span<const std::string_view> parts) const {
+    File file(path_, unfinished_.name, "wb");
+    for (const std::string_view part : parts) file.write(part);
+    file.close();
+  }
+  void take_place() {
+    std::error_code error;
+    std::filesystem::rename(unfinished_.name, target_, error);
+    if (error) refuse_file(path_, error.message());
+    unfinished_.name.clear();  // the name is free: by now it may be another program's
+  }
+
+ private:
+  std::filesystem::path path_, target_;  // target_: what a symbolic link points to
+  Removal unfinished_{};
+};
+
+// write_file of the parts.
 inline void write_file_parts(const std::filesystem::path& path,
                              std::span<const std::string_view> parts) {
-  require_name(path);
-  std::error_code error;
-  std::filesystem::path target = path;
-  if (std::filesystem::is_symlink(std::filesystem::symlink_status(path, error))) {
-    target = std::filesystem::canonical(path, error);
-    if (error) refuse_file(path, error.message());
-  }
-  const auto old = std::filesystem::status(target, error);
-  if (std::filesystem::exists(old)) {
-    require_regular(path, old);
-    const File writable(path, target.string(), "r+b");  // a rename would replace it even if not
-  }
-
-  Removal unfinished{create_beside(path, target)};
-  File file(path, unfinished.name, "wb");
-  if (std::filesystem::exists(old)) {  // before a byte is in it: what was private stays private
-    std::filesystem::permissions(unfinished.name, old.permissions(), error);
-    if (error) refuse_file(path, error.message());
-  }
-  for (const std::string_view part : parts) file.write(part);
-  file.close();
-
-  std::filesystem::rename(unfinished.name, target, error);
-  if (error) refuse_file(path, error.message());
-  unfinished.name.clear();  // the name is free: by now it may be another program's
+  Replacement file(path);
+  file.write(parts);
+  file.take_place();
 }
 
 }  // namespace detail

@@ -20,7 +20,6 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/io/checkpoint_families.hpp>  // CheckpointFamily
 #include <eigenheads/io/config_fields.hpp>        // ConfigFields
-#include <eigenheads/io/safetensors_index.hpp>    // parse_json
 #include <eigenheads/nn/transformer_options.hpp>  // TransformerStackOptions
 #include <eigenheads/rotary_options.hpp>          // RotaryOptions
 
@@ -48,8 +47,7 @@ namespace detail {
 
 class ModelConfigReader {
  public:
-  ModelConfigReader(const std::filesystem::path& path, const nlohmann::json& document)
-      : fields_(path, document) {}
+  explicit ModelConfigReader(ConfigFields fields) : fields_(std::move(fields)) {}
 
   [[nodiscard]] ModelConfig read() {
     const auto type = fields_.text("model_type");
@@ -268,8 +266,7 @@ class ModelConfigReader {
   detail::require_name(path);
   std::error_code ignored;
   const auto file = std::filesystem::is_directory(path, ignored) ? path / "config.json" : path;
-  const nlohmann::json document = detail::parse_json(file, read_file(file));
-  return detail::ModelConfigReader(file, document).read();
+  return detail::ModelConfigReader(ConfigFields(file)).read();
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

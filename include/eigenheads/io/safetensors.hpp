@@ -24,7 +24,7 @@
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/io/byte_order.hpp>          // is_big_endian, reverse_each
-#include <eigenheads/io/file.hpp>                // File, FileError, refuse_file, write_file_parts
+#include <eigenheads/io/file.hpp>                // File, FileError, refuse_file, Replacement
 #include <eigenheads/io/safetensors_header.hpp>  // SafetensorsType, SafetensorsHeader
 #include <eigenheads/io/safetensors_reader.hpp>  // read_safetensors_header
 #include <eigenheads/shape.hpp>                  // any, make_tensor, require_shape, refuse
@@ -193,6 +193,8 @@ class Safetensors {
   friend Safetensors read_safetensors(const std::filesystem::path& path);
   friend Safetensors parse_safetensors(std::string_view bytes, const std::filesystem::path& name);
   friend void write_safetensors(const std::filesystem::path& path, const Safetensors& contents);
+  friend void write_safetensors_shards(const std::filesystem::path& index, Safetensors contents,
+                                       std::uint64_t most_bytes);
 
   Safetensors(const std::filesystem::path& path, detail::File& file, std::uintmax_t file_size)
       : path_(path), header_(detail::read_safetensors_header(file, file_size)) {
@@ -237,20 +239,37 @@ class Safetensors {
   return Safetensors(name, file, bytes.size());
 }
 
+namespace detail {
+
+// What stands before the data: the header and its length.
+[[nodiscard]] inline std::string safetensors_beginning(const std::filesystem::path& path,
+                                                       const SafetensorsHeader& contents) {
+  const std::string header = safetensors_header_text(contents);
+  if (header.size() > safetensors_max_header)
+    refuse_file(path, "the header would have " + std::to_string(header.size()) +
+                          " bytes; at most " + std::to_string(safetensors_max_header) +
+                          " are allowed");
+  std::string length;
+  for (int i = 0; i < 64; i += 8) length += static_cast<char>(header.size() >> i & 0xFF);
+  return length + header;
+}
+
+inline void write_safetensors_to(const Replacement& file, std::string_view beginning,
+                                 const SafetensorsHeader& contents) {
+  std::vector<std::string_view> parts{beginning};
+  for (const SafetensorsEntry& entry : contents.entries) parts.push_back(entry.bytes);
+  file.write(parts);
+}
+
+}  // namespace detail
+
 // Equal contents are equal bytes. Throws FileError, and then leaves `path` as it was (see
 // write_file).
 inline void write_safetensors(const std::filesystem::path& path, const Safetensors& contents) {
-  const std::string header = detail::safetensors_header_text(contents.header_);
-  if (header.size() > detail::safetensors_max_header)
-    detail::refuse_file(path, "the header would have " + std::to_string(header.size()) +
-                                  " bytes; at most " +
-                                  std::to_string(detail::safetensors_max_header) + " are allowed");
-  std::string length;
-  for (int i = 0; i < 64; i += 8) length += static_cast<char>(header.size() >> i & 0xFF);
-  std::vector<std::string_view> parts{length, header};
-  for (const detail::SafetensorsEntry& entry : contents.header_.entries)
-    parts.push_back(entry.bytes);
-  detail::write_file_parts(path, parts);
+  const std::string beginning = detail::safetensors_beginning(path, contents.header_);
+  detail::Replacement file(path);
+  detail::write_safetensors_to(file, beginning, contents.header_);
+  file.take_place();
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

@@ -9,14 +9,14 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/io/config_fields.hpp>       // parse_json_object
 #include <eigenheads/io/file.hpp>                // read_file, refuse_file
-#include <eigenheads/io/safetensors_header.hpp>  // quoted_name, is_utf8
+#include <eigenheads/io/safetensors_header.hpp>  // quoted_name
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -35,35 +35,8 @@ inline void require_beside(const std::filesystem::path& index, std::string_view 
                            "; expected the name of a file beside the index");
 }
 
-// A document without second keys, of which a parser keeps the last: a tensor in two files.
-[[nodiscard]] inline nlohmann::json parse_json(const std::filesystem::path& path,
-                                               const std::string& text) {
-  constexpr int deepest = 64;
-  std::map<int, std::set<std::string>> keys;  // of the objects that are open, by their depths
-  std::string second;
-  bool is_too_deep = false;
-  const auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
-    using Event = nlohmann::json::parse_event_t;
-    if (event == Event::object_start) keys[depth + 1].clear();
-    if (event == Event::key && second.empty() &&
-        !keys[depth].insert(parsed.get<std::string>()).second)
-      second = parsed.get<std::string>();
-    is_too_deep = is_too_deep || depth > deepest;
-    return !is_too_deep;  // what is deeper is left out, and the whole refused below
-  };
-  // nlohmann's parser takes a zero byte for the end of the text.
-  nlohmann::json document = text.find('\0') == text.npos
-                                ? nlohmann::json::parse(text, watch, false)
-                                : nlohmann::json(nlohmann::json::value_t::discarded);
-  if (is_too_deep) refuse_file(path, "JSON that is nested too deeply");
-  if (document.is_discarded()) refuse_file(path, "not well-formed JSON");
-  if (!second.empty()) refuse_file(path, "second key " + quoted_name(second));
-  if (!document.is_object()) refuse_file(path, "expected a JSON object");
-  return document;
-}
-
 [[nodiscard]] inline SafetensorsIndex read_safetensors_index(const std::filesystem::path& path) {
-  const nlohmann::json document = parse_json(path, read_file(path));
+  const nlohmann::json document = parse_json_object(path, read_file(path));
   SafetensorsIndex index;
   const auto map = document.find("weight_map");
   if (map == document.end() || !map->is_object())

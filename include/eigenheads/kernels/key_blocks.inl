@@ -93,15 +93,15 @@ void multiply_keys(const RowState<T>& rows, const KeyBlock<T>& block, Index D,
       keys = rows.packed_keys;
     }
     if (rows.count <= few_rows) {
+      const auto panels = static_cast<std::size_t>((end - first - 1) / W);
       for (Index i = 0; i < rows.count; ++i)
-        multiply_row<T>((end - first - 1) / W + 1, {.a = rows.queries + i * D,
-                                                    .a_stride = D,
-                                                    .b = keys,
-                                                    .b_stride = W,
-                                                    .depth = D,
-                                                    .c = rows.score_row(i) + first,
-                                                    .c_stride = rows.score_stride,
-                                                    .panel_stride = W * D});
+        run_tile<T>(block.is_stream && i == 0 ? row_products<T, Into::stream>[panels]
+                                              : row_products<T, Into::chain>[panels],
+                    {
+                      .a = rows.queries + i * D, .a_stride = D, .b = keys, .b_stride = W,
+                      .depth = D, .c = rows.score_row(i) + first, .c_stride = rows.score_stride,
+                      .panel_stride = W * D
+                    });
       continue;
     }
     for (Index panel = first; panel < end; panel += W) {

@@ -32,11 +32,10 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>                   // refuse
 #include <eigenheads/kernels/loops.hpp>           // run_on_this_cpu
-#include <eigenheads/kernels/nn/chosen.hpp>       // row_kernels
 #include <eigenheads/mpi/data_parallel_plan.hpp>  // DataParallelPlan
 #include <eigenheads/mpi/flat_parameters.hpp>     // FlatParameters, hash_of
 #include <eigenheads/mpi/ranks.hpp>               // Ranks, Term
-#include <eigenheads/mpi/shard_tree.hpp>          // ShardTree, ShardNode
+#include <eigenheads/mpi/shard_sums.hpp>          // ShardSums
 #include <eigenheads/parameter.hpp>               // Parameter, HasParameters
 #include <eigenheads/tensor.hpp>                  // Index, TensorSpan
 #include <eigenheads/train/optimizer.hpp>         // Optimizer, OptimizerState
@@ -105,12 +104,15 @@ class DataParallel {
             {"DataParallel: batch_size is ", batch_size, "; expected 1 or more"});
       parameters_.require_same(std::as_const(module), "DataParallel: the module's parameters");
       losses_.clear();
-      add_up(batch_size, [&](Index shard) -> const Gradients& {
+      const auto gradients_of = [&](Index shard) -> const Gradients& {
         const Range members = plan_.members_of(shard, batch_size);
         losses_.push_back(loss_of(members.begin, members.end));
+        if (size() > 1) ranks_->progress();
         return gradients;
-      });
-      const std::span<T> slope = reduce(batch_size);
+      };
+      sums_.add_up(plan_.shards_of(rank(), batch_size), plan_.shards(batch_size), parameters_,
+                   gradients_of);
+      const std::span<T> slope = sums_.reduce(plan_, batch_size, ranks_);
       result = gather_sums(batch_size, slope);
       if (options_.gradient_norm > 0) clip(slope, result.gradient_norm);
       update(module, slope);
@@ -183,93 +185,8 @@ class DataParallel {
   [[nodiscard]] static std::string state_name(const std::string& parameter, std::size_t moment) {
     return parameter + "." + std::string(Rule::moments[moment]);
   }
-  template <class Values>
-  [[nodiscard]] auto in_slice(Values& values, int rank) const {
-    const Range slice = plan_.slice(rank);
-    return std::span(values).subspan(static_cast<std::size_t>(slice.begin),
-                                     static_cast<std::size_t>(slice.count()));
-  }
 
-  // ---- 1. This rank's shards: sums_ are those of its nodes ----
-
-  template <class GradientsOf>
-  void add_up(Index batch_size, const GradientsOf& gradients_of) {
-    detail::ShardTree tree(plan_.shards(batch_size));
-    sum_count_ = 0;
-    const Range mine = plan_.shards_of(rank(), batch_size);
-    for (Index shard = mine.begin; shard < mine.end; ++shard) {
-      const auto& gradients = gradients_of(shard);
-      int merges = tree.add({0, shard});
-      add_gradients(gradients, merges > 0);
-      for (; merges > 1; --merges) {
-        --sum_count_;
-        add(sums_[sum_count_].data(), sums_[sum_count_ - 1].data(), parameters_.size());
-      }
-      if (size() > 1) ranks_->progress();
-    }
-  }
-  // To the last sum, or as a new one.
-  template <class Gradients>
-  void add_gradients(const Gradients& gradients, bool to_last) {
-    if (!to_last && ++sum_count_ > sums_.size())
-      sums_.emplace_back(static_cast<std::size_t>(parameters_.size()));
-    T* const sum = sums_[sum_count_ - 1].data();
-    parameters_.for_each(gradients, "DataParallel: the gradients",
-                         [&](const auto& gradient, const auto& part) {
-                           const std::span<const T> values = gradient.elements();
-                           if (to_last)
-                             add(values.data(), sum + part.range.begin, part.range.count());
-                           else
-                             std::ranges::copy(values, sum + part.range.begin);
-                         });
-  }
-  void add(const T* more, T* sum, Index count) const { kernels_.add_array(sum, more, sum, count); }
-
-  // ---- 2. The slices of all ranks' nodes, added up: this rank's part of the gradient ----
-
-  [[nodiscard]] std::span<T> reduce(Index batch_size) {
-    std::vector<detail::ShardNode> nodes;
-    std::vector<int> owners;
-    for (int r = 0; r < size(); ++r)
-      for (const detail::ShardNode& node : plan_.nodes(r, batch_size)) {
-        nodes.push_back(node);
-        owners.push_back(r);
-      }
-    const auto slice_size = static_cast<std::size_t>(plan_.slice(rank()).count());
-    received_.resize(slice_size * (nodes.size() - sum_count_));
-    std::span<T> room(received_);
-    std::vector<std::span<T>> sums;
-    std::vector<Ranks::Pending> pending;
-    std::size_t own = 0;
-    for (const int owner : owners) {
-      if (owner == rank()) {
-        sums.push_back(in_slice(sums_[own++], rank()));
-        continue;
-      }
-      sums.push_back(room.first(slice_size));
-      room = room.subspan(slice_size);
-      pending.push_back(ranks_->receive(owner, std::as_writable_bytes(sums.back())));
-    }
-    for (int step = 1; step < size(); ++step) {  // not all to rank 0 at first
-      const int to = (rank() + step) % size();
-      for (std::size_t i = 0; i < sum_count_; ++i)
-        pending.push_back(ranks_->send(to, std::as_bytes(in_slice(sums_[i], to))));
-    }
-    if (!pending.empty()) ranks_->wait(pending);
-    detail::ShardTree tree(plan_.shards(batch_size));
-    std::size_t last = 0;
-    for (std::size_t i = 0; i < nodes.size(); ++i) {
-      sums[last++] = sums[i];
-      for (int merges = tree.add(nodes[i]); merges > 0; --merges) {
-        --last;
-        add(sums[last].data(), sums[last - 1].data(), std::ssize(sums[last]));
-      }
-    }
-    return sums.front();
-  }
-
-  // ---- 3. The loss and the norm, which all ranks learn; then the slice ----
-
+  // The loss and the norm, which all ranks learn: slope is this rank's slice of the gradient.
   [[nodiscard]] DataParallelStep gather_sums(Index batch_size, std::span<const T> slope) {
     const auto block_size = static_cast<std::size_t>(plan_.block_size());
     eigenheads::detail::run_on_this_cpu([&] {
@@ -309,14 +226,14 @@ class DataParallel {
     for (T& g : slope) g = static_cast<T>(scale * static_cast<double>(g));
   }
 
-  // ---- 4. The new parameters ----
-
   template <class Module>
   void update(Module& module, std::span<const T> slope) {
     flat_.resize(static_cast<std::size_t>(parameters_.size()));
-    parameters_.read(std::as_const(module), plan_.slice(rank()), std::span<T>(flat_));
+    const Range slice = plan_.slice(rank());
+    parameters_.read(std::as_const(module), slice, std::span<T>(flat_));
     optimizer_.begin_step();
-    const std::span<T> x = in_slice(flat_, rank());
+    const std::span<T> x = std::span(flat_).subspan(static_cast<std::size_t>(slice.begin),
+                                                    static_cast<std::size_t>(slice.count()));
     if (!x.empty())
       optimizer_.update(Parameter<T>(kSlice, TensorSpan<T, 1>(x.data(), {std::ssize(x)})), slope);
     if (size() > 1) ranks_->all_gather(std::span<const T>(x), counts_, std::span<T>(flat_));
@@ -345,14 +262,10 @@ class DataParallel {
   detail::FlatParameters parameters_;
   DataParallelPlan plan_;
   Optimizer<Rule> optimizer_;  // of the slice
-  eigenheads::detail::RowKernels<T> kernels_ = eigenheads::detail::row_kernels<T>();
   std::vector<Index> counts_;  // of the slices' elements
   bool is_known_same_ = false;
-  // Kept from step to step:
-  std::vector<std::vector<T>> sums_;  // of the rank's nodes, the first sum_count_
-  std::size_t sum_count_ = 0;
+  detail::ShardSums<T> sums_;
   std::vector<double> losses_, all_sums_;  // of the rank's shards, then of its blocks; of all ranks
-  std::vector<T> received_;                // the slice, of the others' nodes
   std::vector<T> flat_;                    // all parameters
 };
 

@@ -11,6 +11,7 @@
 // need not have the same instruction set.
 #include <algorithm>
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -34,6 +35,8 @@ struct DealtCall {
   const DealtRows& rows;
   const NeededBlocks& needed;
   T* const* weights = nullptr;  // [B]: [H, this rank's rows of the sequence, K]; null: none
+  // Told, by the thread that calls, how much of this rank's work is done, of 1; null: not asked for.
+  const std::function<void(double)>* on_progress = nullptr;
 };
 
 // Bytes of a key and its value in all heads, as they travel.
@@ -73,6 +76,8 @@ class DealtAttention {
     stream.run([&](Index i, std::span<const std::byte> block) {
       pack_keys(i, block);
       attend(i, stream);
+      if (call_.on_progress != nullptr && *call_.on_progress)
+        (*call_.on_progress)((std::min)(done_ / all_work_, 1.0));
     });
     context_.parallel_for(std::ssize(tasks_), threads_for(call_.rows.count(), 1),
                           [&](Index i, int thread) {
@@ -137,6 +142,10 @@ class DealtAttention {
       for (Index g = 0; g < one.shape.G; ++g)
         for (Index i = 0; i < one.heads.count(call_.attention.shape, piece.b, g); ++i)
           tasks_.push_back({{piece.b, g, i * one.shape.Q + first, count}, number, seen});
+      for (Index i = call_.needed.first_block(piece.b); i < call_.needed.end_block(piece.b); ++i)
+        if (const Range keys = call_.needed.seen(i);
+            call_.on_progress != nullptr && seen.meet(keys))
+          all_work_ += product(count, one.shape.H, keys.count());
     }
   }
 
@@ -186,6 +195,7 @@ class DealtAttention {
       if (const DealtTask& task = tasks_[static_cast<std::size_t>(t)]; task.seen.meet(seen))
         rows += task.rows.count;
     const Index heads = (std::max)(call_.attention.shape.H, Index{1});
+    done_ += product(rows, seen.count());
     context_.parallel_for(
         count, threads_for(blocks_of(rows, heads), seen.count()), [&](Index t, int thread) {
           const DealtTask& task = tasks_[static_cast<std::size_t>(first + t)];
@@ -208,6 +218,7 @@ class DealtAttention {
   Index state_elements_ = 0, scratch_elements_ = 0;
   T *states_ = nullptr, *scratch_ = nullptr, *packed_ = nullptr;
   std::vector<PackedBlock<T>> packed_blocks_;  // [G], of the block at hand
+  double done_ = 0, all_work_ = 0;             // pairs of rows of heads and keys
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

@@ -8,190 +8,17 @@
 //   const auto y = parallel.forward(mine, dealing, mask, saved);
 //   const auto gradients = mpi::backward(parallel, dy, saved);      // of this rank's rows of y
 // Then each rank takes the same step of its optimizer with the same bits.
-#include <algorithm>
 #include <array>
-#include <cstddef>
-#include <span>
 #include <stdexcept>
-#include <vector>
+#include <type_traits>
 
-#include <eigenheads/context.hpp>  // Context
+#include <eigenheads/call_options.hpp>  // ContextRef
+#include <eigenheads/context.hpp>       // Context
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/kernels/sink_gradients.hpp>         // SinkGradients
-#include <eigenheads/layer/activations.hpp>              // LayerGradients
-#include <eigenheads/layer/backward.hpp>                 // HeadGradients
-#include <eigenheads/mpi/detail/attention_backward.hpp>  // attend_backward, HeadSumChain
-#include <eigenheads/mpi/detail/dealt_parameters.hpp>    // DealtParameters
-#include <eigenheads/mpi/sequence_layer.hpp>             // SequenceParallel, SequenceActivations
-
-namespace eigenheads::inline EIGENHEADS_ABI::detail {
-
-// One backward pass of this rank's rows; what it refers to outlives it.
-template <class T>
-class DealtBackward {
- public:
-  DealtBackward(const mpi::SequenceParallel<T>& parallel, const mpi::SequenceActivations<T>& saved,
-                LayerGradients<T>& gradients, bool accumulate, Context& context)
-      : layer_(parallel.layer().parts()),
-        ranks_(parallel.ranks()),
-        saved_(saved),
-        gradients_(gradients),
-        accumulate_(accumulate),
-        context_(context),
-        rows_(saved.dealing, ranks_.rank()),
-        mask_(saved.mask, saved.dealing.as_rows(), saved.dealing.as_rows(),
-              layer_.heads.original_count()),
-        needed_(needed_blocks(layer_, mask_, saved.shape, Mode::training, saved.dealing)) {}
-
-  // grad_output: [n, num_hiddens]
-  void run(const T* grad_output) {
-    const auto [B, H, G, Q, K, D, V] = saved_.shape;
-    const Index n = rows_.count();
-    const Frame frame(context_);
-    const HeadGradients<T> grad{.heads = frame.take<T>(n * H * V),
-                                .q = frame.take<T>(n * H * D),
-                                .k = frame.take<T>(n * G * D),
-                                .v = frame.take<T>(n * G * V)};
-    const DealtLayerCall<T> call{rows_, mask_, saved_.shape, saved_.x, saved_.score,
-                                 Mode::inference};
-    // output = W_o (g heads)
-    const T* const gated =
-        gate_dealt_heads(saved_.heads.data(), call, saved_.gates, frame, context_);
-    const Range outputs{0, layer_.W_o.out_features()};
-    std::vector<DealtProjection<T>> projections;
-    projections.push_back(undo(layer_.W_o, gated, grad_output, gradients_.W_o, frame));
-    input_gradient<T>(projections[0].y, {projections[0].kept.ranges, one(outputs), {}}, grad.heads,
-                      false, context_);
-    // heads = attention(q, k, v)
-    const RankBackward<T> local = attention(grad, frame);
-    HeadSumChain<T> head_sums(local, frame, context_);
-    attend_backward(local, ranks_, context_);
-    // q and k were turned
-    const Participation all = participation<T>(
-        {saved_.shape, mask_, saved_.head_set, saved_.gates, Mode::inference}, frame);
-    const DealtParticipation mine(all, rows_);
-    if (layer_.rotary != nullptr)
-      rotate_dealt_heads<T>(*layer_.rotary, call, mine.get(),
-                            {.q = StridedMatrix<T>::heads_together(grad.q, n, H, D),
-                             .k = StridedMatrix<T>::heads_together(grad.k, n, G, D),
-                             .is_inverse = true},
-                            context_);
-    // q = W_q x, k = W_k x, v = W_v x
-    const auto undo_input = [&](const Linear<T>& linear, const T* dy, LinearGradients<T>& of,
-                                std::span<const Range> open, Tensor<T, 3>& dx) {
-      projections.push_back(undo(linear, saved_.x.data(), dy, of, frame));
-      input_gradient<T>(projections.back().y, {projections.back().kept.ranges, open, {}}, dx.data(),
-                        accumulate_, context_);
-    };
-    undo_input(layer_.W_q, grad.q, gradients_.W_q, all.columns, gradients_.queries);
-    undo_input(layer_.W_k, grad.k, gradients_.W_k, all.kv_columns, gradients_.keys);
-    undo_input(layer_.W_v, grad.v, gradients_.W_v, all.kv_columns, gradients_.values);
-    sum_over_ranks(projections, head_sums, frame);
-  }
-
- private:
-  // The projection of this rank's rows, and where the sums of its gradients are put together: where
-  // they go to, unless that holds what they are added to.
-  [[nodiscard]] DealtProjection<T> undo(const Linear<T>& linear, const T* x, const T* dy,
-                                        LinearGradients<T>& of, const Frame& frame) const {
-    DealtProjection<T> projection{.y = {linear.panels(), rows_.as_rows(), x, dy},
-                                  .kept = {},
-                                  .dW = of.weight.data(),
-                                  .db = linear.has_bias() ? of.bias.data() : nullptr};
-    projection.kept = keep_rows(projection.y, frame);
-    if (!accumulate_) return projection;
-    projection.dW = frame.take<T>(of.weight.size());
-    if (projection.db != nullptr) projection.db = frame.take<T>(of.bias.size());
-    return projection;
-  }
-
-  // The call, with room for its deltas, which are found.
-  [[nodiscard]] RankBackward<T> attention(const HeadGradients<T>& grad, const Frame& frame) const {
-    using Layout = StridedMatrix<T>;
-    using ConstLayout = StridedMatrix<const T>;
-    const auto [B, H, G, Q, K, D, V] = saved_.shape;
-    const Index n = rows_.count();
-    RankBackward<T> local{
-        .rows = rows_,
-        .needed = needed_,
-        .rank = ranks_.rank(),
-        .call = {.shape = saved_.shape,
-                 .scale = default_scale<T>(D),
-                 .mask = &mask_,
-                 .queries = ConstLayout::heads_apart(saved_.q.data(), n, H, D),
-                 .keys = ConstLayout::heads_apart(saved_.k.data(), n, G, D),
-                 .values = ConstLayout::heads_apart(saved_.v.data(), n, G, V),
-                 .lse = ConstLayout::heads_apart(saved_.lse.data(), n, H, 1),
-                 .output = ConstLayout::heads_together(saved_.heads.data(), n, H, V),
-                 .grad_output = ConstLayout::heads_together(grad.heads, n, H, V),
-                 .grad_queries = Layout::heads_together(grad.q, n, H, D),
-                 .grad_keys = Layout::heads_together(grad.k, n, G, D),
-                 .grad_values = Layout::heads_together(grad.v, n, G, V),
-                 .dropout = saved_.dropout.threshold > 0 ? &saved_.dropout : nullptr,
-                 .score = saved_.score.backward(),
-                 .heads = head_table<T>(
-                     {saved_.shape, mask_, saved_.head_set, saved_.gates, Mode::training}, frame),
-                 .gates = saved_.gates.table(),
-                 .sinks = layer_.sinks()}};
-    T* const deltas = frame.take<T>(H * n);
-    find_deltas(local, n, deltas, context_);
-    local.call.delta = ConstLayout::heads_apart(deltas, n, H, 1);
-    return local;
-  }
-
-  // The gradients of the parameters, gates and sinks, of all rows, to all ranks.
-  void sum_over_ranks(std::span<const DealtProjection<T>> projections, HeadSumChain<T>& head_sums,
-                      const Frame& frame) {
-    const std::vector<RowRun> runs = runs_of(saved_.dealing);
-    DealtParameters<T> parameters(projections, ranks_.size(), context_);
-    std::vector<ChainPart> parts{head_sums.part()};
-    parameters.add_parts(parts);
-    run_chain(ranks_, runs, parts);
-    parameters.unpack();
-    for (const DealtProjection<T>& projection : projections) {
-      share(runs, projection.dW, projection.inputs() * projection.outputs());
-      if (projection.db != nullptr) share(runs, projection.db, projection.outputs());
-    }
-    if (accumulate_) add_sums(projections);
-    head_sums.gather(ranks_);
-    const auto [B, H, G, Q, K, D, V] = saved_.shape;
-    for (Index i = 0; i < B * H; ++i) {
-      T& gate = gradients_.gates.data()[i];
-      gate = accumulate_ ? gate + head_sums.gates()[i] : head_sums.gates()[i];
-    }
-    const SinkGradients of_sinks(layer_.sinks() != nullptr, saved_.shape, frame);
-    if (layer_.sinks() != nullptr) std::copy_n(head_sums.sinks(), B * H, of_sinks.of_each());
-    of_sinks.sum_into(gradients_.sink_logits.data(), accumulate_);
-  }
-  void share(std::span<const RowRun> runs, T* sums, Index count) {
-    if (runs.empty())
-      std::fill_n(sums, count, T(0));
-    else
-      ranks_.broadcast(runs.back().owner, std::span<T>(sums, static_cast<std::size_t>(count)));
-  }
-  void add_sums(std::span<const DealtProjection<T>> projections) {
-    const std::array to{&gradients_.W_o, &gradients_.W_q, &gradients_.W_k, &gradients_.W_v};
-    const auto add = [](const T* sums, T* all, Index count) {
-      for (Index i = 0; i < count; ++i) all[i] += sums[i];
-    };
-    for (std::size_t p = 0; p < to.size(); ++p) {
-      add(projections[p].dW, to[p]->weight.data(), to[p]->weight.size());
-      if (projections[p].db != nullptr) add(projections[p].db, to[p]->bias.data(), to[p]->bias.size());
-    }
-  }
-
-  const LayerParts<T> layer_;
-  mpi::Ranks& ranks_;
-  const mpi::SequenceActivations<T>& saved_;
-  LayerGradients<T>& gradients_;
-  bool accumulate_;
-  Context& context_;
-  DealtRows rows_;
-  BoundMask mask_;
-  NeededBlocks needed_;
-};
-
-}  // namespace eigenheads::inline EIGENHEADS_ABI::detail
+#include <eigenheads/layer/activations.hpp>          // LayerGradients
+#include <eigenheads/mpi/detail/backward_cost.hpp>   // backward_cost
+#include <eigenheads/mpi/detail/dealt_backward.hpp>  // DealtBackward
+#include <eigenheads/mpi/sequence_layer.hpp>         // SequenceParallel, SequenceActivations
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
@@ -246,16 +73,28 @@ void fit_gradients(const SequenceParallel<T>& parallel, const SequenceActivation
 
 }  // namespace detail
 
+struct SequenceBackwardOptions {
+  bool accumulate = false;  // adds to what the gradients hold
+  // Of W_q, W_k, W_v and W_o each rank gets the gradients of its share of the outputs alone,
+  // parameter_share(): of the others, 0 (or nothing is added). For an optimizer that is sharded so.
+  bool keeps_share = false;
+  ContextRef context{};
+};
+[[nodiscard]] inline eigenheads::detail::Range parameter_share(Index out_features, int ranks,
+                                                               int rank) {
+  return eigenheads::detail::share_of(out_features, ranks, rank);
+}
+
 // grad_output: [n, num_hiddens], of this rank's rows -> in `gradients`, those of x as queries, as keys
-// and as values, [1, n, E] each, and those of parameters and gates, [B, H], of all rows; or added to
-// what is there. All ranks call it. Throws, on all ranks, std::logic_error if nothing is saved, or for
-// another layer; std::invalid_argument for what does not fit, for scores with a ScoreBias, and for a
-// dealing whose blocks are not whole blocks of gradients (Dealing::of() makes such).
+// and as values, [1, n, E] each, and those of parameters and gates, [B, H], of all rows. All ranks
+// call it. Throws, on all of them, std::logic_error if nothing is saved, or for another layer;
+// std::invalid_argument for what does not fit, for scores with a ScoreBias, and for a dealing that
+// cuts blocks of gradients (Dealing::of() does not).
 template <Scalar T>
 void backward_into(const SequenceParallel<T>& parallel, LayerGradients<T>& gradients,
                    std::type_identity_t<TensorView<T, 2>> grad_output,
-                   const SequenceActivations<T>& saved, bool accumulate = false,
-                   Context& context = default_context()) {
+                   const SequenceActivations<T>& saved,
+                   const SequenceBackwardOptions& options = {}) {
   parallel.ranks().together(
       "backward of SequenceParallel",
       {{"bytes of a number", Index{sizeof(T)}},
@@ -264,11 +103,14 @@ void backward_into(const SequenceParallel<T>& parallel, LayerGradients<T>& gradi
        {"head_size", saved.shape.D},
        {"the dealing's fingerprint", eigenheads::detail::fingerprint(saved.dealing)},
        {"the mask's fingerprint", eigenheads::detail::fingerprint(saved.mask)},
-       {"accumulate", Index{accumulate}}},
+       {"accumulate", Index{options.accumulate}},
+       {"keeps_share", Index{options.keeps_share}}},
       [&] {
         detail::require_backward(parallel, grad_output, saved);
-        detail::fit_gradients(parallel, saved, gradients, accumulate);
-        eigenheads::detail::DealtBackward<T>(parallel, saved, gradients, accumulate, context)
+        detail::fit_gradients(parallel, saved, gradients, options.accumulate);
+        eigenheads::detail::DealtBackward<T>(parallel, saved, gradients,
+                                             {options.accumulate, options.keeps_share},
+                                             options.context.get())
             .run(grad_output.data());
       });
 }
@@ -278,8 +120,19 @@ template <Scalar T>
                                          const SequenceActivations<T>& saved,
                                          Context& context = default_context()) {
   LayerGradients<T> gradients;
-  backward_into(parallel, gradients, grad_output, saved, false, context);
+  backward_into(parallel, gradients, grad_output, saved, {.context = context});
   return gradients;
+}
+
+// What a rank sends and receives in a backward pass with whole gradients, of a layer that is not lazy:
+// keys once, queries once for each head of a group, the parameters once for each run of rows, and then
+// to all. Found from the plan alone, without a number of a batch.
+template <Scalar T>
+[[nodiscard]] StreamCost backward_cost(const MultiHeadAttention<T>& layer, const Dealing& dealing,
+                                       const Mask& mask, int rank,
+                                       Context& context = default_context()) {
+  return eigenheads::detail::backward_cost(layer.parts(), layer.head_size(), dealing, mask, rank,
+                                           context);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::mpi

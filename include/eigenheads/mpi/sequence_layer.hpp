@@ -17,8 +17,10 @@
 // rank has all of it, and memory grows with Q * K.
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <memory>
-#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <eigenheads/attention_result.hpp>  // PackedAttentionOutput
@@ -113,6 +115,10 @@ class SequenceParallel {
     return output;
   }
 
+  // Called from within calls, by the thread that makes them, after each block of keys: with how much of
+  // this rank's attention is done, of 1.
+  void on_progress(std::function<void(double)> told) { on_progress_ = std::move(told); }
+
   // What a rank sends and receives in one such call.
   [[nodiscard]] StreamCost cost(const Dealing& dealing, const Mask& mask, int rank) const {
     const BoundMask bound = bind(dealing, mask);
@@ -190,7 +196,7 @@ class SequenceParallel {
     parts.gates.require_fits(shape.B, shape.H);
     score.require_fits({shape.B, layer_.num_original_heads(), shape.Q, shape.K});
     if (parts.rotary != nullptr) eigenheads::detail::require_positions(*parts.rotary, mask);
-    return {rows, mask, shape, x, score, mode};
+    return {rows, mask, shape, x, score, mode, on_progress_ ? &on_progress_ : nullptr};
   }
 
   void infer(TensorView<T, 2> x, const Dealing& dealing, const Mask& mask,
@@ -276,6 +282,7 @@ class SequenceParallel {
 
   const MultiHeadAttention<T>& layer_;
   Ranks& ranks_;
+  std::function<void(double)> on_progress_;
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::mpi

@@ -7,9 +7,9 @@
 //   y         = those of all ranks, gathered
 // An output of W_o is one chain over all heads, which nobody can split and keep its bits; so the heads
 // travel, and not parts of sums (as in Shoeybi et al., "Megatron-LM", 2019, section 3, which adds them
-// up). Every rank gets the same inputs and gives the same output. Of N rows, a rank sends each other
-//   N * (its heads * head_size + its outputs of W_o)   numbers
-// and holds 1 / ranks of the weights.
+// up). Every rank gets the same inputs and gives the same output. Of N rows, a rank receives
+//   N * (heads of others * head_size + outputs of others)   numbers
+// and sends as many; it holds a ranks-th of the weights.
 //   mpi::TensorParallelAttention<float> layer(whole, ranks);
 //   y = layer(x, x, x, mask);
 #include <cstdint>
@@ -91,12 +91,8 @@ class TensorParallelAttention {
   template <class Visitor>
   void for_each_share(Visitor&& visit, std::string_view prefix = "") {
     const std::string start(prefix);
-    const auto share = [&](auto& part, const char* name, const Shares& shares) {
-      part.for_each_parameter(
-          [&](const auto& parameter) {
-            visit(parameter, shares.of(ranks_->rank()).begin, shares.total());
-          },
-          start + name);
+    const auto share = [&](Linear<T>& own, const char* name, const Shares& shares) {
+      visit_share(own, shares, ranks_->rank(), visit, start + name);
     };
     const Shares heads = shares_.heads.times(head_size_), kv = shares_.kv_heads.times(head_size_);
     share(W_q, "W_q.", heads);
@@ -116,7 +112,7 @@ class TensorParallelAttention {
                     TensorView<T, 3> values, const Mask& mask = {},
                     const CallOptions<T>& options = {}) const;
   // With the weights of this rank's heads, [B, its heads, Q, K], or with those of all, which travel:
-  // B * Q * K numbers a head, to each other rank.
+  // B * Q * K numbers a head.
   [[nodiscard]] AttentionOutput<T> with_own_weights(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                                     TensorView<T, 3> values, const Mask& mask = {},
                                                     const CallOptions<T>& options = {}) const;
@@ -139,6 +135,14 @@ class TensorParallelAttention {
   }
   void forward_into(TensorSpan<T, 2> output, TensorView<T, 2> x, const Sequences& sequences,
                     const Mask& mask = {}, const CallOptions<T>& options = {}) const;
+  [[nodiscard]] PackedAttentionOutput<T> with_own_weights(TensorView<T, 2> x,
+                                                          const Sequences& sequences,
+                                                          const Mask& mask = {},
+                                                          const CallOptions<T>& options = {}) const;
+  [[nodiscard]] PackedAttentionOutput<T> with_weights(TensorView<T, 2> x,
+                                                      const Sequences& sequences,
+                                                      const Mask& mask = {},
+                                                      const CallOptions<T>& options = {}) const;
 
   // The next tokens of every sequence, as MultiHeadAttention::step. The cache is of this rank's
   // key/value heads, num_kv_heads(); a step that fails on any rank leaves those of all as they were.
@@ -237,6 +241,10 @@ class TensorParallelAttention {
                T* output, Context& context) const;
   [[nodiscard]] AttentionOutput<T> weighted(const Inputs& inputs, const Mask& mask,
                                             const CallOptions<T>& options) const;
+  [[nodiscard]] PackedAttentionOutput<T> packed_weighted(const Inputs& inputs, const Mask& mask,
+                                                         const CallOptions<T>& options) const;
+  template <int Rank>
+  [[nodiscard]] Tensor<T, Rank> gather_weights(const Tensor<T, Rank>& own, Context& context) const;
   [[nodiscard]] Tensor<T, 2> call_packed(const Inputs& inputs, const Mask& mask,
                                          const CallOptions<T>& options) const;
   // output_of(call): where the output goes.
@@ -270,6 +278,7 @@ class TensorParallelAttention {
 
 #include <eigenheads/mpi/tensor_attention.inl>
 #include <eigenheads/mpi/tensor_attention_backward.inl>
+#include <eigenheads/mpi/tensor_attention_weights.inl>
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::mpi
 

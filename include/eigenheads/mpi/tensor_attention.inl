@@ -237,57 +237,6 @@ Tensor<T, 2> TensorParallelAttention<T>::call_packed(const Inputs& inputs, const
 }
 
 template <Scalar T>
-AttentionOutput<T> TensorParallelAttention<T>::weighted(const Inputs& inputs, const Mask& mask,
-                                                        const CallOptions<T>& options) const {
-  const Call call = checked(inputs, mask, options.score);
-  const auto& shape = call.shape;
-  AttentionOutput<T> result{eigenheads::detail::make_tensor<T>("output", call.output_shape()),
-                            eigenheads::detail::make_tensor<T>(
-                                "weights", std::array{shape.B, shape.H, shape.Q, shape.K})};
-  // Not null for a rank without heads: what the call is for is the same on all.
-  T none{};
-  T* const weights = result.weights.size() > 0 ? result.weights.data() : &none;
-  run(call, {.output = result.output.data(), .weights = weights}, options.context.get());
-  return result;
-}
-
-template <Scalar T>
-AttentionOutput<T> TensorParallelAttention<T>::with_own_weights(
-    TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values, const Mask& mask,
-    const CallOptions<T>& options) const {
-  AttentionOutput<T> result;
-  const Inputs inputs{queries, keys, values};
-  round("attention with weights of each rank's heads", inputs, Digest().add(mask),
-        [&] { result = weighted(inputs, mask, options); });
-  return result;
-}
-
-template <Scalar T>
-AttentionOutput<T> TensorParallelAttention<T>::with_weights(TensorView<T, 3> queries,
-                                                            TensorView<T, 3> keys,
-                                                            TensorView<T, 3> values,
-                                                            const Mask& mask,
-                                                            const CallOptions<T>& options) const {
-  AttentionOutput<T> result;
-  const Inputs inputs{queries, keys, values};
-  round("attention with weights", inputs, Digest().add(mask), [&] {
-    const Tensor<T, 4> own = [&] {
-      auto of_rank = weighted(inputs, mask, options);
-      result.output = std::move(of_rank.output);
-      return std::move(of_rank.weights);
-    }();
-    const Index B = own.dimension(0), Q = own.dimension(2), K = own.dimension(3);
-    result.weights =
-        eigenheads::detail::make_tensor<T>("weights", std::array{B, num_heads(), Q, K});
-    const Shares planes = shares_.heads.times(Q * K);
-    const eigenheads::detail::Range sequences{0, B};
-    gather_columns(*ranks_, {planes, eigenheads::detail::one(sequences)}, own.data(),
-                   result.weights.data(), options.context.get());
-  });
-  return result;
-}
-
-template <Scalar T>
 template <class OutputOf>
 void TensorParallelAttention<T>::take_step(const eigenheads::detail::StepInputs<T>& inputs,
                                            AnyKvCache<T>& cache, const Mask& mask,

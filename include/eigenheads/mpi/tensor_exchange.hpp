@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <eigenheads/context.hpp>       // Context
@@ -19,6 +20,7 @@
 #include <eigenheads/mask.hpp>           // Mask
 #include <eigenheads/mpi/ranks.hpp>      // Ranks
 #include <eigenheads/mpi/shares.hpp>     // Shares
+#include <eigenheads/parameter.hpp>      // Parameter
 #include <eigenheads/sequences.hpp>      // Sequences
 #include <eigenheads/tensor.hpp>         // Tensor
 
@@ -156,6 +158,18 @@ template <class T>
 [[nodiscard]] Linear<T> empty_outputs(Index in_features, Index count, bool bias) {
   const Linear<T> linear({in_features, (std::max)(count, Index{1}), bias}, undrawn);
   return count > 0 ? linear : outputs_of(linear, {0, 0});
+}
+
+// visit(parameter, first, all) for the weight and the bias, which are rows [first, first + their own) of
+// `all`: also where the rank has none, so that all ranks have the same names.
+template <class T, class Visitor>
+void visit_share(Linear<T>& own, const Shares& outputs, int rank, Visitor& visit,
+                 const std::string& prefix) {
+  const Index first = outputs.of(rank).begin, all = outputs.total();
+  own.for_each_parameter([&](const auto& parameter) { visit(parameter, first, all); }, prefix);
+  Tensor<T, 1> none(0);
+  if (own.has_bias() && own.out_features() == 0)
+    visit(Parameter<T>(prefix + "bias", none), first, all);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::mpi

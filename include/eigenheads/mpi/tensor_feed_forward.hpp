@@ -6,14 +6,17 @@
 //   h     = those of all ranks, gathered
 //   own y = W_down h + b_down
 //   y     = those of all ranks, gathered
-// Of N rows, a rank sends each other N * (its hidden numbers + its outputs). Columns of W_down instead
-// of its rows would send no h, but parts of sums, whose bits are those of the number of ranks.
+// Of N rows, a rank receives N * (the hidden numbers + the outputs of all others), and sends as many.
+// Columns of W_down instead of its rows would send no h, but parts of sums, whose bits depend on how
+// many ranks there are.
 #include <algorithm>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
@@ -93,12 +96,8 @@ class TensorParallelFeedForward {
   template <class Visitor>
   void for_each_share(Visitor&& visit, std::string_view prefix = "") {
     const std::string start(prefix);
-    const auto share = [&](Linear<T>& part, const char* name, const Shares& shares) {
-      part.for_each_parameter(
-          [&](const auto& parameter) {
-            visit(parameter, shares.of(ranks_->rank()).begin, shares.total());
-          },
-          start + name);
+    const auto share = [&](Linear<T>& own, const char* name, const Shares& shares) {
+      visit_share(own, shares, ranks_->rank(), visit, start + name);
     };
     share(up, "up.", hidden_);
     if (gate) share(*gate, "gate.", hidden_);

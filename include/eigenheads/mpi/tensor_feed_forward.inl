@@ -128,8 +128,24 @@ void TensorParallelFeedForward<T>::undo(Gradients& gradients, const T* grad_y,
                       .outputs = eigenheads::detail::one(outputs),
                       .accumulate = accumulate},
                      gradients.down, context);
-  // h = f(u), or f(g) u: own_h gets the gradient of g
-  eigenheads::detail::activate_hidden_rows_backward(of, of_rows, own_grad, own_h, context);
+  // h = f(u), or f(g) u: own_h gets the gradient of g. A row has a gradient if it has one on any rank.
+  const Index width = up.out_features();
+  const std::vector<Index> counts(static_cast<std::size_t>(ranks_->size()), rows);
+  std::vector<char> of_all(static_cast<std::size_t>(rows * ranks_->size()));
+  const std::span<char> flags = of_all;
+  const auto own_flags = flags.subspan(static_cast<std::size_t>(rows * ranks_->rank()),
+                                       static_cast<std::size_t>(rows));
+  for (Index row = 0; row < rows; ++row)
+    own_flags[static_cast<std::size_t>(row)] =
+        eigenheads::detail::has_gradient(own_grad + row * width, width);
+  ranks_->all_gather<char>(own_flags, counts, flags);
+  const auto has_any = [&](Index row) {
+    for (Index at = row; at < std::ssize(flags); at += rows)
+      if (flags[static_cast<std::size_t>(at)] != 0) return true;
+    return false;
+  };
+  eigenheads::detail::activate_hidden_rows_backward<T>(of, of_rows, {own_grad, own_h}, has_any,
+                                                       context);
   // u = W_up x, g = W_gate x
   T* const own_x = frame.template take<T>(rows * outputs_.count(ranks_->rank()));
   const auto undo_first = [&](const Linear<T>& linear, const T* mine, bool adds,

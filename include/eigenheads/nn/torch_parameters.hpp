@@ -17,9 +17,11 @@
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/io/safetensors.hpp>  // Safetensors
-#include <eigenheads/parameter.hpp>       // Parameter, HasParameters
-#include <eigenheads/shape.hpp>           // refuse
+#include <eigenheads/io/checkpoint_families.hpp>  // torch_transformer
+#include <eigenheads/io/checkpoint_rules.hpp>     // CheckpointRule, match_name, filled
+#include <eigenheads/io/safetensors.hpp>          // Safetensors
+#include <eigenheads/parameter.hpp>               // Parameter, HasParameters
+#include <eigenheads/shape.hpp>                   // refuse
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -32,29 +34,10 @@ struct TorchParameter {
 
 // name: as for_each_parameter says it, "layers.0.self_attention.W_q.weight".
 [[nodiscard]] inline TorchParameter torch_parameter(std::string_view name) {
-  struct Rule {
-    std::string_view ours, torchs;
-    Index part, parts;
-  };
-  static constexpr std::array rules{
-      Rule{"self_attention.W_q.", "self_attn.in_proj_", 0, 3},
-      Rule{"self_attention.W_k.", "self_attn.in_proj_", 1, 3},
-      Rule{"self_attention.W_v.", "self_attn.in_proj_", 2, 3},
-      Rule{"self_attention.W_o.", "self_attn.out_proj.", 0, 1},
-      Rule{"cross_attention.W_q.", "multihead_attn.in_proj_", 0, 3},
-      Rule{"cross_attention.W_k.", "multihead_attn.in_proj_", 1, 3},
-      Rule{"cross_attention.W_v.", "multihead_attn.in_proj_", 2, 3},
-      Rule{"cross_attention.W_o.", "multihead_attn.out_proj.", 0, 1},
-      Rule{"feed_forward.up.", "linear1.", 0, 1},
-      Rule{"feed_forward.down.", "linear2.", 0, 1},
-  };
-  for (const Rule& rule : rules)
-    if (const std::size_t at = name.find(rule.ours); at != std::string_view::npos) {
-      std::string torchs(name.substr(0, at));
-      torchs.append(rule.torchs).append(name.substr(at + rule.ours.size()));
-      return {std::move(torchs), rule.part, rule.parts};
-    }
-  return {std::string(name)};  // the norms have the same names
+  for (const CheckpointRule& rule : checkpoint_families::torch_transformer.rules)
+    if (const auto match = detail::match_name(rule.parameter, name))
+      return {detail::filled(rule.name, *match), rule.part, rule.parts};
+  return {std::string(name)};
 }
 
 namespace detail {

@@ -33,7 +33,9 @@ void pass_blocks(const Plan& blocks, Sums& sums, mpi::Ranks& ranks, Context& con
   auto* const buffers = frame.take<std::byte>(bytes);
   const auto pack = [&](Index i, std::span<std::byte> to) { sums.pack(i, to); };
   mpi::BlockStream stream(ranks, steps, {buffers, static_cast<std::size_t>(bytes)}, pack);
-  stream.run([&](Index i, std::span<const std::byte> block) { sums.use(i, block); });
+  stream.run([&](Index i, std::span<const std::byte> block) {
+    sums.use(i, block, [&] { stream.advance(); });
+  });
 }
 
 // Writes dQ, dK and dV of this rank's rows. local.call.delta is given. Within a round of the ranks.
@@ -47,8 +49,26 @@ void attend_backward(const RankBackward<T>& local, mpi::Ranks& ranks, Context& c
     pass_blocks(local.needed, queries, ranks, context);
     queries.finish();
   }
-  KeyGradients<T> keys(local, tasks);
-  pass_blocks(keys, keys, ranks, context);
+  const QueryBlocks<T> blocks({local.call.shape, local.call.heads, local.call.gates}, local.needed,
+                              local.rows.dealing());
+  KeyGradients<T> keys(local, blocks, tasks);
+  pass_blocks(blocks, keys, ranks, context);
+}
+
+// Who has the last row of sequence b; -1: there is none.
+[[nodiscard]] inline int last_owner(const mpi::Dealing& dealing, Index b) {
+  const Index end = dealing.end_block(b);
+  if (end == dealing.first_block(b)) return -1;
+  return dealing.blocks()[static_cast<std::size_t>(end - 1)].owner;
+}
+// Of each rank: how many numbers it has for all others in the end, those of a gate and of a sink for
+// each of `heads` heads of its sequences.
+[[nodiscard]] inline std::vector<Index> count_head_sums(const mpi::Dealing& dealing, Index heads) {
+  std::vector<Index> counts(static_cast<std::size_t>(dealing.ranks()));
+  for (Index b = 0; b < dealing.sequences().count(); ++b)
+    if (const int owner = last_owner(dealing, b); owner >= 0)
+      counts[static_cast<std::size_t>(owner)] += 2 * heads;
+  return counts;
 }
 
 // The gradients of gates and sinks, which one process adds up over the queries of each head in turn, in
@@ -75,16 +95,10 @@ class HeadSumChain {
   void gather(mpi::Ranks& ranks) {
     const Index B = local_.call.shape.B, H = local_.call.shape.H;
     const mpi::Dealing& dealing = local_.rows.dealing();
-    std::vector<Index> counts(static_cast<std::size_t>(ranks.size()));
-    const auto owner = [&](Index b) {
-      const Index end = dealing.end_block(b);
-      return end == dealing.first_block(b) ? -1 : local_.needed.block(end - 1).owner;
-    };
-    for (Index b = 0; b < B; ++b)
-      if (owner(b) >= 0) counts[static_cast<std::size_t>(owner(b))] += 2 * H;
+    const std::vector<Index> counts = count_head_sums(dealing, H);
     std::vector<double> mine, all;
     for (Index b = 0; b < B; ++b)
-      for (Index i = b * H; owner(b) == ranks.rank() && i < (b + 1) * H; ++i)
+      for (Index i = b * H; last_owner(dealing, b) == ranks.rank() && i < (b + 1) * H; ++i)
         mine.insert(mine.end(), {static_cast<double>(gates_[i]), sinks_[i]});
     Index total = 0;
     for (const Index count : counts) total += count;
@@ -93,7 +107,7 @@ class HeadSumChain {
     auto next = all.begin();
     for (int rank = 0; rank < ranks.size(); ++rank)
       for (Index b = 0; b < B; ++b)
-        for (Index i = b * H; owner(b) == rank && i < (b + 1) * H; ++i) {
+        for (Index i = b * H; last_owner(dealing, b) == rank && i < (b + 1) * H; ++i) {
           gates_[i] = static_cast<T>(*next++);
           sinks_[i] = *next++;
         }

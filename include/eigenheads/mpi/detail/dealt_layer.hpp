@@ -3,6 +3,7 @@
 // The steps of one call of a multi-head layer (layer/forward.hpp) for the rows that a rank has. All but
 // the attention is row by row, and needs no other rank.
 #include <algorithm>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct DealtLayerCall {
   TensorView<T, 2> x;
   ScoreRef<T> score;
   Mode mode;
+  const std::function<void(double)>* on_progress = nullptr;  // of the attention
 };
 
 // heads: q [H, n, D], k and v [G, n, D], heads [n, H * V], lse [H, n]
@@ -86,7 +88,8 @@ void attend_dealt_heads(const DealtLayerCall<T>& call, const NeededBlocks& neede
                                              .sinks = asked.sinks},
                                .rows = call.rows,
                                .needed = needed,
-                               .weights = asked.packed_weights},
+                               .weights = asked.packed_weights,
+                               .on_progress = call.on_progress},
                               context);
   attention.run(ranks);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // Gradients of a layer's parameters from rows that are spread over ranks: which parts they are cut into,
-// and what adds the rows of a rank to one (gradient_chain.hpp).
+// what adds the rows of a rank to one (gradient_chain.hpp), and how all ranks get the sums.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -94,6 +94,49 @@ class DealtParameters {
   std::size_t packed_of_ = 0;
   Index packed_from_ = 0;
 };
+
+// ---- From the rank that has them, `root`, to all ----
+
+template <class T>
+[[nodiscard]] std::span<T> numbers(T* first, Index count) {
+  return {first, static_cast<std::size_t>(count)};
+}
+template <class T>
+void broadcast_gradients(const DealtProjection<T>& of, int root, mpi::Ranks& ranks) {
+  ranks.broadcast(root, numbers(of.dW, of.inputs() * of.outputs()));
+  if (of.db != nullptr) ranks.broadcast(root, numbers(of.db, of.outputs()));
+}
+
+// The outputs of a projection whose gradients are a rank's share.
+[[nodiscard]] inline Range share_of(Index outputs, int ranks, int rank) {
+  return {outputs * rank / ranks, outputs * (rank + 1) / ranks};
+}
+template <class T>
+void clear(const DealtProjection<T>& of, Range outputs) {
+  std::fill_n(of.dW + outputs.begin * of.inputs(), outputs.count() * of.inputs(), T(0));
+  if (of.db != nullptr) std::fill_n(of.db + outputs.begin, outputs.count(), T(0));
+}
+// To each rank its share; what it has of others is 0.
+template <class T>
+void scatter_gradients(const DealtProjection<T>& of, int root, mpi::Ranks& ranks) {
+  const auto share = [&](int rank) { return share_of(of.outputs(), ranks.size(), rank); };
+  const auto weights = [&](Range outputs) {
+    return numbers(of.dW + outputs.begin * of.inputs(), outputs.count() * of.inputs());
+  };
+  const auto biases = [&](Range outputs) {
+    return of.db == nullptr ? std::span<T>{} : numbers(of.db + outputs.begin, outputs.count());
+  };
+  std::vector<mpi::Ranks::Pending> pending;
+  const Range mine = share(ranks.rank());
+  for (int rank = 0; ranks.rank() == root && rank < ranks.size(); ++rank)
+    for (const auto& part : {weights(share(rank)), biases(share(rank))})
+      if (rank != root) pending.push_back(ranks.send(rank, std::as_bytes(part)));
+  for (const auto& part : {weights(mine), biases(mine)})
+    if (ranks.rank() != root) pending.push_back(ranks.receive(root, std::as_writable_bytes(part)));
+  ranks.wait(pending);
+  clear(of, {0, mine.begin});
+  clear(of, {mine.end, of.outputs()});
+}
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
 

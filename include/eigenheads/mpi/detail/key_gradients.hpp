@@ -13,119 +13,143 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
+// Which query heads of a call read which key/value head, and their gates.
 template <class T>
-class KeyGradients {
+struct QueryHeads {
+  AttentionShape shape;
+  HeadTable heads;
+  GateTable<T> gates;
+
+  // In sequence b, of any key/value head.
+  [[nodiscard]] Index most(Index b) const {
+    Index most = 0;
+    for (Index g = 0; g < shape.G; ++g) most = (std::max)(most, heads.count(shape, b, g));
+    return most;
+  }
+  // visit(g, h) for head number i of each group, unless its gate lets nothing through.
+  template <class Visit>
+  void for_each(Index b, Index i, const Visit& visit) const {
+    for (Index g = 0; g < shape.G; ++g) {
+      if (i >= heads.count(shape, b, g)) continue;
+      const Index h = heads.head(shape, b, g, i);
+      if (gates.at(b, h) != 0) visit(g, h);
+    }
+  }
+};
+
+// The plan of the stream (block_stream.hpp): all blocks of rows, once for each query head of a group.
+template <class T>
+class QueryBlocks {
  public:
-  KeyGradients(const RankBackward<T>& local, RankTasks<T>& tasks)
-      : local_(local), tasks_(tasks), ranks_(dealing().ranks()) {
-    find_needs();
-    const AttentionBackwardCall<T>& call = local.call;
-    for (Index b = 0; b < call.shape.B; ++b)
-      for (Index i = 0, slots = 0; i < most_heads(b); ++i) {
-        slots = 0;
-        for_each_slot(b, i, [&](Index, Index) { ++slots; });
-        for (Index block = dealing().first_block(b); slots > 0 && block < dealing().end_block(b);
+  QueryBlocks(const QueryHeads<T>& heads, const NeededBlocks& needed, const mpi::Dealing& dealing)
+      : heads_(heads), needed_(needed), ranks_(dealing.ranks()) {
+    for (Index b = 0; b < heads.shape.B; ++b)
+      for (Index i = 0; i < heads.most(b); ++i) {
+        Index count = 0;
+        heads.for_each(b, i, [&](Index, Index) { ++count; });
+        for (Index block = dealing.first_block(b); count > 0 && block < dealing.end_block(b);
              ++block)
-          steps_.push_back({block, i, slots});
+          steps_.push_back({block, i, count});
       }
-    for (const mpi::Dealing::Block& piece : local.rows.pieces())
-      for (Index g = 0; g < call.shape.G; ++g)
-        for (Index k = piece.local; k < piece.local + piece.count(); ++k) {
-          std::fill_n(call.grad_keys.at(0, g, k), call.shape.D, T(0));
-          std::fill_n(call.grad_values.at(0, g, k), call.shape.V, T(0));
-        }
-  }
-
-  // ---- The plan: blocks of queries, once for each query head of a group ----
-
-  [[nodiscard]] Index count() const { return std::ssize(steps_); }
-  [[nodiscard]] int owner(Index n) const { return block(n).owner; }
-  [[nodiscard]] Index bytes(Index n) const {
-    const auto& shape = local_.call.shape;
-    return block(n).count() * step(n).slots * (shape.D + shape.V + 2) * Index{sizeof(T)};
-  }
-  [[nodiscard]] bool needs(Index n, int rank) const {
-    return needs_[static_cast<std::size_t>(step(n).block * ranks_ + rank)];
-  }
-
-  // By heads: q, dO, lse and delta of the rows.
-  void pack(Index n, std::span<std::byte> bytes) const {
-    T* to = reinterpret_cast<T*>(bytes.data());
-    const AttentionBackwardCall<T>& call = local_.call;
-    for_each_slot(block(n).b, step(n).head, [&](Index, Index h) {
-      for (const auto* matrix : {&call.queries, &call.grad_output, &call.lse, &call.delta})
-        to = copy_rows(*matrix, h, {block(n).local, block(n).local + block(n).count()}, to);
-    });
-  }
-
-  void use(Index n, std::span<const std::byte> bytes) {
-    const T* from = reinterpret_cast<const T*>(bytes.data());
-    const mpi::Dealing::Block& queries = block(n);
-    const Index rows = queries.count();
-    AttentionBackwardCall<T> call = local_.of_sequence(queries.b);
-    const Index first = step(n).head * call.blocks_per_head() + queries.begin / backward_queries;
-    const Range blocks{first, first + blocks_of(rows, backward_queries)};
-    for_each_slot(queries.b, step(n).head, [&](Index g, Index) {
-      // The message has one head: the same whatever the call's number of it is.
-      for (auto* matrix : {&call.queries, &call.grad_output, &call.lse, &call.delta}) {
-        const Index columns = matrix->head_size;
-        *matrix = placed(from, rows, columns, queries.begin);
-        matrix->head_stride = 0;
-        from += rows * columns;
-      }
-      add_tasks(n, call, {.b = queries.b, .g = g, .blocks = blocks, .side = BackwardSide::keys});
-    });
-    tasks_.run();
-  }
-
- private:
-  struct Step {
-    Index block;  // of the queries' dealing
-    Index head;   // of each group of query heads
-    Index slots;  // heads that are sent
-  };
-
-  // Keys that a task adds to. Each packs the queries anew.
-  static constexpr Index keys_per_task = 8 * backward_keys;
-
-  [[nodiscard]] const Step& step(Index n) const { return steps_[static_cast<std::size_t>(n)]; }
-  [[nodiscard]] const mpi::Dealing::Block& block(Index n) const {
-    return local_.needed.block(step(n).block);
-  }
-  [[nodiscard]] const mpi::Dealing& dealing() const { return local_.rows.dealing(); }
-
-  // Which ranks have a key that queries of a block see.
-  void find_needs() {
-    const NeededBlocks& needed = local_.needed;
     needs_.resize(static_cast<std::size_t>(needed.count() * ranks_));
     for (Index i = 0; i < needed.count(); ++i) {
-      const Index b = needed.block(i).b, first = dealing().first_block(b);
-      const Index end = dealing().end_block(b), size = dealing().block_size();
+      const Index b = needed.block(i).b, first = dealing.first_block(b);
+      const Index end = dealing.end_block(b), size = dealing.block_size();
       for (const Range& keys : {needed.seen_by(i).before, needed.seen_by(i).keys})
         for (Index j = first + keys.begin / size;
              keys.count() > 0 && j < (std::min)(first + blocks_of(keys.end, size), end); ++j)
           needs_[static_cast<std::size_t>(i * ranks_ + needed.owner(j))] = true;
     }
   }
-  [[nodiscard]] Index most_heads(Index b) const {
-    Index most = 0;
-    for (Index g = 0; g < local_.call.shape.G; ++g)
-      most = (std::max)(most, local_.call.heads.count(local_.call.shape, b, g));
-    return most;
+
+  [[nodiscard]] Index count() const { return std::ssize(steps_); }
+  [[nodiscard]] int owner(Index n) const { return block(n).owner; }
+  [[nodiscard]] Index bytes(Index n) const {
+    const Index numbers = heads_.shape.D + heads_.shape.V + 2;
+    return block(n).count() * step(n).heads * numbers * Index{sizeof(T)};
   }
-  // visit(g, h) for head number i of each group, unless its gate lets nothing through.
-  template <class Visit>
-  void for_each_slot(Index b, Index i, const Visit& visit) const {
-    const AttentionBackwardCall<T>& call = local_.call;
-    for (Index g = 0; g < call.shape.G; ++g) {
-      if (i >= call.heads.count(call.shape, b, g)) continue;
-      const Index h = call.heads.head(call.shape, b, g, i);
-      if (call.gates.at(b, h) != 0) visit(g, h);
-    }
+  [[nodiscard]] bool needs(Index n, int rank) const {
+    return needs_[static_cast<std::size_t>(step(n).block * ranks_ + rank)];
   }
 
-  void add_tasks(Index n, const AttentionBackwardCall<T>& call, BackwardTask<T> task) {
-    const SeenRanges& seen = local_.needed.seen_by(step(n).block);
+  [[nodiscard]] const mpi::Dealing::Block& block(Index n) const {
+    return needed_.block(step(n).block);
+  }
+  // What the rows see.
+  [[nodiscard]] const SeenRanges& seen_by(Index n) const { return needed_.seen_by(step(n).block); }
+  // Which head of each group it is.
+  [[nodiscard]] Index head(Index n) const { return step(n).head; }
+  template <class Visit>
+  void for_each_head(Index n, const Visit& visit) const {
+    heads_.for_each(block(n).b, head(n), visit);
+  }
+
+ private:
+  struct Step {
+    Index block, head;
+    Index heads;  // that are sent
+  };
+  [[nodiscard]] const Step& step(Index n) const { return steps_[static_cast<std::size_t>(n)]; }
+
+  QueryHeads<T> heads_;
+  const NeededBlocks& needed_;
+  Index ranks_;
+  std::vector<bool> needs_;  // [blocks, ranks]: those that have a key that the rows see
+  std::vector<Step> steps_;
+};
+
+template <class T>
+class KeyGradients {
+ public:
+  // dK and dV begin with 0.
+  KeyGradients(const RankBackward<T>& local, const QueryBlocks<T>& blocks, RankTasks<T>& tasks)
+      : local_(local), blocks_(blocks), tasks_(tasks) {
+    const AttentionBackwardCall<T>& call = local.call;
+    for (Index k = 0; k < local.rows.count(); ++k)
+      for (Index g = 0; g < call.shape.G; ++g) {
+        std::fill_n(call.grad_keys.at(0, g, k), call.shape.D, T(0));
+        std::fill_n(call.grad_values.at(0, g, k), call.shape.V, T(0));
+      }
+  }
+
+  // By heads: q, dO, lse and delta of the rows.
+  void pack(Index n, std::span<std::byte> bytes) const {
+    T* to = reinterpret_cast<T*>(bytes.data());
+    const AttentionBackwardCall<T>& call = local_.call;
+    const mpi::Dealing::Block& block = blocks_.block(n);
+    blocks_.for_each_head(n, [&](Index, Index h) {
+      for (const auto* matrix : {&call.queries, &call.grad_output, &call.lse, &call.delta})
+        to = copy_rows(*matrix, h, {block.local, block.local + block.count()}, to);
+    });
+  }
+
+  template <class Advance>
+  void use(Index n, std::span<const std::byte> bytes, const Advance& advance) {
+    const T* from = reinterpret_cast<const T*>(bytes.data());
+    const mpi::Dealing::Block& queries = blocks_.block(n);
+    const Index rows = queries.count();
+    AttentionBackwardCall<T> call = local_.of_sequence(queries.b);
+    const Index first = blocks_.head(n) * call.blocks_per_head() + queries.begin / backward_queries;
+    const Range blocks{first, first + blocks_of(rows, backward_queries)};
+    blocks_.for_each_head(n, [&](Index g, Index) {
+      for (auto* matrix : {&call.queries, &call.grad_output, &call.lse, &call.delta}) {
+        const Index columns = matrix->head_size;
+        *matrix = placed(from, rows, columns, queries.begin);
+        matrix->head_stride = 0;  // it is the only one, whatever the call's number of it is
+        from += rows * columns;
+      }
+      add_tasks(call, {.b = queries.b, .g = g, .blocks = blocks, .side = BackwardSide::keys},
+                blocks_.seen_by(n));
+    });
+    tasks_.run(advance);
+  }
+
+ private:
+  // Keys that a task adds to. Each packs the queries anew.
+  static constexpr Index keys_per_task = 8 * backward_keys;
+
+  void add_tasks(const AttentionBackwardCall<T>& call, BackwardTask<T> task,
+                 const SeenRanges& seen) {
     for (const mpi::Dealing::Block& piece : local_.rows.pieces()) {
       if (piece.b != task.b || !seen.meet({piece.begin, piece.end})) continue;
       AttentionBackwardCall<T> of_piece = call;
@@ -139,10 +163,8 @@ class KeyGradients {
   }
 
   const RankBackward<T>& local_;
+  const QueryBlocks<T>& blocks_;
   RankTasks<T>& tasks_;
-  Index ranks_;
-  std::vector<bool> needs_;  // [blocks, ranks]
-  std::vector<Step> steps_;
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

@@ -93,6 +93,8 @@ class NeededBlocks {
     return needs_[static_cast<std::size_t>(i * dealing_.ranks() + rank)];
   }
 
+  [[nodiscard]] Index first_block(Index b) const { return dealing_.first_block(b); }
+  [[nodiscard]] Index end_block(Index b) const { return dealing_.end_block(b); }
   [[nodiscard]] const mpi::Dealing::Block& block(Index i) const {
     return dealing_.blocks()[static_cast<std::size_t>(i)];
   }

@@ -4,7 +4,8 @@
 // (block_stream.hpp), and what they add has the order of one process.
 //
 // Blocks of rows are not multiples of the blocks of keys that dQ is a sum of: keys after the last
-// multiple wait here for the next block of rows.
+// multiple wait here for the next block of rows. So do keys that are few: each time, queries are packed
+// anew.
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -34,7 +35,7 @@ class QueryGradients {
     sums_per_head_ = count * sums_per_block_;
     sums_ = frame.take<T>(H * sums_per_head_);
     std::fill_n(sums_, H * sums_per_head_, T(0));
-    room_ = backward_keys - 1 + local.rows.dealing().block_size();
+    room_ = least_keys + backward_keys + local.rows.dealing().block_size();
     keys_ = frame.take<T>(G * room_ * D);
     values_ = frame.take<T>(G * room_ * V);
   }
@@ -49,17 +50,19 @@ class QueryGradients {
         to = copy_rows(*matrix, g, {first + seen.begin, first + seen.end}, to);
   }
 
-  void use(Index j, std::span<const std::byte> bytes) {
+  template <class Advance>
+  void use(Index j, std::span<const std::byte> bytes, const Advance& advance) {
     const Index b = block(j).b;
     const Range seen = local_.needed.seen(j);
     if (sequence_ != b || waiting_.end != seen.begin) waiting_ = {seen.begin, seen.begin};
     sequence_ = b;
     put_aside(reinterpret_cast<const T*>(bytes.data()), seen.count());
-    const bool goes_on = j + 1 < dealing().end_block(b) && local_.needed.needs(j + 1, local_.rank) &&
+    const bool goes_on = j + 1 < dealing().end_block(b) &&
+                         local_.needed.needs(j + 1, local_.rank) &&
                          local_.needed.seen(j + 1).begin == seen.end;
     const Index end = goes_on ? seen.end / backward_keys * backward_keys : seen.end;
-    if (end <= waiting_.begin) return;
-    add_keys({waiting_.begin, end});
+    if (end - waiting_.begin < (goes_on ? least_keys : Index{1})) return;
+    add_keys({waiting_.begin, end}, advance);
     drop_before(end);
   }
 
@@ -78,6 +81,9 @@ class QueryGradients {
   }
 
  private:
+  // Keys that queries are packed for, if more are to come. D = V = 64 in float makes 4 % of it.
+  static constexpr Index least_keys = 5 * backward_keys;
+
   [[nodiscard]] const mpi::Dealing& dealing() const { return local_.rows.dealing(); }
   [[nodiscard]] const mpi::Dealing::Block& block(Index i) const { return local_.needed.block(i); }
 
@@ -103,7 +109,8 @@ class QueryGradients {
     move(values_, local_.call.shape.V);
   }
 
-  void add_keys(Range keys) {
+  template <class Advance>
+  void add_keys(Range keys, const Advance& advance) {
     const auto& shape = local_.call.shape;
     AttentionBackwardCall<T> call = local_.of_sequence(sequence_);
     call.keys = placed<const T>(keys_, room_, shape.D, waiting_.begin);
@@ -114,7 +121,7 @@ class QueryGradients {
       local_.place_queries(of_block, block(i));
       add_tasks(i, of_block, keys, BackwardSide::queries);
     }
-    tasks_.run();
+    tasks_.run(advance);
   }
 
   // Of every head and every block of queries that the rows of block i are.

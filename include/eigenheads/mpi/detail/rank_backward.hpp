@@ -53,8 +53,8 @@ class RankTasks {
  public:
   RankTasks(const RankBackward<T>& local, const Frame& frame, Context& context)
       : context_(context),
-        scratch_size_(kernels_.attend_backward_scratch(local.call.shape,
-                                                       local.call.dropout != nullptr)),
+        scratch_size_(
+            kernels_.attend_backward_scratch(local.call.shape, local.call.dropout != nullptr)),
         scratch_(frame.take<T>(context.threads() * scratch_size_)),
         work_per_pair_(floats_per<T> *
                        (1.5 * static_cast<double>(local.call.shape.D + local.call.shape.V) +
@@ -64,16 +64,20 @@ class RankTasks {
   void set_call(const AttentionBackwardCall<T>& call) { calls_.push_back(call); }
   void add(const BackwardTask<T>& task) {
     tasks_.push_back({calls_.size() - 1, task});
-    work_ += work_per_pair_ * product(
-                                  task.keys.count(), task.blocks.count(), backward_queries);
+    work_ += work_per_pair_ * product(task.keys.count(), task.blocks.count(), backward_queries);
   }
   void run() {
-    context_.parallel_for(std::ssize(tasks_), context_.threads_for(work_),
-                          [&](Index i, int thread) {
-                            const Task& task = tasks_[static_cast<std::size_t>(i)];
-                            kernels_.attend_backward(calls_[task.call], task.task,
-                                                     scratch_ + thread * scratch_size_);
-                          });
+    run([] {});
+  }
+  // Calls advance() now and then, by the thread that calls this.
+  template <class Advance>
+  void run(const Advance& advance) {
+    context_.parallel_for(
+        std::ssize(tasks_), context_.threads_for(work_), [&](Index i, int thread) {
+          const Task& task = tasks_[static_cast<std::size_t>(i)];
+          kernels_.attend_backward(calls_[task.call], task.task, scratch_ + thread * scratch_size_);
+          if (thread == 0) advance();
+        });
     calls_.clear();
     tasks_.clear();
     work_ = 0;
@@ -115,9 +119,8 @@ void find_deltas(const RankBackward<T>& local, Index rows, T* to, Context& conte
   const BackwardKernels<T> kernels = backward_kernels<T>();
   const AttentionBackwardCall<T>& call = local.call;
   const Index cuts = blocks_of(rows, rows_per_task);
-  const int threads = context.threads_for(
-      multiply_adds_per_packed *
-      product(call.shape.H, rows, call.shape.V));
+  const int threads =
+      context.threads_for(multiply_adds_per_packed * product(call.shape.H, rows, call.shape.V));
   context.parallel_for(call.shape.H * cuts, threads, [&](Index task) {
     const Index h = task / cuts, first = task % cuts * rows_per_task;
     kernels.find_deltas(call, 0, h, {first, (std::min)(first + rows_per_task, rows)},

@@ -18,10 +18,10 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail {
 // without a gradient has none there either, whatever lies in it.
 template <class T>
 void activate_hidden_backward(const FeedForwardParts<T>& parts, const T* up, const T* gate,
-                              T* grad_h, T* grad_gate) {
+                              T* grad_h, T* grad_gate, bool is_kept) {
   const Index size = parts.hidden();
   const NnKernels<T> kernels = nn_kernels<T>();
-  if (std::all_of(grad_h, grad_h + size, [](const T& value) { return is_zero(value); })) {
+  if (!is_kept) {
     if (parts.is_gated()) std::fill_n(grad_gate, size, T(0));
     return;
   }
@@ -49,6 +49,11 @@ struct HiddenRows {
 };
 
 template <class T>
+struct HiddenGradients {
+  T *h, *gate;  // [rows, hidden] each; gate: as of one that has none, null
+};
+
+template <class T>
 void activate_hidden_rows(const FeedForwardParts<T>& parts, const HiddenRows<T>& hidden, T* h,
                           Context& context) {
   const Index size = parts.hidden();
@@ -60,16 +65,33 @@ void activate_hidden_rows(const FeedForwardParts<T>& parts, const HiddenRows<T>&
   });
 }
 
+// Whether a row of grad_h has any gradient.
 template <class T>
+[[nodiscard]] bool has_gradient(const T* grad_h, Index size) {
+  return !std::all_of(grad_h, grad_h + size, [](const T& value) { return is_zero(value); });
+}
+
+// is_kept(row): whether the row has a gradient, here or, of a share of it, elsewhere.
+template <class T, class IsKept>
 void activate_hidden_rows_backward(const FeedForwardParts<T>& parts, const HiddenRows<T>& hidden,
-                                   T* grad_h, T* grad_gate, Context& context) {
+                                   const HiddenGradients<T>& grad, const IsKept& is_kept,
+                                   Context& context) {
   const Index size = parts.hidden();
   const int threads = context.threads_for(2 * parts.hidden_work(hidden.rows));
   context.parallel_for(hidden.rows, threads, [&](Index row) {
     const Index at = row * size;
     activate_hidden_backward(parts, hidden.up + at, parts.is_gated() ? hidden.gate + at : nullptr,
-                             grad_h + at, parts.is_gated() ? grad_gate + at : nullptr);
+                             grad.h + at, parts.is_gated() ? grad.gate + at : nullptr,
+                             is_kept(row));
   });
+}
+template <class T>
+void activate_hidden_rows_backward(const FeedForwardParts<T>& parts, const HiddenRows<T>& hidden,
+                                   T* grad_h, T* grad_gate, Context& context) {
+  const Index size = parts.hidden();
+  activate_hidden_rows_backward<T>(
+      parts, hidden, {grad_h, grad_gate},
+      [=](Index row) { return has_gradient(grad_h + row * size, size); }, context);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
