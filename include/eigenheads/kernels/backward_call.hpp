@@ -75,7 +75,7 @@ template <class T>
   one.shape.Q = queries.length(b);
   one.shape.K = keys.length(b);
   one.first_sequence = b;
-  for (auto* matrix : {&one.queries, &one.output, &one.grad_output, &one.lse})
+  for (auto* matrix : {&one.queries, &one.output, &one.grad_output, &one.lse, &one.delta})
     *matrix = matrix->of_sequence(queries.begin(b));
   for (auto* matrix : {&one.keys, &one.values}) *matrix = matrix->of_sequence(keys.begin(b));
   one.grad_queries = call.grad_queries.of_sequence(queries.begin(b));

@@ -162,7 +162,8 @@ class DealtAttention {
           to = std::copy_n(matrix->at(0, g, row), matrix->head_size, to);
   }
   void pack_keys(Index i, std::span<const std::byte> bytes) {
-    const auto [B, H, G, Q, K, D, V] = call_.attention.shape;
+    const AttentionShape& shape = call_.attention.shape;
+    const Index G = shape.G, D = shape.D, V = shape.V;
     const Index W = kernels_.panel_width;
     const Index begin = call_.needed.seen(i).begin - call_.needed.block(i).begin,
                 count = call_.needed.seen(i).count();

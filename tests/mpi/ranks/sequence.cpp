@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <eigenheads/mpi/environment.hpp>
+#include <eigenheads/mpi/sequence_backward.hpp>
 #include <eigenheads/mpi/sequence_layer.hpp>
 #include <eigenheads/mpi/spread_step.hpp>
 
@@ -58,6 +59,19 @@ void spread(mpi::Ranks& ranks, const eh::Mask& mask) {
     const eh::TrainingOptions<T> seed{.seed = eh::DropoutSeed{3}};
     expect_same(parallel.forward(mine, dealing, mask, of_rank, seed),
                 rows(layer.forward(x, sequences, mask, saved, seed)), "the output in training");
+    const auto all = layer.backward(x, saved);
+    ranks.reset_traffic();
+    const auto gradients = mpi::backward(parallel, mine, of_rank);
+    const auto backward_cost = mpi::backward_cost(layer, dealing, mask, ranks.rank());
+    if (backward_cost.bytes_sent != ranks.traffic().bytes_sent ||
+        backward_cost.messages_sent != ranks.traffic().messages_sent)
+      throw std::logic_error("more or less was sent than the plan of the gradients says");
+    expect_same(gradients.W_q.weight, all.W_q.weight, "the gradient of W_q");
+    expect_same(gradients.W_v.weight, all.W_v.weight, "the gradient of W_v");
+    expect_same(gradients.W_o.weight, all.W_o.weight, "the gradient of W_o");
+    const eh::Tensor<T, 2> keys =
+        Eigen::TensorMap<const eh::Tensor<T, 2>>(all.keys.data(), x.dimension(0), x.dimension(1));
+    expect_same(gradients.keys, rows(keys), "the gradient of the keys");
   }
 }
 

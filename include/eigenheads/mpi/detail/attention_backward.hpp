@@ -16,11 +16,12 @@
 #include <eigenheads/context.hpp>       // Context
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/mpi/block_stream.hpp>            // BlockStream
-#include <eigenheads/mpi/detail/gradient_chain.hpp>   // ChainPart, RowRun
-#include <eigenheads/mpi/detail/key_gradients.hpp>    // KeyGradients
-#include <eigenheads/mpi/detail/query_gradients.hpp>  // QueryGradients
-#include <eigenheads/mpi/detail/rank_backward.hpp>    // RankBackward
+#include <eigenheads/kernels/schedule/backward_packed.hpp>  // attend_backward_packed
+#include <eigenheads/mpi/block_stream.hpp>                  // BlockStream
+#include <eigenheads/mpi/detail/gradient_chain.hpp>         // ChainPart, RowRun
+#include <eigenheads/mpi/detail/key_gradients.hpp>          // KeyGradients
+#include <eigenheads/mpi/detail/query_gradients.hpp>        // QueryGradients
+#include <eigenheads/mpi/detail/rank_backward.hpp>          // RankBackward
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -41,6 +42,13 @@ void pass_blocks(const Plan& blocks, Sums& sums, mpi::Ranks& ranks, Context& con
 // Writes dQ, dK and dV of this rank's rows. local.call.delta is given. Within a round of the ranks.
 template <class T>
 void attend_backward(const RankBackward<T>& local, mpi::Ranks& ranks, Context& context) {
+  if (ranks.size() == 1) {
+    if (local.call.mask->is_packed())
+      attend_backward_packed(local.whole(), context);
+    else
+      attend_backward(local.whole(), context);
+    return;
+  }
   const Frame frame(context);
   RankTasks<T> tasks(local, frame, context);
   {

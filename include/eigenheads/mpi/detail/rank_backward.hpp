@@ -45,6 +45,19 @@ struct RankBackward {
     for (auto* matrix : {&one.keys, &one.values}) *matrix = of_piece(*matrix, piece);
     for (auto* matrix : {&one.grad_keys, &one.grad_values}) *matrix = of_piece(*matrix, piece);
   }
+  // Of a rank that has all rows: the call of one process.
+  [[nodiscard]] AttentionBackwardCall<T> whole() const {
+    AttentionBackwardCall<T> one = call;
+    const auto put = [&](auto& matrix) {
+      if (!call.mask->is_packed())
+        matrix.sequence_stride = call.mask->query_rows().longest() * matrix.row_stride;
+    };
+    for (auto* matrix : {&one.queries, &one.keys, &one.values, &one.lse, &one.delta, &one.output,
+                         &one.grad_output})
+      put(*matrix);
+    for (auto* matrix : {&one.grad_queries, &one.grad_keys, &one.grad_values}) put(*matrix);
+    return one;
+  }
 };
 
 // Tasks that run at once, on any number of threads: none adds to what another one adds to.
