@@ -200,10 +200,38 @@ TYPED_TEST(TensorParallelAttentionTest, GatesScoresAndThreadsHaveTheBitsOfOnePro
     });
 }
 
+// Those of the inputs and of the gates are whole, those of the parameters the rank's shares.
+template <class T>
+void expect_gradients(const eh::LayerGradients<T>& got, const eh::LayerGradients<T>& expected,
+                      const mpi::TensorParallelAttention<T>& part) {
+  const int rank = part.ranks().rank();
+  EXPECT_TRUE(same_bits(got.queries, expected.queries));
+  EXPECT_TRUE(same_bits(got.keys, expected.keys));
+  EXPECT_TRUE(same_bits(got.values, expected.values));
+  EXPECT_TRUE(same_bits(got.gates, expected.gates));
+  const auto share = [&](const auto& of, const auto& all, const mpi::Shares& shares) {
+    const auto rows = shares.of(rank);
+    ASSERT_EQ(of.weight.dimension(0), rows.count());
+    for (Index r = rows.begin; r < rows.end; ++r)
+      EXPECT_TRUE(same_bits(row(of.weight, r - rows.begin), row(all.weight, r)));
+    for (Index r = rows.begin; all.bias.size() > 0 && r < rows.end; ++r)
+      EXPECT_EQ(bits(of.bias(r - rows.begin)), bits(all.bias(r)));
+  };
+  const auto heads = part.shares().heads.times(part.head_size());
+  const auto kv_heads = part.shares().kv_heads.times(part.head_size());
+  share(got.W_q, expected.W_q, heads);
+  share(got.W_k, expected.W_k, kv_heads);
+  share(got.W_v, expected.W_v, kv_heads);
+  share(got.W_o, expected.W_o, part.output_shares());
+  for (Index h = 0; h < got.sink_logits.size(); ++h)
+    EXPECT_EQ(bits(got.sink_logits(h)),
+              bits(expected.sink_logits(part.shares().heads.of(rank).begin + h)));
+}
+
 TYPED_TEST(TensorParallelAttentionTest, GradientsHaveTheBitsOfOneProcess) {
   using T = TypeParam;
   const Mask causal{.causal = eh::Causal::top_left};
-  for_each_rank<T>([&](Ranks& ranks, const auto& part, const auto& whole, const Shape& shape) {
+  for_each_rank<T>([&](Ranks&, const auto& part, const auto& whole, const Shape& shape) {
     const auto x = random_tensor<T>(1, 2, 11, shape.input_size);
     const auto memory = random_tensor<T>(2, 2, 7, shape.input_size);
     auto dy = random_tensor<T>(3, 2, 11, whole.num_hiddens());
@@ -214,34 +242,45 @@ TYPED_TEST(TensorParallelAttentionTest, GradientsHaveTheBitsOfOneProcess) {
     EXPECT_TRUE(same_bits(part.forward(x, memory, memory, causal, of_part), y));
     auto expected = whole.backward(dy, of_whole);
     auto got = part.backward(dy, of_part);
-    const auto compare = [&] {
-      EXPECT_TRUE(same_bits(got.queries, expected.queries));
-      EXPECT_TRUE(same_bits(got.keys, expected.keys));
-      EXPECT_TRUE(same_bits(got.values, expected.values));
-      EXPECT_TRUE(same_bits(got.gates, expected.gates));
-      const auto share = [&](const auto& of, const auto& all, const mpi::Shares& shares) {
-        const auto rows = shares.of(ranks.rank());
-        ASSERT_EQ(of.weight.dimension(0), rows.count());
-        for (Index r = rows.begin; r < rows.end; ++r)
-          EXPECT_TRUE(same_bits(row(of.weight, r - rows.begin), row(all.weight, r)));
-        for (Index r = rows.begin; all.bias.size() > 0 && r < rows.end; ++r)
-          EXPECT_EQ(bits(of.bias(r - rows.begin)), bits(all.bias(r)));
-      };
-      const auto heads = part.shares().heads.times(part.head_size());
-      const auto kv_heads = part.shares().kv_heads.times(part.head_size());
-      share(got.W_q, expected.W_q, heads);
-      share(got.W_k, expected.W_k, kv_heads);
-      share(got.W_v, expected.W_v, kv_heads);
-      share(got.W_o, expected.W_o, part.output_shares());
-      for (Index h = 0; h < got.sink_logits.size(); ++h)
-        EXPECT_EQ(bits(got.sink_logits(h)),
-                  bits(expected.sink_logits(part.shares().heads.of(ranks.rank()).begin + h)));
-    };
-    compare();
+    expect_gradients(got, expected, part);
     whole.backward_into(expected, dy, of_whole, true);
     part.backward_into(got, dy, of_part, true);
-    compare();
+    expect_gradients(got, expected, part);
   });
+}
+
+TYPED_TEST(TensorParallelAttentionTest, GradientsOfPaddingAndOfHeadsThatAreClosedInASequence) {
+  using T = TypeParam;
+  auto layer = make_layer<T>(10, {.num_hiddens = 20,
+                                  .num_heads = 6,
+                                  .bias = true,
+                                  .num_kv_heads = 3,
+                                  .head_size = 4,
+                                  .rotary = eh::RotaryOptions{.max_positions = 40}});
+  Tensor<T, 2> gates(2, 6);
+  for (Index i = 0; i < 12; ++i) gates.data()[i] = static_cast<T>(i % 3) / 2;
+  for (Index h = 0; h < 4; ++h) gates(1, h) = T(0);
+  layer.set_gates(gates);
+  const Mask mask{.valid_lens = {9, 4}, .query_lens = {11, 3}};
+  const auto x = random_tensor<T>(1, 2, 11, 10);
+  const auto dy = random_tensor<T>(2, 2, 11, 20);  // of padding too
+  typename MultiHeadAttention<T>::Activations of_whole;
+  const auto y = layer.forward(x, x, x, mask, of_whole);
+  const auto expected = layer.backward(dy, of_whole);
+  for (const int size : kSizes)
+    mpi::run_locally(size, [&](Ranks& ranks) {
+      const mpi::TensorParallelAttention<T> part(layer, ranks);
+      typename mpi::TensorParallelAttention<T>::Activations saved;
+      // What was there before is not seen.
+      const auto longer = random_tensor<T>(3, 3, 11, 10);
+      Tensor<T, 2> open(1, 6);
+      std::fill_n(open.data(), 6, T(1));
+      mpi::TensorParallelAttention<T> other(part);
+      other.set_gates(open);
+      (void)other.forward(longer, longer, longer, {}, saved);
+      EXPECT_TRUE(same_bits(part.forward(x, x, x, mask, saved), y));
+      expect_gradients(part.backward(dy, saved), expected, part);
+    });
 }
 
 TYPED_TEST(TensorParallelAttentionTest, GradientsOfPackedSequencesWithDropoutAndClosedHeads) {
@@ -265,11 +304,7 @@ TYPED_TEST(TensorParallelAttentionTest, GradientsOfPackedSequencesWithDropoutAnd
       typename mpi::TensorParallelAttention<T>::Activations saved;
       EXPECT_TRUE(
           same_bits(part.forward(x, sequences, {}, saved, {.seed = eh::DropoutSeed{3}}), y));
-      const auto got = part.backward(dy, saved);
-      EXPECT_TRUE(same_bits(got.queries, expected.queries));
-      EXPECT_TRUE(same_bits(got.keys, expected.keys));
-      EXPECT_TRUE(same_bits(got.values, expected.values));
-      EXPECT_TRUE(same_bits(got.gates, expected.gates));
+      expect_gradients(part.backward(dy, saved), expected, part);
     });
 }
 

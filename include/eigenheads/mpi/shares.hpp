@@ -7,6 +7,7 @@
 // do with nothing of their own.
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include <eigenheads/detail/head_set.hpp>  // HeadSet

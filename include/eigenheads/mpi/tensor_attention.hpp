@@ -39,7 +39,8 @@ namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
 // All ranks make the same calls, with the same inputs, masks and gates; each call is a round of theirs
 // (ranks.hpp), which compares shapes, lengths and gates before anything is sent. Calls throw what those
-// of a MultiHeadAttention throw; if one rank does, all do. The ranks must outlive the layer.
+// of a MultiHeadAttention throw; if one rank does, all do. The ranks must outlive the layer, and are
+// used by one thread at a time.
 template <Scalar T>
 class TensorParallelAttention {
  public:

@@ -36,6 +36,7 @@ void TensorParallelAttention<T>::train(const Call& call, const Mask& mask, Activ
       saved.own.keep(call, mask, own_, own_gates_, dropout);
   saved.gates = gates_;
   saved.heads.resize(rows.total(), num_heads() * call.shape.V);
+  saved.heads.setZero();  // padding is not gathered
   const eigenheads::detail::Frame frame(context);
   const auto training = [&](const eigenheads::detail::AttentionShape& shape,
                             const eigenheads::detail::HeadSet& set,

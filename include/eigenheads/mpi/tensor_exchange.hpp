@@ -33,7 +33,8 @@ struct SharedRows {
 };
 
 // mine: [*, shares.count(rank)] -> whole: [*, shares.total()], of those rows alone: others are neither
-// sent nor written. Each rank sends its part to each other, rows * count elements.
+// sent nor written. A rank receives rows * (total - its count) elements, round a ring, and sends all but
+// those of the next rank.
 template <class T>
 void gather_columns(Ranks& ranks, const SharedRows& of, const T* mine, T* whole, Context& context) {
   const Shares& shares = of.shares;
