@@ -23,8 +23,8 @@ namespace many_ranks {
 
 using eigenheads::mpi::Ranks;
 
-// How many processes mpirun has started with this one: as Open MPI or MPICH tell it. 0: this one was
-// started alone.
+// How many processes mpirun has started with this one: as Open MPI or MPICH tell it. 0: this one
+// was started alone.
 [[nodiscard]] inline int started_together() {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"})
     if (const char* const size = std::getenv(name)) return std::atoi(size);

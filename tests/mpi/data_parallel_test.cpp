@@ -14,87 +14,15 @@
 
 #include <eigenheads/mpi/data_parallel.hpp>
 #include <eigenheads/mpi/local_transport.hpp>
-#include <eigenheads/nn/transformer_encoder.hpp>
 #include <eigenheads/train/optim.hpp>
 
+#include "mpi/training.hpp"
 #include "support.hpp"
 
 namespace {
 
 using namespace support;
-using eh::mpi::DataParallel, eh::mpi::DataParallelOptions, eh::mpi::DataParallelStep,
-    eh::mpi::Ranks;
-
-// A small transformer, which is to make given rows of given ones: sequences of 0 to 4 of them.
-template <class T>
-class Task {
- public:
-  using Model = eh::TransformerEncoder<T>;
-  static constexpr Index kSize = 16;
-
-  explicit Task(int threads = 1, Index num_layers = 2)
-      : model({.layer = {.num_hiddens = kSize, .num_heads = 2, .feed_forward_size = 24},
-               .num_layers = num_layers},
-              7),
-        context_(threads, kAnyWork) {}
-
-  Model model;
-  typename Model::Gradients gradients;
-
-  // Half of the mean square that members first to last - 1 of step i's batch are off: their part of it.
-  double loss(Index step, Index batch_size, Index first, Index last) {
-    std::vector<Index> lengths;
-    for (Index b = first; b < last; ++b) lengths.push_back(length(step, b));
-    Index rows = 0, before = 0;
-    for (Index b = 0; b < batch_size; ++b) {
-      if (b < first) before += length(step, b);
-      rows += length(step, b);
-    }
-    const auto seed = static_cast<std::uint64_t>(step);
-    const Tensor<T, 2> x = random_tensor<T>(2 * seed, rows, kSize),
-                       goal = random_tensor<T>(2 * seed + 1, rows, kSize);
-    const eh::Sequences sequences(lengths);
-    const TensorView<T, 2> part(x.data() + before * kSize, {sequences.rows(), kSize});
-    Tensor<T, 2> dy = model.forward(part, sequences, {}, saved_, {.context = context_});
-    const T scale = T(1) / static_cast<T>(rows * kSize);
-    double sum = 0;
-    for (Index i = 0; i < dy.size(); ++i) {
-      const T off = dy.data()[i] - goal.data()[before * kSize + i];
-      sum += static_cast<double>(off) * static_cast<double>(off);
-      dy.data()[i] = scale * off;
-    }
-    model.backward_into(gradients, dy, saved_, false, context_);
-    return sum / static_cast<double>(2 * rows * kSize);
-  }
-  template <class Optimizer>
-  DataParallelStep step(Optimizer& optimizer, Index batch_size) {
-    const auto i = static_cast<Index>(optimizer.step_count());
-    optimizer.set_learning_rate(eh::warmup_then_cosine(i, 5, 60, 1e-2));
-    return optimizer.step(model, gradients, batch_size, [&](Index first, Index last) {
-      return loss(i, batch_size, first, last);
-    });
-  }
-
-  [[nodiscard]] Tensor<T, 1> parameters() const {
-    std::vector<T> all;
-    model.for_each_parameter([&](const auto& parameter) {
-      std::vector<T> values(static_cast<std::size_t>(parameter.size()));
-      parameter.copy_to(values);
-      all.insert(all.end(), values.begin(), values.end());
-    });
-    Tensor<T, 1> result(std::ssize(all));
-    std::ranges::copy(all, result.data());
-    return result;
-  }
-
- private:
-  [[nodiscard]] static Index length(Index step, Index b) {
-    return b == 0 ? 1 + step % 4 : (step + 3 * b) % 5;  // a mean is of one row or more
-  }
-
-  eh::Context context_;
-  typename Model::Activations saved_;
-};
+using eh::mpi::DataParallel, eh::mpi::DataParallelOptions, eh::mpi::Ranks, training::Task;
 
 template <class T>
 using Adam = DataParallel<eh::AdamRule<T>>;
@@ -269,15 +197,14 @@ TEST(DataParallelTest, WhatIsSentIsWhatThePlanSays) {
           task.step(adam, batch_size);
           ranks.reset_traffic();
           task.step(adam, batch_size);
-          eh::mpi::Traffic traffic = ranks.traffic();
-          traffic.control_messages_sent = 0;
+          const eh::mpi::Traffic traffic = ranks.traffic();
           const auto expected = adam.plan().step_traffic(ranks.rank(), batch_size, sizeof(float));
           EXPECT_EQ(traffic, expected) << "rank " << ranks.rank() << " of " << size;
         });
 }
 
-// Of 8 shards each rank of 2, 4 or 8 sends its gradients once, less what is its own, and as much of the
-// parameters; numbers of blocks and shards come on top.
+// Of 8 shards each rank of 2, 4 or 8 sends its gradients once, less what is its own, and as much of
+// the parameters; numbers of blocks and shards come on top.
 TEST(DataParallelTest, APlanKnowsRanksThatAreNotThere) {
   constexpr Index count = 1024 * 64;
   for (const int ranks : {2, 4, 8}) {
@@ -291,7 +218,8 @@ TEST(DataParallelTest, APlanKnowsRanksThatAreNotThere) {
   }
 }
 
-// ---- Refusals and failures -----------------------------------------------------------------------
+// ---- Refusals and failures
+// -----------------------------------------------------------------------
 
 // Sentences of step() on all ranks, where change(rank, task) makes one of them other than the rest.
 struct Sentences {
@@ -388,7 +316,8 @@ TEST(DataParallelTest, BadCallsAreRefused) {
   EXPECT_EQ(adam.step_count(), 1);
 }
 
-// Whatever a rank throws in its part of a batch, the step has not been, on any rank; it can be made again.
+// Whatever a rank throws in its part of a batch, the step has not been, on any rank; it can be made
+// again.
 TEST(DataParallelTest, AStepThatARankThrowsInHasNotBeen) {
   const auto expected = train<float>({.steps = 6, .batch_size = 6}).parameters;
   for (const int thrower : {0, 2})

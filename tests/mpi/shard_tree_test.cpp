@@ -9,8 +9,10 @@
 
 namespace {
 
-using namespace eigenheads::mpi::detail;
 using eigenheads::Index;
+using eigenheads::mpi::detail::even_part, eigenheads::mpi::detail::nodes_of,
+    eigenheads::mpi::detail::Range, eigenheads::mpi::detail::ShardNode,
+    eigenheads::mpi::detail::ShardTree;
 
 // Sums as they are written down.
 class Expressions {
@@ -66,7 +68,7 @@ TEST(ShardTree, TheSumIsTheSameOnAnyNumberOfRanks) {
 }
 
 TEST(ShardTree, ARankOfWholeSubtreesSendsOneSum) {
-  for (Index ranks : {1, 2, 4, 8})
+  for (const Index ranks : {1, 2, 4, 8})
     for (Index rank = 0; rank < ranks; ++rank)
       EXPECT_EQ(nodes_of(even_part(8, ranks, rank), 8).size(), 1U);
   EXPECT_EQ(nodes_of({1, 8}, 8).size(), 3U);

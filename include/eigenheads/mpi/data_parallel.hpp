@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // Training on many ranks, all of which have the whole model, each a part of every batch:
-//   eh::mpi::DataParallel<eh::AdamRule<float>> adam(model, {.learning_rate = 1e-3}, {.shards = 8}, &ranks);
+//   eh::mpi::DataParallel<eh::AdamRule<float>> adam(model, {.learning_rate = 1e-3},
+//                                                   {.shards = 8}, &ranks);
 //   const auto [loss, norm] = adam.step(model, gradients, batch_size, [&](Index first, Index last) {
 //     ...                                   // forward and backward of these members of the batch
 //     return loss;                          // their part of the loss of the whole batch
@@ -12,8 +13,8 @@
 //      a slice of it for each rank: it receives that slice of all gradients.
 //   3. It clips and steps that slice, and it alone has the optimizer's state of it.
 //   4. All receive the new parameters.
-// The model's bits depend on the number of shards, and on no number of ranks or threads: without ranks
-// they are the same. With one shard they are those of clip_gradient_norm and Optimizer::step.
+// The model's bits depend on the number of shards, and on no number of ranks or threads: without
+// ranks they are the same. With one shard they are those of clip_gradient_norm and Optimizer::step.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -52,15 +53,16 @@ struct DataParallelStep {
   double gradient_norm = 0;  // as it was before it was clipped
 };
 
-// Of a Rule of optim.hpp. Ranks beyond the shards of a batch have no gradients to compute, but a slice.
+// Of a Rule of optim.hpp. Ranks beyond the shards of a batch have no gradients to compute, but a
+// slice.
 template <class Rule>
 class DataParallel {
  public:
   using T = typename Rule::Value;
   using Options = typename Rule::Options;
 
-  // Of this module's parameters, as they are called and shaped by now. Throws std::invalid_argument for
-  // invalid options, std::logic_error while the module is lazy. Without ranks: one.
+  // Of this module's parameters, as they are called and shaped by now. Throws std::invalid_argument
+  // for invalid options, std::logic_error while the module is lazy. Without ranks: one.
   template <HasParameters Module>
   DataParallel(const Module& module, const Options& options,
                const DataParallelOptions& parallel = {}, Ranks* ranks = nullptr)
@@ -79,10 +81,11 @@ class DataParallel {
   [[nodiscard]] std::int64_t step_count() const { return optimizer_.step_count(); }
   void set_learning_rate(double learning_rate) { optimizer_.set_learning_rate(learning_rate); }
 
-  // loss_of(first, last) leaves the gradients of these members of the batch in `gradients`, and returns
-  // their loss: what makes a mean of it divides by the whole batch's count. A round of all ranks, whose
-  // modules have the same bits. Throws std::invalid_argument unless they have, and all make the same
-  // step; std::invalid_argument for gradients that are not the module's; and what loss_of throws. Then
+  // loss_of(first, last) leaves the gradients of these members of the batch in `gradients`, and
+  // returns their loss: what makes a mean of it divides by the whole batch's count. A round of all
+  // ranks, whose modules have the same bits (the first step after the constructor or restore()
+  // compares them). Throws std::invalid_argument unless all make the same step, for a batch_size
+  // of less than 1, and for gradients that are not the module's; and what loss_of throws. Then
   // nothing has changed on any rank.
   template <HasParameters Module, class Gradients, class LossOf>
   requires HasParameters<const Gradients>
@@ -135,9 +138,9 @@ class DataParallel {
     });
   }
 
-  // As Optimizer's: goes on, on any number of ranks, where an optimizer or another of this class was.
-  // All ranks are given all states, and keep their slice. Throws std::invalid_argument, and then changes
-  // nothing, unless they are those of the parameters.
+  // As Optimizer's: goes on, on any number of ranks, where an optimizer or another of this class
+  // was. All ranks are given all states, and keep their slice. Throws std::invalid_argument, and
+  // then changes nothing, unless they are those of the parameters.
   void restore(std::int64_t step_count, const std::vector<OptimizerState<T>>& states) {
     std::map<std::string_view, const std::vector<T>*> by_name;
     for (const auto& state : states) by_name[state.name] = &state.values;
@@ -198,9 +201,10 @@ class DataParallel {
       }
     });
     // Of each rank: the losses of its shards, and then its blocks.
-    std::vector<Index> counts;
+    std::vector<Index> counts(static_cast<std::size_t>(size()));
     for (int r = 0; r < size(); ++r)
-      counts.push_back(plan_.shards_of(r, batch_size).count() + plan_.blocks(r));
+      counts[static_cast<std::size_t>(r)] =
+          plan_.shards_of(r, batch_size).count() + plan_.blocks(r);
     const Index count = std::accumulate(counts.begin(), counts.end(), Index{0});
     all_sums_.resize(static_cast<std::size_t>(count));
     if (size() > 1)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// Who does what in a step of data parallel training, and what is sent: data_parallel.hpp goes by it, and
-// it answers for any number of ranks, of which none need be there:
+// Who does what in a step of data parallel training, and what is sent: data_parallel.hpp goes by
+// it, and it answers for any number of ranks, of which none need be there:
 //   const eh::mpi::DataParallelPlan plan({.parameters = 7'000'000'000, .shards = 64, .ranks = 64});
 //   plan.step_traffic(0, 1024, sizeof(float)).bytes_sent
 #include <algorithm>
@@ -9,11 +9,12 @@
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>   // Range, blocks_of
-#include <eigenheads/error.hpp>           // refuse
-#include <eigenheads/mpi/shard_tree.hpp>  // even_part, nodes_of
-#include <eigenheads/mpi/traffic.hpp>     // Traffic
-#include <eigenheads/version.hpp>         // Index
+#include <eigenheads/detail/ranges.hpp>           // Range, blocks_of
+#include <eigenheads/error.hpp>                   // refuse
+#include <eigenheads/mpi/collective_traffic.hpp>  // all_gather_traffic, round_traffic
+#include <eigenheads/mpi/shard_tree.hpp>          // even_part, nodes_of
+#include <eigenheads/mpi/traffic.hpp>             // Traffic
+#include <eigenheads/version.hpp>                 // Index
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
@@ -39,8 +40,8 @@ class DataParallelPlan {
 
   [[nodiscard]] const DataParallelSizes& sizes() const { return sizes_; }
 
-  // Squares of gradients are added up in blocks of so many elements, each from zero, and the blocks' sums
-  // in their order. Of one shard there is one block, as clip_gradient_norm has it.
+  // Squares of gradients are added up in blocks of so many elements, each from zero, and the
+  // blocks' sums in their order. Of one shard there is one block, as clip_gradient_norm has it.
   [[nodiscard]] Index block_size() const {
     return sizes_.shards == 1 ? (std::max)(sizes_.parameters, Index{1}) : 1024;
   }
@@ -72,33 +73,27 @@ class DataParallelPlan {
     return detail::nodes_of(shards_of(rank, batch_size), shards(batch_size));
   }
 
-  // What a rank sends and receives in a step: each of its sums to whom has a slice of it; then round a
-  // ring the losses of shards and the squares of blocks, as double; and round a ring the slices of the
-  // parameters.
+  // What a rank sends and receives in a step: each of its sums to whom has a slice of it; then
+  // round a ring the losses of shards and the squares of blocks, as double; and round a ring the
+  // slices of the parameters.
   [[nodiscard]] Traffic step_traffic(int rank, Index batch_size, std::size_t element_bytes) const {
-    const auto bytes = static_cast<Index>(element_bytes);
-    Traffic traffic;
-    const auto send = [&](Index count, Index size) {
-      if (size == 0) return;  // what has no bytes is not sent
-      traffic.messages_sent += count;
-      traffic.bytes_sent += count * size;
-    };
-    const auto receive = [&](Index count, Index size) {
-      if (size == 0) return;
-      traffic.messages_received += count;
-      traffic.bytes_received += count * size;
-    };
-    const auto sums = [&](int r) { return std::ssize(nodes(r, batch_size)); };
-    const auto numbers = [&](int r) { return 8 * (shards_of(r, batch_size).count() + blocks(r)); };
-    const auto values = [&](int r) { return bytes * slice(r).count(); };
-    const int next = (rank + 1) % sizes_.ranks;
+    if (sizes_.ranks == 1) return {};
+    std::vector<Index> numbers, values;
     for (int r = 0; r < sizes_.ranks; ++r) {
-      if (r != rank) send(sums(rank), values(r)), receive(sums(r), values(rank));
-      // Round a ring, a rank hands on all but what its next one began with.
-      if (r != next) send(1, numbers(r)), send(1, values(r));
-      if (r != rank) receive(1, numbers(r)), receive(1, values(r));
+      numbers.push_back(8 * (shards_of(r, batch_size).count() + blocks(r)));
+      values.push_back(static_cast<Index>(element_bytes) * slice(r).count());
     }
-    return sizes_.ranks == 1 ? Traffic{} : traffic;
+    Traffic traffic = round_traffic(rank, sizes_.ranks);
+    traffic += all_gather_traffic(numbers, rank);
+    traffic += all_gather_traffic(values, rank);
+    const std::size_t own = nodes(rank, batch_size).size();
+    for (int r = 0; r < sizes_.ranks; ++r) {
+      if (r == rank) continue;
+      for (std::size_t i = 0; i < own; ++i) traffic.send(values[static_cast<std::size_t>(r)]);
+      for (std::size_t i = nodes(r, batch_size).size(); i > 0; --i)
+        traffic.receive(values[static_cast<std::size_t>(rank)]);
+    }
+    return traffic;
   }
 
  private:

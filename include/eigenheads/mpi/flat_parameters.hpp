@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// All parameters of a module as one row of numbers, one parameter after the other, of which a rank may
-// have a slice.
+// All parameters of a module as one row of numbers, one parameter after the other, of which a rank
+// may have a slice.
 #include <algorithm>
 #include <bit>
 #include <cstddef>
@@ -91,8 +91,8 @@ class FlatParameters {
   Index size_ = 0;
 };
 
-// Of the parameters' names and shapes, and of their bits if asked for, as a Term has it: FNV-1a, of a
-// number at a time.
+// Of the parameters' names and shapes, and of their bits if asked for, as a Term has it: FNV-1a, of
+// a number at a time.
 template <HasParameters Module>
 [[nodiscard]] Index hash_of(const Module& module, bool with_values) {
   std::uint64_t hash = 0xCBF29CE484222325u;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// The gradients of all shards of a batch, added up: by each rank those of its own, in the order of the
-// tree, and by each rank the slice of all that it has the parameters of (DataParallelPlan).
+// The gradients of all shards of a batch, added up: by each rank those of its own, in the order of
+// the tree, and by each rank the slice of all that it has the parameters of (DataParallelPlan).
 #include <algorithm>
 #include <cstddef>
 #include <span>

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// The order in which what belongs to all shards of a batch is added up: neighbours in pairs, the sums of
-// pairs in pairs, and so on, whoever does it:
+// The order in which what belongs to all shards of a batch is added up: neighbours in pairs, the
+// sums of pairs in pairs, and so on, whoever does it:
 //   8 shards   ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7))
 //   5 shards   ((0 + 1) + (2 + 3)) + 4
-// A rank that has neighbouring shards adds up whole nodes of this tree by itself, and sends those alone:
-// of one order from left to right it would have to send every shard, or wait for the rank before it.
+// A rank that has neighbouring shards adds up whole nodes of this tree by itself, and sends those
+// alone: of one order from left to right it would have to send every shard, or wait for the rank
+// before it.
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
@@ -16,7 +17,8 @@ namespace eigenheads::inline EIGENHEADS_ABI::mpi::detail {
 
 using eigenheads::detail::Range;
 
-// Part i when `count` things are cut into `parts`, as even as they go, the first of one where they are one.
+// Part i when `count` things are cut into `parts`, as even as they go, the first of one where they
+// are one.
 [[nodiscard]] constexpr Range even_part(Index count, Index parts, Index i) {
   const Index least = count / parts, more = count % parts;  // count * i might overflow
   const auto begin = [&](Index part) { return least * part + (more * part + parts - 1) / parts; };
@@ -31,8 +33,8 @@ struct ShardNode {
   friend bool operator==(const ShardNode&, const ShardNode&) = default;
 };
 
-// Nodes that come from left to right and are added up as soon as they can be. What they stand for is the
-// caller's, who keeps a sum for each of nodes(), in their order.
+// Nodes that come from left to right and are added up as soon as they can be. What they stand for
+// is the caller's, who keeps a sum for each of nodes(), in their order.
 class ShardTree {
  public:
   explicit ShardTree(Index shards) : shards_(shards) {}
