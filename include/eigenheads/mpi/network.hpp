@@ -28,9 +28,10 @@ struct Prediction {
 };
 
 [[nodiscard]] inline Prediction predict(const RankPlan& plan, int ranks, const Cluster& cluster) {
-  const auto [name, latency, bytes_per_second] = cluster.network;
+  const Network& network = cluster.network;
   const auto seconds_of = [&](Index messages, Index bytes) {
-    return static_cast<double>(messages) * latency + static_cast<double>(bytes) / bytes_per_second;
+    return static_cast<double>(messages) * network.latency +
+           static_cast<double>(bytes) / network.bytes_per_second;
   };
   const Traffic& traffic = plan.traffic;
   Prediction prediction;
