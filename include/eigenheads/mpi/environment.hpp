@@ -73,7 +73,7 @@ class Environment {
       // others does, before the rest has slept.
       int rank = 0;
       MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-      std::this_thread::sleep_for(std::chrono::milliseconds(1000 + 100 * (rank % 20)));
+      std::this_thread::sleep_for(std::chrono::milliseconds(1000 + 500 * (rank % 10)));
       end_all(error.what());
     } catch (const std::exception& error) {
       end_all(error.what());
