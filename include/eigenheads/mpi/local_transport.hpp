@@ -193,6 +193,7 @@ class LocalTransport final : public Transport {
   const auto mailboxes =
       std::make_shared<std::vector<detail::Mailbox>>(static_cast<std::size_t>(size));
   std::vector<std::unique_ptr<Transport>> transports;
+  transports.reserve(mailboxes->size());
   for (int rank = 0; rank < size; ++rank)
     transports.push_back(std::make_unique<detail::LocalTransport>(rank, mailboxes, options));
   return transports;
@@ -211,7 +212,7 @@ inline void run_locally(std::vector<std::unique_ptr<Transport>> transports,
       ranks.leave("it has returned");
     } catch (const std::exception& exception) {
       ranks.leave(exception.what());
-      is_rank_error[r] = dynamic_cast<const RankError*>(&exception) != nullptr;
+      is_rank_error[r] = dynamic_cast<const RankError*>(&exception) == nullptr ? 0 : 1;
       thrown[r] = std::current_exception();
     } catch (...) {
       ranks.leave("an exception that is no std::exception");

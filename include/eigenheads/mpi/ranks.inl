@@ -22,7 +22,7 @@ inline Ranks::~Ranks() {
     detail::Pause pause(options_.patience);
     do control_.poll();
     while (!control_.is_sent() && !broken_ && pause());
-  } catch (const std::exception&) {  // the transport is gone
+  } catch (const std::exception&) {  // NOLINT: the transport is gone
   }
   control_.abandon();
 }
@@ -146,7 +146,7 @@ inline void Ranks::fail(std::string_view sentence) noexcept {
   try {
     if (!broken_) settle();
     if (!broken_) report(true, sentence);
-  } catch (const RankError&) {  // in broken_, for later; what is thrown on is the first cause
+  } catch (const RankError&) {  // NOLINT: in broken_, for later; the first cause is thrown on
   }
   close_round();
 }
@@ -254,7 +254,7 @@ inline void Ranks::look() {
   if (!control_.is_stopped()) return;
   settle();
   report(false, {});
-  throw *failure_;
+  if (failure_) throw *failure_;
 }
 
 inline void Ranks::require_round() const {
@@ -318,7 +318,7 @@ inline void Ranks::let_go(int message) noexcept {
         wait(pending);
       }
     }
-  } catch (const RankError&) {  // kept for the next call, as failure_ or broken_
+  } catch (const RankError&) {  // NOLINT: kept for the next call, as failure_ or broken_
   } catch (const std::exception& exception) {
     mishap_ = exception.what();
   }
@@ -333,7 +333,7 @@ inline void Ranks::cancel() noexcept {
   detail::Pause pause(std::chrono::milliseconds(1000));
   while (!messages_.cancel_all())
     if (!pause()) {
-      std::fprintf(stderr, "%s\n", broken_->what());
+      std::fprintf(stderr, "%s\n", broken_ ? broken_->what() : "");
       std::abort();
     }
 }

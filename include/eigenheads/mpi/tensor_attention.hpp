@@ -158,7 +158,7 @@ class TensorParallelAttention {
                  AnyKvCache<T>& cache, const Mask& mask = {},
                  const CallOptions<T>& options = {}) const;
 
-  // Training (tensor_attention_backward.hpp): as MultiHeadAttention's forward and backward. `saved`
+  // Training (tensor_attention_backward.inl): as MultiHeadAttention's forward and backward. `saved`
   // gets this rank's heads, and the outputs of all. A ScoreBias has no gradient here, and is refused.
   Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
                        const Mask& mask, Activations& saved,

@@ -49,32 +49,31 @@ TensorParallelAttention<T>::TensorParallelAttention(const MultiHeadAttention<T>&
 }
 
 template <Scalar T>
-TensorParallelAttention<T>::TensorParallelAttention(const MultiHeadAttentionOptions& given,
+TensorParallelAttention<T>::TensorParallelAttention(const MultiHeadAttentionOptions& options,
                                                     Ranks& ranks)
     : TensorParallelAttention(
           [&] {
-            const auto options = eigenheads::detail::completed(given);
-            return eigenheads::detail::HeadSet(options.num_heads, options.num_kv_heads);
+            const auto all = eigenheads::detail::completed(options);
+            return eigenheads::detail::HeadSet(all.num_heads, all.num_kv_heads);
           }(),
-          {given.num_hiddens, eigenheads::detail::completed(given).head_size, given.dropout},
+          {options.num_hiddens, eigenheads::detail::completed(options).head_size, options.dropout},
           ranks) {
-  const MultiHeadAttentionOptions options = eigenheads::detail::completed(given);
-  for (const Index size : {options.query_size, options.key_size, options.value_size})
+  const MultiHeadAttentionOptions all = eigenheads::detail::completed(options);
+  for (const Index size : {all.query_size, all.key_size, all.value_size})
     if (size == 0)
       eigenheads::detail::refuse(
-          {"TensorParallelAttention: query_size, key_size and value_size are [", options.query_size,
-           ", ", options.key_size, ", ", options.value_size,
+          {"TensorParallelAttention: query_size, key_size and value_size are [", all.query_size,
+           ", ", all.key_size, ", ", all.value_size,
            "]; expected 1 or more, since weights that are to be loaded are none to be drawn"});
   const Index columns = own_.count() * head_size_, kv_columns = own_.kv_count() * head_size_;
-  W_q = empty_outputs<T>(options.query_size, columns, options.bias);
-  W_k = empty_outputs<T>(options.key_size, kv_columns, options.bias);
-  W_v = empty_outputs<T>(options.value_size, kv_columns, options.bias);
-  W_o =
-      empty_outputs<T>(num_heads() * head_size_, output_shares_.count(ranks.rank()), options.bias);
-  has_sinks_ = options.sink_logits;
+  W_q = empty_outputs<T>(all.query_size, columns, all.bias);
+  W_k = empty_outputs<T>(all.key_size, kv_columns, all.bias);
+  W_v = empty_outputs<T>(all.value_size, kv_columns, all.bias);
+  W_o = empty_outputs<T>(num_heads() * head_size_, output_shares_.count(ranks.rank()), all.bias);
+  has_sinks_ = all.sink_logits;
   sink_logits.resize(has_sinks_ ? own_.count() : 0);
   sink_logits.setZero();
-  rotary_ = eigenheads::detail::rotary_of<T>(options);
+  rotary_ = eigenheads::detail::rotary_of<T>(all);
 }
 
 template <Scalar T>

@@ -144,6 +144,49 @@ void TensorParallelAttention<T>::fit_parameter_gradients(Gradients& gradients,
   W_o.fit(gradients.W_o, accumulate);
 }
 
+// What a projection of an input is of, and the gradient of what this rank's part of it gave.
+template <class T>
+struct SharedInput {
+  const T* x;
+  const T* own_grad;  // of q, k or v
+  const eigenheads::detail::SequenceRows& rows;
+  std::span<const eigenheads::detail::Range> open;
+  Tensor<T, 3>& grad_x;
+};
+
+// q = W_q queries and the like.
+template <class T>
+struct SharedInputs {
+  Ranks& ranks;
+  bool accumulate;
+  Context& context;
+
+  struct Weight {
+    const Linear<T>& linear;
+    const Shares& outputs;
+  };
+  void undo(const Weight& weight, const SharedInput<T>& input, LinearGradients<T>& into) const {
+    const auto& [linear, outputs] = weight;
+    const eigenheads::detail::Frame gathered(context);
+    const eigenheads::detail::Range every{0, input.rows.total()};
+    const Shares inputs = Shares::even(linear.in_features(), ranks.size());
+    T* const grad_y = gathered.template take<T>(every.end * outputs.total());
+    T* const own_x = gathered.template take<T>(every.end * inputs.count(ranks.rank()));
+    gather_columns(ranks, {outputs, eigenheads::detail::one(every)}, input.own_grad, grad_y,
+                   context);
+    shared_backward<T>(ranks, {linear, outputs, inputs},
+                       {.rows = input.rows,
+                        .x = input.x,
+                        .grad_y = grad_y,
+                        .grad_x = own_x,
+                        .outputs = input.open,
+                        .accumulate = accumulate},
+                       into, context);
+    gather_gradient<T>(ranks, {inputs, eigenheads::detail::one(every)}, own_x, input.grad_x.data(),
+                       accumulate, context);
+  }
+};
+
 template <Scalar T>
 void TensorParallelAttention<T>::undo(Gradients& gradients, TensorView<T, 3> grad_output,
                                       const Activations& saved, bool accumulate,
@@ -207,36 +250,11 @@ void TensorParallelAttention<T>::undo(Gradients& gradients, TensorView<T, 3> gra
   const eigenheads::detail::AttentionShape shape = whole(own.shape());
   const eigenheads::detail::HeadColumns open = eigenheads::detail::head_columns<T>(
       {shape, mask, heads_, saved.gates, eigenheads::detail::Mode::inference}, frame);
-  struct Input {
-    const T* x;
-    const T* own_grad;  // of q, k or v
-    const eigenheads::detail::SequenceRows& rows;
-    std::span<const eigenheads::detail::Range> open;
-    Tensor<T, 3>& grad_x;
-  };
-  const auto undo_input = [&](const Linear<T>& linear, const Shares& of, const Input& input,
-                              LinearGradients<T>& into) {
-    const eigenheads::detail::Frame gathered(context);
-    const eigenheads::detail::Range every{0, input.rows.total()};
-    const Shares inputs = Shares::even(linear.in_features(), ranks_->size());
-    T* const grad_y = gathered.template take<T>(every.end * of.total());
-    T* const own_x = gathered.template take<T>(every.end * inputs.count(ranks_->rank()));
-    gather_columns(*ranks_, {of, eigenheads::detail::one(every)}, input.own_grad, grad_y, context);
-    shared_backward<T>(*ranks_, {linear, of, inputs},
-                       {.rows = input.rows,
-                        .x = input.x,
-                        .grad_y = grad_y,
-                        .grad_x = own_x,
-                        .outputs = input.open,
-                        .accumulate = accumulate},
-                       into, context);
-    gather_gradient<T>(*ranks_, {inputs, eigenheads::detail::one(every)}, own_x,
-                       input.grad_x.data(), accumulate, context);
-  };
-  undo_input(W_q, columns, {own.queries(), grad.q, queries, open.columns, gradients.queries},
-             gradients.W_q);
-  undo_input(W_k, kv_columns, {own.keys(), grad.k, keys, open.kv_columns, gradients.keys},
-             gradients.W_k);
-  undo_input(W_v, kv_columns, {own.values(), grad.v, keys, open.kv_columns, gradients.values},
-             gradients.W_v);
+  const SharedInputs<T> inputs{*ranks_, accumulate, context};
+  inputs.undo({W_q, columns}, {own.queries(), grad.q, queries, open.columns, gradients.queries},
+              gradients.W_q);
+  inputs.undo({W_k, kv_columns}, {own.keys(), grad.k, keys, open.kv_columns, gradients.keys},
+              gradients.W_k);
+  inputs.undo({W_v, kv_columns}, {own.values(), grad.v, keys, open.kv_columns, gradients.values},
+              gradients.W_v);
 }

@@ -11,7 +11,6 @@
 // Needs nlohmann-json 3.
 #include <cstddef>
 #include <filesystem>
-#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -40,14 +39,14 @@ inline void agree(Ranks& ranks) {
 inline CheckpointReport load_checkpoint(Ranks& ranks, const std::filesystem::path& path,
                                         const CheckpointFamily& family, const ModuleParts& parts,
                                         const CheckpointOptions& options = {}) {
-  std::optional<CheckpointReport> report;
+  CheckpointReport report;
   ranks.together("loading a checkpoint", {{"parameters", std::ssize(parts.parameters())}}, [&] {
     const SafetensorsFiles files(path);
     report = eigenheads::detail::CheckpointLoading(files, family, parts, options).run([&] {
       agree(ranks);
     });
   });
-  return *report;
+  return report;
 }
 
 // The same from a file of save_parameters(path, whole): under the module's own names, of its own type,

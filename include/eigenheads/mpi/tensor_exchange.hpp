@@ -39,8 +39,9 @@ template <class T>
 void gather_columns(Ranks& ranks, const SharedRows& of, const T* mine, T* whole, Context& context) {
   const Shares& shares = of.shares;
   const Index rows = eigenheads::detail::total(of.rows), own = shares.count(ranks.rank());
-  std::vector<Index> counts;
-  for (int rank = 0; rank < ranks.size(); ++rank) counts.push_back(rows * shares.count(rank));
+  std::vector<Index> counts(static_cast<std::size_t>(ranks.size()));
+  for (int rank = 0; rank < ranks.size(); ++rank)
+    counts[static_cast<std::size_t>(rank)] = rows * shares.count(rank);
   const eigenheads::detail::Frame frame(context);
   T* const all = frame.take<T>(rows * shares.total());
   T* const packed = all + rows * shares.of(ranks.rank()).begin;  // its place among all

@@ -55,6 +55,7 @@ class TensorPlan {
  private:
   [[nodiscard]] Traffic gathered(const Shares& shares, int rank) const {
     std::vector<Index> bytes;
+    bytes.reserve(static_cast<std::size_t>(ranks()));
     for (int r = 0; r < ranks(); ++r)
       bytes.push_back(call_.rows * shares.count(r) * call_.element_bytes);
     return all_gather_traffic(bytes, rank);

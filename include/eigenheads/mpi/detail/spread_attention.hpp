@@ -143,11 +143,11 @@ class SpreadAttention {
       T* to = std::copy_n(from, task.count, piece.result);
       to = std::copy_n(from + query_block, task.count, to);
       for (Index row = 0; row < task.count; ++row)
-        to = std::copy_n(from + 2 * query_block + row * padded_V(), call_.shape.V, to);
+        to = std::copy_n(from + 2 * query_block + row * padded_columns(), call_.shape.V, to);
       if (thread == 0) ranks_.progress();
     });
   }
-  [[nodiscard]] Index padded_V() const {
+  [[nodiscard]] Index padded_columns() const {
     return blocks_of(call_.shape.V, kernels_.panel_width) * kernels_.panel_width;
   }
 
@@ -179,12 +179,12 @@ class SpreadAttention {
     std::fill_n(partial, query_block, std::numeric_limits<T>::lowest());
     std::fill_n(partial + query_block, query_block, T(0));
     T* const output = partial + 2 * query_block;
-    std::fill_n(output, count * padded_V(), T(0));
+    std::fill_n(output, count * padded_columns(), T(0));
     if (result == nullptr) return;
     std::copy_n(result, count, partial);
     std::copy_n(result + count, count, partial + query_block);
     for (Index row = 0; row < count; ++row)
-      std::copy_n(result + 2 * count + row * V, V, output + row * padded_V());
+      std::copy_n(result + 2 * count + row * V, V, output + row * padded_columns());
   }
 
   // All ranks get the rows that each has merged.
