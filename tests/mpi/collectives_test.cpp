@@ -285,7 +285,7 @@ TEST(Pieces, AreOneMessage) {
    private:
     std::unique_ptr<mpi::Transport> carrier_;
   };
-  for (const std::size_t eager : {0, 20'000}) {
+  for (const std::size_t eager : {std::size_t{0}, std::size_t{20'000}}) {
     std::vector<std::unique_ptr<mpi::Transport>> transports;
     for (auto& transport : mpi::local_transports(4, {.eager_bytes = eager}))
       transports.push_back(std::make_unique<Short>(std::move(transport)));
