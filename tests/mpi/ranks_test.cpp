@@ -134,7 +134,7 @@ TEST_P(Rounds, APendingThatIsLetGoIsWaitedFor) {
 }
 
 TEST_P(Rounds, AMessageOfAnotherLengthFailsTheRound) {
-  for (const std::size_t sent_size : {999, 1001, 3000})
+  for (const std::size_t sent_size : {std::size_t{999}, std::size_t{1001}, std::size_t{3000}})
     run(3, [&](Ranks& ranks) {
       std::vector<int> numbers(3000);
       const std::string thrown = thrown_by([&] {
