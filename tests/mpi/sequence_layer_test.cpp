@@ -363,4 +363,59 @@ TEST(SequenceLayerRefusals, NameWhatDiffersBetweenRanks) {
   });
 }
 
+// What a rank is told that has another layer than rank 0, before anything is sent.
+[[nodiscard]] std::string difference_of(const eh::MultiHeadAttention<float>& layer,
+                                        const eh::MultiHeadAttention<float>& other) {
+  std::string sentence;
+  run_locally(2, [&](Ranks& ranks) {
+    const auto dealing = Dealing::of<float>({600}, 2);
+    const SequenceParallel<float> parallel(ranks.rank() == 0 ? layer : other, ranks);
+    const auto mine = random_tensor<float>(1, dealing.local_rows(ranks.rank()), 16);
+    const std::string told = refusal([&] { return parallel(mine, dealing); });
+    EXPECT_EQ(ranks.traffic().messages_sent, 0);
+    if (ranks.rank() == 1) sentence = told;
+  });
+  return sentence;
+}
+
+TEST(SequenceLayerRefusals, NameHowTheLayersOfRanksDiffer) {
+  const auto whole = make_layer<float>(16, small_layer({.num_heads = 4, .num_kv_heads = 2}));
+  const auto names = [&](const auto& one, const auto& other, const char* name) {
+    EXPECT_NE(difference_of(one, other).find(name), std::string::npos) << name;
+  };
+  auto gated = whole, otherwise_gated = whole;
+  gated.set_gates({1, 0, 1, 1});
+  otherwise_gated.set_gates({1, 0, 0.5f, 1});
+  names(whole, gated, "the heads' fingerprint");
+  names(gated, otherwise_gated, "the heads' fingerprint");
+  names(prune_heads(whole, {0}), prune_heads(whole, {1}), "the heads' fingerprint");
+  names(prune_heads(whole, {0, 1}), prune_heads(whole, {0, 2}), "num_kv_heads = 1");
+  auto options = small_layer({.num_heads = 4});
+  names(make_layer<float>(16, options), whole, "num_kv_heads = 4");
+  options.num_hiddens = 32;
+  options.head_size = 4;
+  options.num_kv_heads = 2;
+  names(make_layer<float>(16, options), whole, "num_hiddens = 32");
+}
+
+TEST(SequenceLayerRefusals, NameTheDropoutIfItsSeedsDiffer) {
+  const auto layer = make_layer<float>(16, small_layer({.dropout = 0.25}));
+  const auto kept = make_layer<float>(16, small_layer());
+  run_locally(2, [&](Ranks& ranks) {
+    const auto dealing = Dealing::of<float>({600}, 2);
+    const auto mine = random_tensor<float>(1, dealing.local_rows(ranks.rank()), 16);
+    eh::mpi::SequenceActivations<float> saved;
+    const auto seed = static_cast<std::uint64_t>(ranks.rank());
+    for (const std::uint64_t of_rank : {seed, seed << 32})
+      EXPECT_NE(refusal([&] {
+                  return SequenceParallel<float>(layer, ranks)
+                      .forward(mine, dealing, {}, saved, {.seed = eh::DropoutSeed{of_rank}});
+                }).find("the dropout's fingerprint"),
+                std::string::npos);
+    // Where nothing is dropped, no seed matters.
+    static_cast<void>(SequenceParallel<float>(kept, ranks)
+                          .forward(mine, dealing, {}, saved, {.seed = eh::DropoutSeed{seed}}));
+  });
+}
+
 }  // namespace

@@ -156,7 +156,8 @@ namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
 // x: [B, n, E], the next n tokens of every sequence, the same on all ranks -> [B, n, num_hiddens], of
 // which each rank has all. The mask as a step of one process takes it (window, sinks, prefix_lens and
-// query_lens). If it throws, the cache is on all ranks what it was.
+// query_lens). If it throws, the cache is on all ranks what it was, provided that the step is a round
+// by itself: as a part of another, it may be over on some ranks when it fails on one.
 template <Scalar T>
 [[nodiscard]] Tensor<T, 3> step(const MultiHeadAttention<T>& layer, TensorView<T, 3> x,
                                 SpreadCache<T>& cache, Ranks& ranks, const Mask& mask = {},
@@ -164,6 +165,7 @@ template <Scalar T>
   Tensor<T, 3> output(0, 0, 0);
   Context& context = options.context.get();
   const eigenheads::detail::Frame frame(context);
+  const auto parts = layer.parts();
   eigenheads::detail::Fingerprint of_lengths;
   for (Index b = 0; b < cache.batch_size(); ++b) of_lengths.add(cache.length(b));
   ranks.together(
@@ -172,17 +174,20 @@ template <Scalar T>
        {"sequences of x", x.dimension(0)},
        {"tokens of x", x.dimension(1)},
        {"columns of x", x.dimension(2)},
+       {"num_hiddens", layer.num_hiddens()},
        {"num_heads", layer.num_heads()},
+       {"num_kv_heads", layer.num_kv_heads()},
        {"head_size", layer.head_size()},
+       {"the heads' fingerprint", eigenheads::detail::fingerprint(parts.heads, parts.gates)},
        {"the fingerprint of the cache's lengths", of_lengths.value()},
        {"the mask's fingerprint", eigenheads::detail::fingerprint(mask)}},
       [&] {
+        cache.require_for(ranks);
         auto call = eigenheads::detail::checked_spread_step(layer, x, mask, cache, frame);
         options.score.require_fits(
             {call.shape.B, layer.num_original_heads(), call.shape.Q, call.shape.K});
         call.score = options.score;
         output = eigenheads::detail::make_tensor<T>("output", call.output_shape());
-        const auto parts = layer.parts();
         eigenheads::detail::SpreadStep<T>{parts, call, cache, context}.run(ranks, output.data());
       });
   for (Index b = 0; b < cache.batch_size(); ++b)
