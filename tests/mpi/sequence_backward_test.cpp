@@ -431,4 +431,36 @@ TEST(SequenceBackwardRefuses, GradientsOfAnotherShapeAndADealingThatCutsTheirBlo
   });
 }
 
+// What both of two ranks are told, before anything is sent, of which rank 1 has another layer or another
+// dropout.
+TEST(SequenceBackwardRefuses, WhatDiffersBetweenRanks) {
+  const auto layer = make_layer<float>(kSize, small());
+  auto unbiased = small();
+  unbiased.bias = false;
+  const auto other = make_layer<float>(kSize, unbiased);
+  auto gated = layer;
+  gated.set_gates({1, 0});
+  run_locally(2, [&](Ranks& r) {
+    const auto dealt = Dealing::of<float>({600}, 2);
+    const auto x = random_tensor<float>(1, dealt.local_rows(r.rank()), kSize);
+    const SequenceParallel<float> parallel(layer, r), other_parallel(other, r), closed(gated, r);
+    SequenceActivations<float> saved, of_gates;
+    parallel.forward(x, dealt, {}, saved);
+    closed.forward(x, dealt, {}, of_gates);
+    r.reset_traffic();
+    const auto is_named = [&](const char* name, const auto& at, const auto& activations) {
+      EXPECT_NE(refusal([&] { static_cast<void>(backward(at, x, activations)); }).find(name),
+                std::string::npos)
+          << name;
+      EXPECT_EQ(r.traffic().messages_sent, 0);
+    };
+    is_named("the bias of W_q", r.rank() == 0 ? parallel : other_parallel, saved);
+    is_named("the heads' fingerprint", parallel, r.rank() == 0 ? saved : of_gates);
+    auto dropped = saved;
+    dropped.dropout =
+        eh::DropoutMask<float>::of(eh::Dropout(0.5), {static_cast<std::uint64_t>(r.rank())});
+    is_named("the dropout's fingerprint", parallel, dropped);
+  });
+}
+
 }  // namespace
