@@ -245,6 +245,54 @@ TYPED_TEST(SequenceLayer, TrainingDropsByPosition) {
     });
 }
 
+// Whichever heads are left: by the last block, all that this rank has to do is done.
+TEST(SequenceLayerProgress, GrowsToOne) {
+  const auto whole = make_layer<float>(16, small_layer({.num_heads = 4, .num_kv_heads = 2}));
+  auto half = whole, closed = whole, of_one_sequence = whole;
+  half.set_gates({0, 1, 0, 0});
+  closed.set_gates({0, 0, 0, 0});
+  Tensor<float, 2> gates(2, 4);
+  gates.setValues({{0, 0, 0, 0}, {0, 1, 1, 1}});
+  of_one_sequence.set_gates(gates);
+  const eh::Sequences sequences{1000, 600};
+  const auto x = random_tensor<float>(1, sequences.rows(), 16);
+  const auto dealing = Dealing::of<float>(sequences, 2);
+  const auto told_by = [&](const eh::MultiHeadAttention<float>& layer, Ranks& ranks) {
+    std::vector<double> told;
+    SequenceParallel<float> parallel(layer, ranks);
+    parallel.on_progress([&](double done) { told.push_back(done); });
+    static_cast<void>(
+        parallel(take_rows(x, dealing, ranks.rank()), dealing, {.causal = eh::Causal::top_left}));
+    return told;
+  };
+  run_locally(2, [&](Ranks& ranks) {
+    for (const auto& layer : {whole, half, of_one_sequence}) {
+      const std::vector<double> told = told_by(layer, ranks);
+      ASSERT_FALSE(told.empty());
+      EXPECT_GT(told.front(), 0);
+      EXPECT_TRUE(std::ranges::is_sorted(told));
+      EXPECT_EQ(std::ranges::count(told, 1.0), 1);
+      EXPECT_EQ(told.back(), 1);
+    }
+    EXPECT_TRUE(told_by(closed, ranks).empty());
+  });
+}
+
+TYPED_TEST(SequenceLayer, AnOutputMayBeItsInput) {
+  using T = TypeParam;
+  const auto layer = make_layer<T>(16, small_layer());
+  const eh::Sequences sequences{700, 100};
+  const auto x = random_tensor<T>(1, sequences.rows(), 16);
+  const eh::Mask causal{.causal = eh::Causal::top_left};
+  const auto expected = layer(x, sequences, causal);
+  run_locally(3, [&](Ranks& ranks) {
+    const auto dealing = Dealing::of<T>(sequences, 3);
+    auto mine = take_rows(x, dealing, ranks.rank());
+    SequenceParallel<T>(layer, ranks).forward_into(mine, mine, dealing, causal);
+    EXPECT_TRUE(same_bits(mine, take_rows(expected, dealing, ranks.rank())));
+  });
+}
+
 // What is sent is what the plan says, and no more memory is taken by more ranks.
 TYPED_TEST(SequenceLayer, SendsWhatIsSeen) {
   using T = TypeParam;

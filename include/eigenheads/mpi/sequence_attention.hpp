@@ -77,7 +77,7 @@ class DealtAttention {
       pack_keys(i, block);
       attend(i, stream);
       if (call_.on_progress != nullptr && *call_.on_progress)
-        (*call_.on_progress)((std::min)(done_ / all_work_, 1.0));
+        (*call_.on_progress)(done_ < all_work_ ? done_ / all_work_ : 1.0);
     });
     context_.parallel_for(std::ssize(tasks_), threads_for(call_.rows.count(), 1),
                           [&](Index i, int thread) {
@@ -139,13 +139,15 @@ class DealtAttention {
     for (Index first = piece.begin, count = 0; first < piece.end; first += count) {
       count = (std::min)(query_block, piece.end - first);
       const auto seen = SeenRanges::of(*one.mask, piece.b, {first, first + count});
+      const std::size_t tasks_before = tasks_.size();
       for (Index g = 0; g < one.shape.G; ++g)
         for (Index i = 0; i < one.heads.count(call_.attention.shape, piece.b, g); ++i)
           tasks_.push_back({{piece.b, g, i * one.shape.Q + first, count}, number, seen});
+      const auto heads = static_cast<Index>(tasks_.size() - tasks_before);  // that take part
       for (Index i = call_.needed.first_block(piece.b); i < call_.needed.end_block(piece.b); ++i)
         if (const Range keys = call_.needed.seen(i);
             call_.on_progress != nullptr && seen.meet(keys))
-          all_work_ += product(count, one.shape.H, keys.count());
+          all_work_ += product(count, heads, keys.count());
     }
   }
 
