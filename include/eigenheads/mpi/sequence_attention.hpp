@@ -23,6 +23,7 @@
 #include <eigenheads/mpi/block_stream.hpp>          // BlockStream
 #include <eigenheads/mpi/detail/dealt_rows.hpp>     // DealtRows, of_piece
 #include <eigenheads/mpi/detail/needed_blocks.hpp>  // NeededBlocks
+#include <eigenheads/mpi/detail/sent_rows.hpp>      // pack_seen_keys
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -71,7 +72,10 @@ class DealtAttention {
     scratch_ = frame.take<T>(context_.threads() * scratch_elements_);
     packed_ = frame.take<T>(call_.attention.shape.G * packed_elements());
     packed_blocks_.resize(static_cast<std::size_t>(call_.attention.shape.G));
-    const auto pack = [this](Index i, std::span<std::byte> to) { send_keys(i, to); };
+    const AttentionCall<T>& all = call_.attention;
+    const auto pack = [&](Index i, std::span<std::byte> to) {
+      pack_seen_keys<T>({all.keys, all.values, all.shape.G}, call_.needed, i, to);
+    };
     mpi::BlockStream stream(ranks, steps, {buffers, static_cast<std::size_t>(bytes)}, pack);
     stream.run([&](Index i, std::span<const std::byte> block) {
       pack_keys(i, block);
@@ -151,18 +155,6 @@ class DealtAttention {
     }
   }
 
-  // The keys of a block that are seen, then their values: [G, keys, D], [G, keys, V].
-  void send_keys(Index i, std::span<std::byte> bytes) const {
-    const AttentionCall<T>& all = call_.attention;
-    const mpi::Dealing::Block& block = call_.needed.block(i);
-    const Range seen = call_.needed.seen(i);
-    const Index first = block.local + seen.begin - block.begin;
-    T* to = reinterpret_cast<T*>(bytes.data());
-    for (const auto* matrix : {&all.keys, &all.values})
-      for (Index g = 0; g < all.shape.G; ++g)
-        for (Index row = first; row < first + seen.count(); ++row)
-          to = std::copy_n(matrix->at(0, g, row), matrix->head_size, to);
-  }
   void pack_keys(Index i, std::span<const std::byte> bytes) {
     const AttentionShape& shape = call_.attention.shape;
     const Index W = kernels_.panel_width, G = shape.G, D = shape.D, V = shape.V;

@@ -124,7 +124,7 @@ class SequenceParallel {
 
   // What a rank sends and receives in a call for the output alone. With weights, and in training, keys
   // travel too in sequences of which all gates are closed.
-  [[nodiscard]] StreamCost cost(const Dealing& dealing, const Mask& mask, int rank) const {
+  [[nodiscard]] Traffic cost(const Dealing& dealing, const Mask& mask, int rank) const {
     const BoundMask bound = bind(dealing, mask);
     return cost_of(
         steps_of(eigenheads::detail::needed_blocks(layer_.parts(), bound, shape_of(dealing),

@@ -9,11 +9,10 @@
 // the heads are gathered. A block of 256 keys of D numbers is 512 D numbers to read, and for each row
 // D + 2 to send: so few rows, as in decoding, are mostly spared the wait for memory.
 #include <algorithm>
-#include <span>
 
 #include <eigenheads/call_options.hpp>  // CallOptions
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/layer/step.hpp>                   // require_step_inputs, project_output
+#include <eigenheads/layer/step.hpp>                   // require_step_inputs, rotate_tokens
 #include <eigenheads/mpi/detail/fingerprint.hpp>       // fingerprint
 #include <eigenheads/mpi/detail/spread_attention.hpp>  // SpreadAttention, SpreadCache
 #include <eigenheads/multi_head_attention.hpp>         // MultiHeadAttention
@@ -30,25 +29,6 @@ struct SpreadStep {
 
   [[nodiscard]] Index count(Index b) const { return call.mask.query_count(b); }
 
-  // New tokens stand behind those that the cache holds.
-  void rotate(const Participation& part, const HeadTensors<T>& heads) const {
-    const SequenceRows& rows = call.mask.query_rows();
-    const Frame frame(context);
-    Index* const first = frame.take<Index>(rows.count());
-    for (Index b = 0; b < rows.count(); ++b) first[b] = cache.length(b);
-    const auto turn = [&](T* data, Index of_heads, std::span<const Range> tokens,
-                          std::span<const Range> columns) {
-      layer.rotary->rotate(
-          {.heads = StridedMatrix<T>::heads_apart(data, rows, of_heads, call.shape.D),
-           .sequences = rows,
-           .rows = tokens,
-           .columns = columns,
-           .first_positions = first},
-          context);
-    };
-    turn(heads.q, call.shape.H, part.queries, part.columns);
-    turn(heads.k, call.shape.G, part.keys, part.kv_columns);
-  }
   // Those whose blocks are on this rank, into pages that nobody sees before they are committed.
   void write(const HeadTensors<T>& heads) const {
     const auto [B, H, G, Q, K, D, V] = call.shape;
@@ -96,7 +76,7 @@ struct SpreadStep {
                       Layout::heads_apart(heads.k, rows, G, D), context);
     layer.W_v.project(x, {part.keys, one(inputs), part.kv_columns},
                       Layout::heads_apart(heads.v, rows, G, V), context);
-    if (layer.rotary != nullptr) rotate(part, heads);
+    if (layer.rotary != nullptr) rotate_tokens(*layer.rotary, call, part, heads, cache, context);
     write(heads);
     AttentionCall<T> attention =
         attention_call(call, part, heads, {.gates = layer.gates.table(), .sinks = layer.sinks()});

@@ -10,6 +10,7 @@
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/mpi/detail/rank_backward.hpp>  // RankBackward, RankTasks
+#include <eigenheads/mpi/detail/sent_rows.hpp>      // copy_rows
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
