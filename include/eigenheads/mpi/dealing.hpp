@@ -11,10 +11,10 @@
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>        // blocks_of, JoinedRanges
+#include <eigenheads/detail/ranges.hpp>        // Range, blocks_of
 #include <eigenheads/kernels/matmul_call.hpp>  // gradient_rows
 #include <eigenheads/kernels/rows.hpp>         // key_block
-#include <eigenheads/mask.hpp>                 // BoundMask, KeyRange
+#include <eigenheads/mask.hpp>                 // BoundMask
 #include <eigenheads/sequences.hpp>            // Sequences
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
