@@ -83,8 +83,9 @@ template <class Plan>
 template <class Pack>
 class BlockStream {
  public:
-  // buffers: stream_buffers * buffer_bytes(steps), which the ranks' round must not outlive;
-  // pack(number, bytes) writes a block of this rank's own.
+  // buffers: stream_buffers * buffer_bytes(steps); pack(number, bytes) writes a block of this rank's
+  // own. Buffers, steps and pack must outlive this object, whose destructor waits for what is under way
+  // in them.
   BlockStream(Ranks& ranks, std::span<const BlockStep> steps, std::span<std::byte> buffers,
               const Pack& pack)
       : ranks_(ranks), steps_(steps), buffers_(buffers), pack_(pack) {}
