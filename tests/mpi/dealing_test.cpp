@@ -129,6 +129,12 @@ TEST(Dealing, RefusesNoRanksAndRowsOfAnotherBatch) {
             "eigenheads: Dealing: ranks is 0; expected 1 or more");
   EXPECT_EQ(refusal([] { return Dealing({8}, {.ranks = 1, .block = 0}); }),
             "eigenheads: Dealing: block is 0; expected 1 or more");
+  EXPECT_EQ(refusal([] { return Dealing({8}, {.ranks = 1, .block = 8, .together = 0}); }),
+            "eigenheads: Dealing: together is 0; expected 1 or more");
+  EXPECT_EQ(refusal([] { return Dealing::of_padded<float>(-1, 5, 2); }),
+            "eigenheads: Dealing: of_padded gets B = -1 and L = 5; expected 0 or more of both");
+  EXPECT_EQ(refusal([] { return Dealing::of_padded<float>(0, -5, 2); }),
+            "eigenheads: Dealing: of_padded gets B = 0 and L = -5; expected 0 or more of both");
   const Dealing dealing({8}, {.ranks = 2, .block = 4});
   EXPECT_EQ(refusal([&] { return take_rows(random_tensor<float>(1, 7, 2), dealing, 0); }),
             "eigenheads: x has 7 rows; expected 8, those of its 1 sequences");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The backward pass of a layer whose rows are spread over ranks gives the bits of one process: every
 // gradient, whoever has which rows.
+#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -53,9 +54,16 @@ struct Case {
   bool is_padded = false;
   std::optional<eh::DropoutSeed> seed{};
   bool accumulate = false;
+  eh::TrainableScoreRef<T> score{};
+  std::vector<Index> nan_rows{};  // of x, among all rows
 
   [[nodiscard]] Tensor<T, 2> rows(std::uint64_t of) const {
     return random_tensor<T>(of, eh::Sequences(lengths).rows(), kSize);
+  }
+  [[nodiscard]] Tensor<T, 2> input() const {
+    Tensor<T, 2> x = rows(7);
+    for (const Index row : nan_rows) x(row, 3) = kNan<T>;
+    return x;
   }
   [[nodiscard]] Dealing dealing(int ranks, Deal deal) const {
     if (is_padded) return Dealing::of_padded<T>(std::ssize(lengths), lengths.at(0), ranks, deal);
@@ -68,13 +76,14 @@ struct Case {
   [[nodiscard]] eh::TrainingOptions<T> options(eh::Context& context) const {
     eh::TrainingOptions<T> options;
     options.seed = seed;
+    options.score = score;
     options.context = context;
     return options;
   }
 
   [[nodiscard]] eh::LayerGradients<T> one_process() const {
     eh::Context context(1);
-    const Tensor<T, 2> x = rows(7), dy = rows(8);
+    const Tensor<T, 2> x = input(), dy = rows(8);
     eh::LayerActivations<T> saved;
     eh::LayerGradients<T> gradients;
     if (is_padded) {
@@ -92,7 +101,7 @@ struct Case {
   }
 
   void same_on(int ranks, Deal deal, int threads, const eh::LayerGradients<T>& expected) const {
-    const Tensor<T, 2> x = rows(7), dy = rows(8);
+    const Tensor<T, 2> x = input(), dy = rows(8);
     const Dealing dealt = dealing(ranks, deal);
     run_locally(ranks, [&](Ranks& r) {
       const std::string name = "rank " + std::to_string(r.rank()) + " of " + std::to_string(ranks) +
@@ -130,6 +139,11 @@ struct Case {
       for (const int ranks : {2, 3}) same_on(ranks, deal, 1, expected);
     for (const int ranks : {1, 4, 8}) same_on(ranks, Deal::cyclic, 1, expected);
     same_on(2, Deal::cyclic, 3, expected);
+  }
+  void is_the_same_on_three() const {
+    const eh::LayerGradients<T> expected = one_process();
+    same_on(3, Deal::cyclic, 1, expected);
+    same_on(3, Deal::contiguous, 2, expected);
   }
 };
 
@@ -189,6 +203,85 @@ TYPED_TEST(SequenceBackward, OfPrunedHeadsWithAClosedGate) {
   layer.set_gates(std::vector<TypeParam>{1, 0, TypeParam(0.5), 1, 2});
   Case<TypeParam>{.layer = layer, .lengths = {520, 40}, .mask = {.causal = eh::Causal::top_left}}
       .is_the_same();
+}
+
+// What a NaN reaches is NaN in the same bits, and what it does not reach is no NaN.
+TYPED_TEST(SequenceBackward, OfANanInARowThatIsSeenAndInOneThatIsHidden) {
+  const auto layer = make_layer<TypeParam>(kSize, small());
+  const Case<TypeParam> seen{.layer = layer,
+                             .lengths = {700},
+                             .mask = {.causal = eh::Causal::top_left, .window = {.left = 100}},
+                             .nan_rows = {300}};
+  EXPECT_TRUE(std::isnan(seen.one_process().keys(0, 300, 0)));
+  seen.is_the_same_on_three();
+  const Case<TypeParam> hidden{.layer = layer,
+                               .lengths = {600, 600},
+                               .mask = {.query_lens = std::vector<Index>{600, 300},
+                                        .key_lens = std::vector<Index>{600, 300}},
+                               .is_padded = true,
+                               .nan_rows = {600 + 450}};
+  const auto expected = hidden.one_process();
+  EXPECT_FALSE(std::isnan(expected.queries(1, 299, 0)));
+  hidden.is_the_same_on_three();
+}
+
+TYPED_TEST(SequenceBackward, OfScoreFunctions) {
+  using T = TypeParam;
+  const auto layer = make_layer<T>(kSize, small());
+  const auto slopes = random_tensor<T>(5, 2);
+  const eh::Softcap<T> softcap(T(2));
+  const eh::Alibi<T> alibi(slopes);
+  const eh::Mask causal{.causal = eh::Causal::top_left};
+  Case<T>{.layer = layer, .lengths = {530, 40}, .mask = causal, .score = softcap}
+      .is_the_same_on_three();
+  Case<T>{.layer = layer, .lengths = {530, 40}, .mask = causal, .score = alibi}
+      .is_the_same_on_three();
+}
+
+TYPED_TEST(SequenceBackward, OfPaddedSequencesWithValidLens) {
+  const auto layer = make_layer<TypeParam>(kSize, small());
+  Case<TypeParam>{.layer = layer,
+                  .lengths = {530, 530, 530},
+                  .mask = {.valid_lens = std::vector<Index>{530, 0, 257}},
+                  .is_padded = true}
+      .is_the_same_on_three();
+}
+
+// Rows that stand 500 keys further than they are counted, so that a window lies far from its sinks.
+TYPED_TEST(SequenceBackward, OfAWindowFarFromItsSinks) {
+  const auto layer = make_layer<TypeParam>(
+      kSize, small({.num_heads = 2, .rotary = eh::RotaryOptions{.max_positions = 1600}}));
+  Case<TypeParam>{.layer = layer,
+                  .lengths = {1100},
+                  .mask = {.causal = eh::Causal::top_left,
+                           .window = {.left = 200},
+                           .first_positions = std::vector<Index>{500},
+                           .sinks = 3},
+                  .is_padded = true}
+      .is_the_same_on_three();
+}
+
+TYPED_TEST(SequenceBackward, OfAWindowOnBothSides) {
+  const auto layer = make_layer<TypeParam>(kSize, small());
+  Case<TypeParam>{
+      .layer = layer, .lengths = {700, 90}, .mask = {.window = {.left = 150, .right = 70}}}
+      .is_the_same_on_three();
+}
+
+// A head's numbers are more than a panel has.
+TYPED_TEST(SequenceBackward, OfWideHeads) {
+  const auto layer = make_layer<TypeParam>(kSize, small({.num_heads = 2, .head_size = 72}));
+  Case<TypeParam>{.layer = layer, .lengths = {520}, .mask = {.causal = eh::Causal::top_left}}
+      .is_the_same_on_three();
+}
+
+TYPED_TEST(SequenceBackward, OfASequenceWhoseGatesAreClosed) {
+  auto layer = make_layer<TypeParam>(
+      kSize, small({.num_heads = 2, .rotary = eh::RotaryOptions{.max_positions = 600}}));
+  Tensor<TypeParam, 2> gates(3, 2);
+  gates.setValues({{1, TypeParam(0.5)}, {0, 0}, {0, 1}});
+  layer.set_gates(gates);
+  Case<TypeParam>{.layer = layer, .lengths = {300, 530, 260}}.is_the_same_on_three();
 }
 
 // T9.01
@@ -428,6 +521,38 @@ TEST(SequenceBackwardRefuses, GradientsOfAnotherShapeAndADealingThatCutsTheirBlo
     else
       EXPECT_THROW(static_cast<void>(backward(parallel, dy, saved)), eh::mpi::RankError);
     EXPECT_NO_THROW(static_cast<void>(backward(parallel, x, saved)));
+  });
+}
+
+// What both of two ranks are told, before anything is sent, of which rank 1 has another layer or another
+// dropout.
+TEST(SequenceBackwardRefuses, WhatDiffersBetweenRanks) {
+  const auto layer = make_layer<float>(kSize, small());
+  auto unbiased = small();
+  unbiased.bias = false;
+  const auto other = make_layer<float>(kSize, unbiased);
+  auto gated = layer;
+  gated.set_gates({1, 0});
+  run_locally(2, [&](Ranks& r) {
+    const auto dealt = Dealing::of<float>({600}, 2);
+    const auto x = random_tensor<float>(1, dealt.local_rows(r.rank()), kSize);
+    const SequenceParallel<float> parallel(layer, r), other_parallel(other, r), closed(gated, r);
+    SequenceActivations<float> saved, of_gates;
+    parallel.forward(x, dealt, {}, saved);
+    closed.forward(x, dealt, {}, of_gates);
+    r.reset_traffic();
+    const auto is_named = [&](const char* name, const auto& at, const auto& activations) {
+      EXPECT_NE(refusal([&] { static_cast<void>(backward(at, x, activations)); }).find(name),
+                std::string::npos)
+          << name;
+      EXPECT_EQ(r.traffic().messages_sent, 0);
+    };
+    is_named("the bias of W_q", r.rank() == 0 ? parallel : other_parallel, saved);
+    is_named("the heads' fingerprint", parallel, r.rank() == 0 ? saved : of_gates);
+    auto dropped = saved;
+    dropped.dropout =
+        eh::DropoutMask<float>::of(eh::Dropout(0.5), {static_cast<std::uint64_t>(r.rank())});
+    is_named("the dropout's fingerprint", parallel, dropped);
   });
 }
 

@@ -245,6 +245,54 @@ TYPED_TEST(SequenceLayer, TrainingDropsByPosition) {
     });
 }
 
+// Whichever heads are left: by the last block, all that this rank has to do is done.
+TEST(SequenceLayerProgress, GrowsToOne) {
+  const auto whole = make_layer<float>(16, small_layer({.num_heads = 4, .num_kv_heads = 2}));
+  auto half = whole, closed = whole, of_one_sequence = whole;
+  half.set_gates({0, 1, 0, 0});
+  closed.set_gates({0, 0, 0, 0});
+  Tensor<float, 2> gates(2, 4);
+  gates.setValues({{0, 0, 0, 0}, {0, 1, 1, 1}});
+  of_one_sequence.set_gates(gates);
+  const eh::Sequences sequences{1000, 600};
+  const auto x = random_tensor<float>(1, sequences.rows(), 16);
+  const auto dealing = Dealing::of<float>(sequences, 2);
+  const auto told_by = [&](const eh::MultiHeadAttention<float>& layer, Ranks& ranks) {
+    std::vector<double> told;
+    SequenceParallel<float> parallel(layer, ranks);
+    parallel.on_progress([&](double done) { told.push_back(done); });
+    static_cast<void>(
+        parallel(take_rows(x, dealing, ranks.rank()), dealing, {.causal = eh::Causal::top_left}));
+    return told;
+  };
+  run_locally(2, [&](Ranks& ranks) {
+    for (const auto& layer : {whole, half, of_one_sequence}) {
+      const std::vector<double> told = told_by(layer, ranks);
+      ASSERT_FALSE(told.empty());
+      EXPECT_GT(told.front(), 0);
+      EXPECT_TRUE(std::ranges::is_sorted(told));
+      EXPECT_EQ(std::ranges::count(told, 1.0), 1);
+      EXPECT_EQ(told.back(), 1);
+    }
+    EXPECT_TRUE(told_by(closed, ranks).empty());
+  });
+}
+
+TYPED_TEST(SequenceLayer, AnOutputMayBeItsInput) {
+  using T = TypeParam;
+  const auto layer = make_layer<T>(16, small_layer());
+  const eh::Sequences sequences{700, 100};
+  const auto x = random_tensor<T>(1, sequences.rows(), 16);
+  const eh::Mask causal{.causal = eh::Causal::top_left};
+  const auto expected = layer(x, sequences, causal);
+  run_locally(3, [&](Ranks& ranks) {
+    const auto dealing = Dealing::of<T>(sequences, 3);
+    auto mine = take_rows(x, dealing, ranks.rank());
+    SequenceParallel<T>(layer, ranks).forward_into(mine, mine, dealing, causal);
+    EXPECT_TRUE(same_bits(mine, take_rows(expected, dealing, ranks.rank())));
+  });
+}
+
 // What is sent is what the plan says, and no more memory is taken by more ranks.
 TYPED_TEST(SequenceLayer, SendsWhatIsSeen) {
   using T = TypeParam;
@@ -360,6 +408,61 @@ TEST(SequenceLayerRefusals, NameWhatDiffersBetweenRanks) {
     EXPECT_EQ(refusal([&] { return parallel(mine, Dealing::of<float>({600}, 3)); }),
               "eigenheads: SequenceParallel: the dealing is for 3 ranks; expected 2");
     EXPECT_EQ(parallel(mine, dealing).dimension(0), dealing.local_rows(ranks.rank()));
+  });
+}
+
+// What a rank is told that has another layer than rank 0, before anything is sent.
+[[nodiscard]] std::string difference_of(const eh::MultiHeadAttention<float>& layer,
+                                        const eh::MultiHeadAttention<float>& other) {
+  std::string sentence;
+  run_locally(2, [&](Ranks& ranks) {
+    const auto dealing = Dealing::of<float>({600}, 2);
+    const SequenceParallel<float> parallel(ranks.rank() == 0 ? layer : other, ranks);
+    const auto mine = random_tensor<float>(1, dealing.local_rows(ranks.rank()), 16);
+    const std::string told = refusal([&] { return parallel(mine, dealing); });
+    EXPECT_EQ(ranks.traffic().messages_sent, 0);
+    if (ranks.rank() == 1) sentence = told;
+  });
+  return sentence;
+}
+
+TEST(SequenceLayerRefusals, NameHowTheLayersOfRanksDiffer) {
+  const auto whole = make_layer<float>(16, small_layer({.num_heads = 4, .num_kv_heads = 2}));
+  const auto names = [&](const auto& one, const auto& other, const char* name) {
+    EXPECT_NE(difference_of(one, other).find(name), std::string::npos) << name;
+  };
+  auto gated = whole, otherwise_gated = whole;
+  gated.set_gates({1, 0, 1, 1});
+  otherwise_gated.set_gates({1, 0, 0.5f, 1});
+  names(whole, gated, "the heads' fingerprint");
+  names(gated, otherwise_gated, "the heads' fingerprint");
+  names(prune_heads(whole, {0}), prune_heads(whole, {1}), "the heads' fingerprint");
+  names(prune_heads(whole, {0, 1}), prune_heads(whole, {0, 2}), "num_kv_heads = 1");
+  auto options = small_layer({.num_heads = 4});
+  names(make_layer<float>(16, options), whole, "num_kv_heads = 4");
+  options.num_hiddens = 32;
+  options.head_size = 4;
+  options.num_kv_heads = 2;
+  names(make_layer<float>(16, options), whole, "num_hiddens = 32");
+}
+
+TEST(SequenceLayerRefusals, NameTheDropoutIfItsSeedsDiffer) {
+  const auto layer = make_layer<float>(16, small_layer({.dropout = 0.25}));
+  const auto kept = make_layer<float>(16, small_layer());
+  run_locally(2, [&](Ranks& ranks) {
+    const auto dealing = Dealing::of<float>({600}, 2);
+    const auto mine = random_tensor<float>(1, dealing.local_rows(ranks.rank()), 16);
+    eh::mpi::SequenceActivations<float> saved;
+    const auto seed = static_cast<std::uint64_t>(ranks.rank());
+    for (const std::uint64_t of_rank : {seed, seed << 32})
+      EXPECT_NE(refusal([&] {
+                  return SequenceParallel<float>(layer, ranks)
+                      .forward(mine, dealing, {}, saved, {.seed = eh::DropoutSeed{of_rank}});
+                }).find("the dropout's fingerprint"),
+                std::string::npos);
+    // Where nothing is dropped, no seed matters.
+    static_cast<void>(SequenceParallel<float>(kept, ranks)
+                          .forward(mine, dealing, {}, saved, {.seed = eh::DropoutSeed{seed}}));
   });
 }
 

@@ -107,7 +107,7 @@ TYPED_TEST(SpreadStep, SequencesMayGoOnAtTheirOwnPace) {
 // A rank holds its share, and one that fails leaves all as they were.
 TYPED_TEST(SpreadStep, HoldsItsShareAndIsUndoneByAFailure) {
   using T = TypeParam;
-  struct FailsOnce {
+  struct FailsOnRankOne {
     int rank;
     T operator()(T score, eh::ScorePosition) const {
       if (rank == 1) throw std::runtime_error("no such score");
@@ -124,7 +124,7 @@ TYPED_TEST(SpreadStep, HoldsItsShareAndIsUndoneByAFailure) {
   run_locally(2, [&](Ranks& ranks) {
     SpreadCache<T> cache(sizes, ranks);
     EXPECT_EQ(cache.bytes(), whole.bytes() / 2);
-    const FailsOnce fails{ranks.rank()};
+    const FailsOnRankOne fails{ranks.rank()};
     const auto call = [&] {
       return eh::mpi::step(layer, TensorView<T, 3>(x), cache, ranks, {}, {.score = fails});
     };
@@ -152,6 +152,55 @@ TEST(SpreadStepRefusals, SayWhatDoesNotFit) {
     EXPECT_EQ(refusal([&] { return SpreadCache<float>(ring, ranks); }),
               "eigenheads: SpreadCache: window is 2; expected 0: all tokens are kept, and masks "
               "have windows");
+  });
+}
+
+TEST(SpreadStepRefusals, NameWhatDiffersBetweenRanks) {
+  const auto layer = make_layer<float>(16, small_layer({.num_heads = 4, .num_kv_heads = 2}));
+  auto gated = layer;
+  gated.set_gates({1, 0.5f, 1, 1});
+  auto wide = small_layer({.num_heads = 4, .head_size = 4});
+  const auto ungrouped = make_layer<float>(16, wide);
+  wide.num_hiddens = 32;
+  wide.num_kv_heads = 2;
+  const auto widened = make_layer<float>(16, wide);
+  run_locally(2, [&](Ranks& ranks) {
+    const auto x = random_tensor<float>(1, 1, 3, 16);
+    const auto is_named = [&](const char* name, const auto& of_zero, const auto& of_one) {
+      const auto& mine = ranks.rank() == 0 ? of_zero : of_one;
+      SpreadCache<float> cache(
+          {.batch_size = 1, .num_kv_heads = mine.num_kv_heads(), .head_size = 4, .capacity = 9},
+          ranks);
+      EXPECT_NE(refusal([&] {
+                  return eh::mpi::step(mine, TensorView<float, 3>(x), cache, ranks);
+                }).find(name),
+                std::string::npos)
+          << name;
+      EXPECT_EQ(ranks.traffic().messages_sent, 0);
+    };
+    is_named("the heads' fingerprint", layer, gated);
+    is_named("the heads' fingerprint", prune_heads(layer, {0}), prune_heads(layer, {1}));
+    is_named("num_kv_heads", layer, ungrouped);
+    is_named("num_hiddens", layer, widened);
+  });
+}
+
+TEST(SpreadStepRefusals, SayThatACacheIsOfOtherRanks) {
+  const auto layer = make_layer<float>(16, small_layer({.num_heads = 2}));
+  const eh::KvCacheOptions sizes{.batch_size = 1, .num_kv_heads = 2, .head_size = 8, .capacity = 9};
+  std::vector<SpreadCache<float>> of_three;
+  run_locally(3, [&](Ranks& ranks) {
+    for (int i = 0; ranks.rank() == 1 && i < 2; ++i) of_three.emplace_back(sizes, ranks);
+  });
+  run_locally(2, [&](Ranks& ranks) {
+    SpreadCache<float>& cache = of_three.at(static_cast<std::size_t>(ranks.rank()));
+    EXPECT_FALSE(cache.is_for(ranks));
+    EXPECT_TRUE(SpreadCache<float>(sizes, ranks).is_for(ranks));
+    const auto x = random_tensor<float>(1, 1, 3, 16);
+    EXPECT_EQ(refusal([&] { return eh::mpi::step(layer, TensorView<float, 3>(x), cache, ranks); }),
+              "eigenheads: step: the cache is rank 1's of 3 ranks; expected one of rank " +
+                  std::to_string(ranks.rank()) + " of 2 ranks");
+    EXPECT_EQ(cache.length(0), 0);
   });
 }
 

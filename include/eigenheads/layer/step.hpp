@@ -181,9 +181,10 @@ struct StepRun {
 };
 
 // New tokens stand behind those that the cache holds; keys are turned before they become part of it.
-template <class T>
+// Of the cache, only length(b) is asked.
+template <class T, class Cache>
 void rotate_tokens(const Rotary<T>& rotary, const LayerCall<T>& call, const Participation& part,
-                   const HeadTensors<T>& heads, const CachedHeads<T>& cache, Context& context) {
+                   const HeadTensors<T>& heads, const Cache& cache, Context& context) {
   const SequenceRows& rows = call.mask.query_rows();
   const Frame frame(context);
   Index* const first = frame.take<Index>(rows.count());

@@ -24,6 +24,7 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>  // blocks_of
 #include <eigenheads/mpi/ranks.hpp>      // Ranks
+#include <eigenheads/mpi/traffic.hpp>    // Traffic
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
@@ -62,15 +63,11 @@ template <class Plan>
 }
 
 // What a rank sends and receives by such steps, and how often.
-struct StreamCost {
-  Index messages_sent = 0, bytes_sent = 0, messages_received = 0, bytes_received = 0;
-};
-[[nodiscard]] inline StreamCost cost_of(std::span<const BlockStep> steps) {
-  StreamCost cost;
+[[nodiscard]] inline Traffic cost_of(std::span<const BlockStep> steps) {
+  Traffic cost;
   for (const BlockStep& step : steps) {
-    if (step.bytes == 0) continue;
-    if (step.to >= 0) ++cost.messages_sent, cost.bytes_sent += step.bytes;
-    if (step.from >= 0) ++cost.messages_received, cost.bytes_received += step.bytes;
+    if (step.to >= 0) cost.send(step.bytes);
+    if (step.from >= 0) cost.receive(step.bytes);
   }
   return cost;
 }
@@ -86,8 +83,9 @@ struct StreamCost {
 template <class Pack>
 class BlockStream {
  public:
-  // buffers: stream_buffers * buffer_bytes(steps), which the ranks' round must not outlive;
-  // pack(number, bytes) writes a block of this rank's own.
+  // buffers: stream_buffers * buffer_bytes(steps); pack(number, bytes) writes a block of this rank's
+  // own. Buffers, steps and pack must outlive this object, whose destructor waits for what is under way
+  // in them.
   BlockStream(Ranks& ranks, std::span<const BlockStep> steps, std::span<std::byte> buffers,
               const Pack& pack)
       : ranks_(ranks), steps_(steps), buffers_(buffers), pack_(pack) {}

@@ -11,10 +11,10 @@
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/ranges.hpp>        // blocks_of, JoinedRanges
+#include <eigenheads/detail/ranges.hpp>        // Range, blocks_of
 #include <eigenheads/kernels/matmul_call.hpp>  // gradient_rows
 #include <eigenheads/kernels/rows.hpp>         // key_block
-#include <eigenheads/mask.hpp>                 // BoundMask, KeyRange
+#include <eigenheads/mask.hpp>                 // BoundMask
 #include <eigenheads/sequences.hpp>            // Sequences
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
@@ -64,6 +64,9 @@ class Dealing {
   // Of a padded batch, [B, L, E] read as [B * L, E]: the mask may then say how long each sequence is.
   template <class T>
   [[nodiscard]] static Dealing of_padded(Index B, Index L, int ranks, Deal deal = Deal::cyclic) {
+    if (B < 0 || L < 0)
+      eigenheads::detail::refuse(
+          {"Dealing: of_padded gets B = ", B, " and L = ", L, "; expected 0 or more of both"});
     Dealing dealing = of<T>(std::vector<Index>(static_cast<std::size_t>(B), L), ranks, deal);
     dealing.is_padded_ = true;
     return dealing;
@@ -74,10 +77,10 @@ class Dealing {
       eigenheads::detail::refuse({"Dealing: ranks is ", options.ranks, "; expected 1 or more"});
     if (options.block < 1)
       eigenheads::detail::refuse({"Dealing: block is ", options.block, "; expected 1 or more"});
-    local_rows_.resize(static_cast<std::size_t>(options.ranks));
     if (options.together < 1)
       eigenheads::detail::refuse(
           {"Dealing: together is ", options.together, "; expected 1 or more"});
+    local_rows_.resize(static_cast<std::size_t>(options.ranks));
     first_block_.push_back(0);
     first_unit_.push_back(0);
     for (Index b = 0; b < sequences.count(); ++b) {
@@ -144,12 +147,6 @@ class Dealing {
       ranges.push_back({first + piece.begin, first + piece.end});
     }
     return ranges;
-  }
-
-  friend bool operator==(const Dealing& a, const Dealing& b) {
-    return a.sequences_ == b.sequences_ && a.ranks() == b.ranks() &&
-           a.block_size() == b.block_size() && a.together() == b.together() &&
-           a.deal() == b.deal() && a.is_padded_ == b.is_padded_;
   }
 
  private:

@@ -23,6 +23,7 @@
 #include <eigenheads/mpi/block_stream.hpp>          // BlockStream
 #include <eigenheads/mpi/detail/dealt_rows.hpp>     // DealtRows, of_piece
 #include <eigenheads/mpi/detail/needed_blocks.hpp>  // NeededBlocks
+#include <eigenheads/mpi/detail/sent_rows.hpp>      // pack_seen_keys
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -71,13 +72,16 @@ class DealtAttention {
     scratch_ = frame.take<T>(context_.threads() * scratch_elements_);
     packed_ = frame.take<T>(call_.attention.shape.G * packed_elements());
     packed_blocks_.resize(static_cast<std::size_t>(call_.attention.shape.G));
-    const auto pack = [this](Index i, std::span<std::byte> to) { send_keys(i, to); };
+    const AttentionCall<T>& all = call_.attention;
+    const auto pack = [&](Index i, std::span<std::byte> to) {
+      pack_seen_keys<T>({all.keys, all.values, all.shape.G}, call_.needed, i, to);
+    };
     mpi::BlockStream stream(ranks, steps, {buffers, static_cast<std::size_t>(bytes)}, pack);
     stream.run([&](Index i, std::span<const std::byte> block) {
       pack_keys(i, block);
       attend(i, stream);
       if (call_.on_progress != nullptr && *call_.on_progress)
-        (*call_.on_progress)((std::min)(done_ / all_work_, 1.0));
+        (*call_.on_progress)(done_ < all_work_ ? done_ / all_work_ : 1.0);
     });
     context_.parallel_for(std::ssize(tasks_), threads_for(call_.rows.count(), 1),
                           [&](Index i, int thread) {
@@ -139,28 +143,18 @@ class DealtAttention {
     for (Index first = piece.begin, count = 0; first < piece.end; first += count) {
       count = (std::min)(query_block, piece.end - first);
       const auto seen = SeenRanges::of(*one.mask, piece.b, {first, first + count});
+      const std::size_t tasks_before = tasks_.size();
       for (Index g = 0; g < one.shape.G; ++g)
         for (Index i = 0; i < one.heads.count(call_.attention.shape, piece.b, g); ++i)
           tasks_.push_back({{piece.b, g, i * one.shape.Q + first, count}, number, seen});
+      const auto heads = static_cast<Index>(tasks_.size() - tasks_before);  // that take part
       for (Index i = call_.needed.first_block(piece.b); i < call_.needed.end_block(piece.b); ++i)
         if (const Range keys = call_.needed.seen(i);
             call_.on_progress != nullptr && seen.meet(keys))
-          all_work_ += product(count, one.shape.H, keys.count());
+          all_work_ += product(count, heads, keys.count());
     }
   }
 
-  // The keys of a block that are seen, then their values: [G, keys, D], [G, keys, V].
-  void send_keys(Index i, std::span<std::byte> bytes) const {
-    const AttentionCall<T>& all = call_.attention;
-    const mpi::Dealing::Block& block = call_.needed.block(i);
-    const Range seen = call_.needed.seen(i);
-    const Index first = block.local + seen.begin - block.begin;
-    T* to = reinterpret_cast<T*>(bytes.data());
-    for (const auto* matrix : {&all.keys, &all.values})
-      for (Index g = 0; g < all.shape.G; ++g)
-        for (Index row = first; row < first + seen.count(); ++row)
-          to = std::copy_n(matrix->at(0, g, row), matrix->head_size, to);
-  }
   void pack_keys(Index i, std::span<const std::byte> bytes) {
     const AttentionShape& shape = call_.attention.shape;
     const Index W = kernels_.panel_width, G = shape.G, D = shape.D, V = shape.V;

@@ -85,31 +85,43 @@ struct SequenceBackwardOptions {
 // grad_output: [n, num_hiddens], of this rank's rows -> in `gradients`, those of x as queries, as keys
 // and as values, [1, n, E] each, and those of parameters and gates, [B, H], of all rows. All ranks
 // call it. Throws, on all of them, std::logic_error if nothing is saved, or for another layer;
-// std::invalid_argument for what does not fit, for scores with a ScoreBias, and for a dealing that
-// cuts blocks of gradients (Dealing::of() does not).
+// std::invalid_argument for what does not fit, for what is another on another rank (sizes, biases,
+// heads and gates, dealing, mask, dropout), for scores with a ScoreBias, and for a dealing that cuts
+// blocks of gradients (Dealing::of() does not).
 template <Scalar T>
 void backward_into(const SequenceParallel<T>& parallel, LayerGradients<T>& gradients,
                    std::type_identity_t<TensorView<T, 2>> grad_output,
                    const SequenceActivations<T>& saved,
                    const SequenceBackwardOptions& options = {}) {
-  parallel.ranks().together(
-      "backward of SequenceParallel",
-      {{"bytes of a number", Index{sizeof(T)}},
-       {"rows of all ranks", saved.dealing.sequences().rows()},
-       {"num_heads", saved.shape.H},
-       {"head_size", saved.shape.D},
-       {"the dealing's fingerprint", eigenheads::detail::fingerprint(saved.dealing)},
-       {"the mask's fingerprint", eigenheads::detail::fingerprint(saved.mask)},
-       {"accumulate", Index{options.accumulate}},
-       {"keeps_share", Index{options.keeps_share}}},
-      [&] {
-        detail::require_backward(parallel, grad_output, saved);
-        detail::fit_gradients(parallel, saved, gradients, options.accumulate);
-        eigenheads::detail::DealtBackward<T>(parallel, saved, gradients,
-                                             {options.accumulate, options.keeps_share},
-                                             options.context.get())
-            .run(grad_output.data());
-      });
+  using eigenheads::detail::fingerprint;
+  const auto run = [&] {
+    detail::require_backward(parallel, grad_output, saved);
+    detail::fit_gradients(parallel, saved, gradients, options.accumulate);
+    eigenheads::detail::DealtBackward<T>(parallel, saved, gradients,
+                                         {options.accumulate, options.keeps_share},
+                                         options.context.get())
+        .run(grad_output.data());
+  };
+  const auto layer = parallel.layer().parts();
+  parallel.ranks().together("backward of SequenceParallel",
+                            {{"bytes of a number", Index{sizeof(T)}},
+                             {"rows of all ranks", saved.dealing.sequences().rows()},
+                             {"columns of x", saved.x.dimension(1)},
+                             {"num_hiddens", parallel.layer().num_hiddens()},
+                             {"num_heads", saved.shape.H},
+                             {"num_kv_heads", saved.shape.G},
+                             {"head_size", saved.shape.D},
+                             {"the bias of W_q", Index{layer.W_q.has_bias()}},
+                             {"the bias of W_k", Index{layer.W_k.has_bias()}},
+                             {"the bias of W_v", Index{layer.W_v.has_bias()}},
+                             {"the bias of W_o", Index{layer.W_o.has_bias()}},
+                             {"the heads' fingerprint", fingerprint(saved.head_set, saved.gates)},
+                             {"the dealing's fingerprint", fingerprint(saved.dealing)},
+                             {"the mask's fingerprint", fingerprint(saved.mask)},
+                             {"the dropout's fingerprint", fingerprint(saved.dropout)},
+                             {"accumulate", Index{options.accumulate}},
+                             {"keeps_share", Index{options.keeps_share}}},
+                            run);
 }
 template <Scalar T>
 [[nodiscard]] LayerGradients<T> backward(const SequenceParallel<T>& parallel,

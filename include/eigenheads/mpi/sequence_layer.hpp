@@ -61,12 +61,12 @@ class SequenceParallel {
   // x: [n, E], this rank's rows of a dealing that is made for these ranks and for T -> [n, num_hiddens].
   // Throws std::invalid_argument for what does not fit, on the rank that was given it, and a RankError
   // on the others; on all, before anything is sent, where ranks were called with another width, mask
-  // or dealing.
+  // or dealing, or have other heads or gates.
   [[nodiscard]] Tensor<T, 2> operator()(TensorView<T, 2> x, const Dealing& dealing,
                                         const Mask& mask = {},
                                         const CallOptions<T>& options = {}) const {
     Tensor<T, 2> output(0, 0);
-    together("SequenceParallel", x, dealing, mask, [&] {
+    together("SequenceParallel", {x, dealing, mask}, [&] {
       output = eigenheads::detail::make_tensor<T>("output", output_shape(dealing));
       infer(x, dealing, mask, options, {.output = output.data()});
     });
@@ -75,7 +75,7 @@ class SequenceParallel {
   // The same into `output`, [n, num_hiddens], which may be x itself.
   void forward_into(TensorSpan<T, 2> output, TensorView<T, 2> x, const Dealing& dealing,
                     const Mask& mask = {}, const CallOptions<T>& options = {}) const {
-    together("SequenceParallel::forward_into", x, dealing, mask, [&] {
+    together("SequenceParallel::forward_into", {x, dealing, mask}, [&] {
       require_shape("output", TensorView<T, 2>(output), "[n, num_hiddens]", output_shape(dealing));
       eigenheads::detail::require_same_or_disjoint("output", TensorView<T, 2>(output), "x", x);
       infer(x, dealing, mask, options, {.output = output.data()});
@@ -86,7 +86,7 @@ class SequenceParallel {
                                                       const Mask& mask = {},
                                                       const CallOptions<T>& options = {}) const {
     PackedAttentionOutput<T> result{Tensor<T, 2>(0, 0), {}};
-    together("SequenceParallel::with_weights", x, dealing, mask, [&] {
+    together("SequenceParallel::with_weights", {x, dealing, mask}, [&] {
       require_dealing(dealing);
       result.output = eigenheads::detail::make_tensor<T>("output", output_shape(dealing));
       const eigenheads::detail::DealtRows rows(dealing, ranks_.rank());
@@ -103,12 +103,15 @@ class SequenceParallel {
   }
 
   // Training: the output, and in `saved` what the backward pass needs. Which weights are dropped does
-  // not depend on who has them.
+  // not depend on who has them; all ranks have one seed. The backward pass (sequence_backward.hpp)
+  // refuses what a forward pass takes: scores with a ScoreBias, and a dealing that cuts blocks of
+  // gradients, as none of Dealing::of() does.
   Tensor<T, 2> forward(TensorView<T, 2> x, const Dealing& dealing, const Mask& mask,
                        SequenceActivations<T>& saved,
                        const TrainingOptions<T>& options = {}) const {
     Tensor<T, 2> output(0, 0);
-    together("SequenceParallel::forward", x, dealing, mask, [&] {
+    const auto dropout = dropout_of(options);
+    together("SequenceParallel::forward", {x, dealing, mask, dropout}, [&] {
       output = eigenheads::detail::make_tensor<T>("output", output_shape(dealing));
       train(x, dealing, mask, saved, options, output.data());
     });
@@ -119,8 +122,9 @@ class SequenceParallel {
   // this rank's attention is done, of 1.
   void on_progress(std::function<void(double)> told) { on_progress_ = std::move(told); }
 
-  // What a rank sends and receives in one such call.
-  [[nodiscard]] StreamCost cost(const Dealing& dealing, const Mask& mask, int rank) const {
+  // What a rank sends and receives in a call for the output alone. With weights, and in training, keys
+  // travel too in sequences of which all gates are closed.
+  [[nodiscard]] Traffic cost(const Dealing& dealing, const Mask& mask, int rank) const {
     const BoundMask bound = bind(dealing, mask);
     return cost_of(
         steps_of(eigenheads::detail::needed_blocks(layer_.parts(), bound, shape_of(dealing),
@@ -136,20 +140,34 @@ class SequenceParallel {
   using Output = eigenheads::detail::LayerOutput<T>;
   using Mode = eigenheads::detail::Mode;
 
+  // What the ranks must have alike.
+  struct Alike {
+    TensorView<T, 2> x;
+    const Dealing& dealing;
+    const Mask& mask;
+    DropoutMask<T> dropout{};
+  };
   // A round of the ranks: what they must have alike is compared before it, the rest by each itself.
   template <class Run>
-  void together(std::string_view what, TensorView<T, 2> x, const Dealing& dealing, const Mask& mask,
-                const Run& run) const {
+  void together(std::string_view what, const Alike& alike, const Run& run) const {
+    using eigenheads::detail::fingerprint;
+    const auto parts = layer_.parts();
     ranks_.together(what,
                     {{"bytes of a number", Index{sizeof(T)}},
-                     {"columns of x", x.dimension(1)},
+                     {"columns of x", alike.x.dimension(1)},
+                     {"num_hiddens", layer_.num_hiddens()},
                      {"num_heads", layer_.num_heads()},
                      {"num_kv_heads", layer_.num_kv_heads()},
                      {"head_size", layer_.head_size()},
-                     {"rows of all ranks", dealing.sequences().rows()},
-                     {"the dealing's fingerprint", eigenheads::detail::fingerprint(dealing)},
-                     {"the mask's fingerprint", eigenheads::detail::fingerprint(mask)}},
+                     {"the heads' fingerprint", fingerprint(parts.heads, parts.gates)},
+                     {"rows of all ranks", alike.dealing.sequences().rows()},
+                     {"the dealing's fingerprint", fingerprint(alike.dealing)},
+                     {"the mask's fingerprint", fingerprint(alike.mask)},
+                     {"the dropout's fingerprint", fingerprint(alike.dropout)}},
                     run);
+  }
+  [[nodiscard]] DropoutMask<T> dropout_of(const TrainingOptions<T>& options) const {
+    return options.seed ? DropoutMask<T>::of(layer_.dropout(), *options.seed) : DropoutMask<T>{};
   }
 
   [[nodiscard]] std::array<Index, 2> output_shape(const Dealing& dealing) const {
@@ -272,8 +290,7 @@ class SequenceParallel {
     saved.v.resize(G, n, V);
     saved.heads.resize(n, H * V);
     saved.lse.resize(H, n);
-    saved.dropout =
-        options.seed ? DropoutMask<T>::of(layer_.dropout(), *options.seed) : DropoutMask<T>{};
+    saved.dropout = dropout_of(options);
     saved.score = options.score.copy(saved.score_owner);
     saved.head_set = layer_.parts().heads;
     saved.gates = layer_.parts().gates;

@@ -34,11 +34,7 @@ class SequencePlan {
   [[nodiscard]] RankPlan of(int rank) const {
     const std::vector<BlockStep> steps = steps_of(needed_, rank, ranks());
     RankPlan plan;
-    const StreamCost cost = cost_of(steps);
-    plan.traffic.messages_sent = cost.messages_sent;
-    plan.traffic.bytes_sent = cost.bytes_sent;
-    plan.traffic.messages_received = cost.messages_received;
-    plan.traffic.bytes_received = cost.bytes_received;
+    plan.traffic = cost_of(steps);
 
     const auto n = static_cast<double>(dealing_.local_rows(rank)), element = double{sizeof(T)},
                weights = static_cast<double>(sizes_.weights()),

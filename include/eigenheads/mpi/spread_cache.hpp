@@ -3,6 +3,8 @@
 // A cache of keys and values that is spread over ranks (kv_cache.hpp is one process's): block j of the
 // keys of sequence b is on rank (b + j) mod P, so each rank holds its share of every long sequence.
 #include <algorithm>
+#include <cstddef>
+#include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kv_cache.hpp>   // KvCacheOptions, CachedHeads
@@ -24,6 +26,16 @@ class SpreadCache {
         lengths_(static_cast<std::size_t>((std::max)(options.batch_size, Index{0}))),
         heads_(share_of(options, ranks)) {}
 
+  // Whether it was made for this rank of so many.
+  [[nodiscard]] bool is_for(const Ranks& ranks) const {
+    return rank_ == ranks.rank() && ranks_ == ranks.size();
+  }
+  void require_for(const Ranks& ranks) const {
+    if (!is_for(ranks))
+      eigenheads::detail::refuse({"step: the cache is rank ", rank_, "'s of ", ranks_,
+                                  " ranks; expected one of rank ", ranks.rank(), " of ",
+                                  ranks.size(), " ranks"});
+  }
   [[nodiscard]] Index batch_size() const { return std::ssize(lengths_); }
   [[nodiscard]] Index num_kv_heads() const { return heads_.size().heads; }
   [[nodiscard]] Index head_size() const { return heads_.size().head_size; }

@@ -9,11 +9,10 @@
 // the heads are gathered. A block of 256 keys of D numbers is 512 D numbers to read, and for each row
 // D + 2 to send: so few rows, as in decoding, are mostly spared the wait for memory.
 #include <algorithm>
-#include <span>
 
 #include <eigenheads/call_options.hpp>  // CallOptions
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/layer/step.hpp>                   // require_step_inputs, project_output
+#include <eigenheads/layer/step.hpp>                   // require_step_inputs, rotate_tokens
 #include <eigenheads/mpi/detail/fingerprint.hpp>       // fingerprint
 #include <eigenheads/mpi/detail/spread_attention.hpp>  // SpreadAttention, SpreadCache
 #include <eigenheads/multi_head_attention.hpp>         // MultiHeadAttention
@@ -30,25 +29,6 @@ struct SpreadStep {
 
   [[nodiscard]] Index count(Index b) const { return call.mask.query_count(b); }
 
-  // New tokens stand behind those that the cache holds.
-  void rotate(const Participation& part, const HeadTensors<T>& heads) const {
-    const SequenceRows& rows = call.mask.query_rows();
-    const Frame frame(context);
-    Index* const first = frame.take<Index>(rows.count());
-    for (Index b = 0; b < rows.count(); ++b) first[b] = cache.length(b);
-    const auto turn = [&](T* data, Index of_heads, std::span<const Range> tokens,
-                          std::span<const Range> columns) {
-      layer.rotary->rotate(
-          {.heads = StridedMatrix<T>::heads_apart(data, rows, of_heads, call.shape.D),
-           .sequences = rows,
-           .rows = tokens,
-           .columns = columns,
-           .first_positions = first},
-          context);
-    };
-    turn(heads.q, call.shape.H, part.queries, part.columns);
-    turn(heads.k, call.shape.G, part.keys, part.kv_columns);
-  }
   // Those whose blocks are on this rank, into pages that nobody sees before they are committed.
   void write(const HeadTensors<T>& heads) const {
     const auto [B, H, G, Q, K, D, V] = call.shape;
@@ -96,7 +76,7 @@ struct SpreadStep {
                       Layout::heads_apart(heads.k, rows, G, D), context);
     layer.W_v.project(x, {part.keys, one(inputs), part.kv_columns},
                       Layout::heads_apart(heads.v, rows, G, V), context);
-    if (layer.rotary != nullptr) rotate(part, heads);
+    if (layer.rotary != nullptr) rotate_tokens(*layer.rotary, call, part, heads, cache, context);
     write(heads);
     AttentionCall<T> attention =
         attention_call(call, part, heads, {.gates = layer.gates.table(), .sinks = layer.sinks()});
@@ -156,7 +136,8 @@ namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
 // x: [B, n, E], the next n tokens of every sequence, the same on all ranks -> [B, n, num_hiddens], of
 // which each rank has all. The mask as a step of one process takes it (window, sinks, prefix_lens and
-// query_lens). If it throws, the cache is on all ranks what it was.
+// query_lens). If it throws, the cache is on all ranks what it was, provided that the step is a round
+// by itself: as a part of another, it may be over on some ranks when it fails on one.
 template <Scalar T>
 [[nodiscard]] Tensor<T, 3> step(const MultiHeadAttention<T>& layer, TensorView<T, 3> x,
                                 SpreadCache<T>& cache, Ranks& ranks, const Mask& mask = {},
@@ -164,6 +145,7 @@ template <Scalar T>
   Tensor<T, 3> output(0, 0, 0);
   Context& context = options.context.get();
   const eigenheads::detail::Frame frame(context);
+  const auto parts = layer.parts();
   eigenheads::detail::Fingerprint of_lengths;
   for (Index b = 0; b < cache.batch_size(); ++b) of_lengths.add(cache.length(b));
   ranks.together(
@@ -172,17 +154,20 @@ template <Scalar T>
        {"sequences of x", x.dimension(0)},
        {"tokens of x", x.dimension(1)},
        {"columns of x", x.dimension(2)},
+       {"num_hiddens", layer.num_hiddens()},
        {"num_heads", layer.num_heads()},
+       {"num_kv_heads", layer.num_kv_heads()},
        {"head_size", layer.head_size()},
+       {"the heads' fingerprint", eigenheads::detail::fingerprint(parts.heads, parts.gates)},
        {"the fingerprint of the cache's lengths", of_lengths.value()},
        {"the mask's fingerprint", eigenheads::detail::fingerprint(mask)}},
       [&] {
+        cache.require_for(ranks);
         auto call = eigenheads::detail::checked_spread_step(layer, x, mask, cache, frame);
         options.score.require_fits(
             {call.shape.B, layer.num_original_heads(), call.shape.Q, call.shape.K});
         call.score = options.score;
         output = eigenheads::detail::make_tensor<T>("output", call.output_shape());
-        const auto parts = layer.parts();
         eigenheads::detail::SpreadStep<T>{parts, call, cache, context}.run(ranks, output.data());
       });
   for (Index b = 0; b < cache.batch_size(); ++b)

@@ -8,7 +8,7 @@
 // So scores and dP are computed twice, 7 products for a pair where one process has 5. To compute them
 // once, dQ, or dK and dV, would have to travel along, and every block wait for the one before it in two
 // orders at once.
-#include <array>
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <vector>

@@ -7,17 +7,13 @@
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/layer/forward.hpp>                  // LayerParts
-#include <eigenheads/mpi/block_stream.hpp>               // StreamCost, cost_of
+#include <eigenheads/mpi/block_stream.hpp>               // cost_of
 #include <eigenheads/mpi/collective_traffic.hpp>         // broadcast_traffic
 #include <eigenheads/mpi/detail/attention_backward.hpp>  // QueryBlocks, count_head_sums
 #include <eigenheads/mpi/detail/dealt_layer.hpp>         // needed_blocks
 #include <eigenheads/mpi/detail/dealt_parameters.hpp>    // outputs_per_part
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
-
-[[nodiscard]] inline mpi::Traffic traffic_of(const mpi::StreamCost& cost) {
-  return {cost.messages_sent, cost.bytes_sent, cost.messages_received, cost.bytes_received};
-}
 
 template <class T>
 [[nodiscard]] mpi::Traffic backward_cost(const LayerParts<T>& layer, Index head_size,
@@ -34,8 +30,8 @@ template <class T>
       head_table<T>({shape, bound, layer.heads, layer.gates, Mode::training}, frame);
   const NeededBlocks needed = needed_blocks(layer, bound, shape, Mode::training, dealing);
   const QueryBlocks<T> queries({shape, heads, layer.gates.table()}, needed, dealing);
-  mpi::Traffic traffic = traffic_of(cost_of(mpi::steps_of(needed, rank, ranks)));
-  traffic += traffic_of(cost_of(mpi::steps_of(queries, rank, ranks)));
+  mpi::Traffic traffic = cost_of(mpi::steps_of(needed, rank, ranks));
+  traffic += cost_of(mpi::steps_of(queries, rank, ranks));
   const std::vector<RowRun> runs = runs_of(dealing);
   if (runs.empty()) return traffic;
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <functional>
 #include <span>
-#include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/layer/forward.hpp>           // LayerParts, HeadTensors

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // A number for many, to compare between ranks what they were called with (a Term is one number).
+#include <bit>
 #include <cstdint>
 
+#include <eigenheads/detail/float_bits.hpp>  // BitsOf
+#include <eigenheads/detail/head_gates.hpp>  // HeadGates
+#include <eigenheads/detail/head_set.hpp>    // HeadSet
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/dropout.hpp>      // DropoutMask
 #include <eigenheads/mask.hpp>         // Mask
 #include <eigenheads/mpi/dealing.hpp>  // Dealing
 
@@ -50,6 +55,32 @@ class Fingerprint {  // FNV-1a, number by number
                                 &mask.first_positions, &mask.prefix_lens})
     print.add(*lens);
   for (const Index size : mask.allowed.shape()) print.add(size);
+  return print.value();
+}
+
+// Which heads there are, what they read, and their gates: a sequence of which all are closed sends
+// nothing.
+template <class T>
+[[nodiscard]] Index fingerprint(const HeadSet& heads, const HeadGates<T>& gates) {
+  Fingerprint print;
+  print.add(heads.original_count());
+  print.add(heads.kv_count());
+  for (const Index h : heads.originals()) print.add(h);
+  for (const Index g : heads.kv_heads()) print.add(g);
+  if (gates.are_one()) return print.value();
+  print.add(gates.values().dimension(0));
+  for (Index i = 0; i < gates.values().size(); ++i)
+    print.add(static_cast<Index>(std::bit_cast<BitsOf<T>>(gates.values().data()[i])));
+  return print.value();
+}
+
+// -1: nothing is dropped.
+template <class T>
+[[nodiscard]] Index fingerprint(const DropoutMask<T>& dropout) {
+  if (dropout.threshold == 0) return -1;
+  Fingerprint print;
+  print.add(static_cast<Index>(dropout.threshold));
+  print.add(static_cast<Index>(dropout.seed.value));
   return print.value();
 }
 

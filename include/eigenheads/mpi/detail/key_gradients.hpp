@@ -10,6 +10,7 @@
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/mpi/detail/rank_backward.hpp>  // RankBackward, RankTasks
+#include <eigenheads/mpi/detail/sent_rows.hpp>      // copy_rows
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -52,13 +53,23 @@ class QueryBlocks {
           steps_.push_back({block, i, count});
       }
     needs_.resize(static_cast<std::size_t>(needed.count() * ranks_));
-    for (Index i = 0; i < needed.count(); ++i) {
-      const Index b = needed.block(i).b, first = dealing.first_block(b);
-      const Index end = dealing.end_block(b), size = dealing.block_size();
-      for (const Range& keys : {needed.seen_by(i).before, needed.seen_by(i).keys})
-        for (Index j = first + keys.begin / size;
-             keys.count() > 0 && j < (std::min)(first + blocks_of(keys.end, size), end); ++j)
-          needs_[static_cast<std::size_t>(i * ranks_ + needed.owner(j))] = true;
+    // owned[i]: how many of the first i blocks of all are the rank's.
+    std::vector<Index> owned(static_cast<std::size_t>(needed.count()) + 1);
+    for (int rank = 0; rank < ranks_; ++rank) {
+      for (Index i = 0; i < needed.count(); ++i)
+        owned[static_cast<std::size_t>(i) + 1] =
+            owned[static_cast<std::size_t>(i)] + (needed.owner(i) == rank ? 1 : 0);
+      for (Index i = 0; i < needed.count(); ++i) {
+        const Index b = needed.block(i).b, first = dealing.first_block(b);
+        const Index end = dealing.end_block(b), size = dealing.block_size();
+        for (const Range& keys : {needed.seen_by(i).before, needed.seen_by(i).keys}) {
+          if (keys.count() <= 0) continue;
+          const Index from = (std::min)(first + keys.begin / size, end),
+                      to = (std::min)(first + blocks_of(keys.end, size), end);
+          if (owned[static_cast<std::size_t>(from)] < owned[static_cast<std::size_t>(to)])
+            needs_[static_cast<std::size_t>(i * ranks_ + rank)] = true;
+        }
+      }
     }
   }
 

@@ -8,12 +8,12 @@
 // anew.
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <span>
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/mpi/detail/rank_backward.hpp>  // RankBackward, RankTasks
+#include <eigenheads/mpi/detail/sent_rows.hpp>      // pack_seen_keys
 
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
@@ -40,14 +40,9 @@ class QueryGradients {
     values_ = frame.take<T>(G * room_ * V);
   }
 
-  // The keys of a block that are seen, then their values: [G, keys, D], [G, keys, V].
   void pack(Index j, std::span<std::byte> bytes) const {
-    const Range seen = local_.needed.seen(j);
-    const Index first = block(j).local - block(j).begin;
-    T* to = reinterpret_cast<T*>(bytes.data());
-    for (const auto* matrix : {&local_.call.keys, &local_.call.values})
-      for (Index g = 0; g < local_.call.shape.G; ++g)
-        to = copy_rows(*matrix, g, {first + seen.begin, first + seen.end}, to);
+    const AttentionBackwardCall<T>& call = local_.call;
+    pack_seen_keys<T>({call.keys, call.values, call.shape.G}, local_.needed, j, bytes);
   }
 
   template <class Advance>

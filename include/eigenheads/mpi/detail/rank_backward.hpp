@@ -4,7 +4,6 @@
 // rows that were dealt to the rank, and tasks of it. Everything else is as in one process.
 #include <algorithm>
 #include <cstddef>
-#include <span>
 #include <vector>
 
 #include <eigenheads/context.hpp>       // Context
@@ -110,14 +109,6 @@ class RankTasks {
   std::vector<AttentionBackwardCall<T>> calls_;
   std::vector<Task> tasks_;
 };
-
-// Rows of one head, to be next to each other in a message.
-template <class T>
-T* copy_rows(const StridedMatrix<const T>& from, Index h, Range rows, T* to) {
-  for (Index row = rows.begin; row < rows.end; ++row)
-    to = std::copy_n(from.at(0, h, row), from.head_size, to);
-  return to;
-}
 
 // [heads, rows, columns], of which row 0 is row `first` of its sequence.
 template <class T>

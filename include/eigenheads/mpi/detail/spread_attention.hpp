@@ -39,15 +39,16 @@ class SpreadAttention {
                             static_cast<int>(std::ssize(tasks_) % ranks.size())});
   }
 
-  // Some tasks at a time, whose partial results take no more than this together.
+  // Some tasks at a time: as many as it takes for their partial results to come to this together, so
+  // that those of all but the last of them take less.
   void run() {
-    constexpr Index most_bytes = Index{64} << 20;
+    constexpr Index enough_bytes = Index{64} << 20;
     for (std::size_t first = 0, last = 0; first < tasks_.size(); first = last) {
       Index bytes = 0;
       do {
         const SpreadTask& task = tasks_[last];
         bytes += elements_of(task) * task.blocks.count * static_cast<Index>(sizeof(T));
-      } while (++last < tasks_.size() && bytes < most_bytes);
+      } while (++last < tasks_.size() && bytes < enough_bytes);
       attend({tasks_.data() + first, last - first});
     }
     share_heads();
