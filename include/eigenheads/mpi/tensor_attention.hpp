@@ -255,12 +255,6 @@ class TensorParallelAttention {
   void train(const Call& call, const Mask& mask, Activations& saved,
              const TrainingOptions<T>& options, T* output) const;
   void require_training(const TrainingOptions<T>& options) const;
-  [[nodiscard]] static Digest training_digest(const Mask& mask, const TrainingOptions<T>& options) {
-    Digest digest;
-    return digest.add(mask)
-        .add(Index{options.seed.has_value()})
-        .add(options.seed ? options.seed->value : 0);
-  }
   void fit(Gradients& gradients, const LayerActivations<T>& own, bool accumulate) const;
   void undo(Gradients& gradients, TensorView<T, 3> grad_output, const Activations& saved,
             bool accumulate, Context& context) const;

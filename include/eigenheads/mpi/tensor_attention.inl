@@ -244,11 +244,8 @@ void TensorParallelAttention<T>::take_step(const eigenheads::detail::StepInputs<
   Context& context = options.context.get();
   const eigenheads::detail::Frame frame(context);
   eigenheads::detail::StepGuard guard(1, [&](Index) -> auto& { return cache.heads(); }, frame);
-  Digest lengths;
-  lengths.add(mask).add(cache.batch_size()).add(cache.capacity()).add(cache.window());
-  for (Index b = 0; b < cache.batch_size(); ++b) lengths.add(cache.length(b));
   round("a step of attention", {inputs.x, inputs.x, inputs.x, inputs.sequences, inputs.sequences},
-        lengths, [&] {
+        Digest().add(mask).add(cache), [&] {
           require_parts();
           gates_.require_fits(inputs.rows().count(), num_heads());
           Call call = eigenheads::detail::checked_step(parts(), inputs, mask, cache.heads(), frame);

@@ -64,7 +64,7 @@ Tensor<T, 3> TensorParallelAttention<T>::forward(TensorView<T, 3> queries, Tenso
                                                  const TrainingOptions<T>& options) const {
   Tensor<T, 3> output;
   const Inputs inputs{queries, keys, values};
-  round("attention in training", inputs, training_digest(mask, options), [&] {
+  round("attention in training", inputs, Digest().add(mask).add_seed(options), [&] {
     const Call call = checked(inputs, mask, options.score);
     require_training(options);
     output = eigenheads::detail::make_tensor<T>("output", call.output_shape());
@@ -79,12 +79,13 @@ Tensor<T, 2> TensorParallelAttention<T>::forward(TensorView<T, 2> x, const Seque
                                                  const TrainingOptions<T>& options) const {
   Tensor<T, 2> output;
   const auto inputs = Inputs::packed(x, sequences);
-  round("attention of packed sequences in training", inputs, training_digest(mask, options), [&] {
-    const Call call = checked(inputs, mask, options.score);
-    require_training(options);
-    output = eigenheads::detail::make_tensor<T>("output", call.packed_output_shape());
-    train(call, mask, saved, options, output.data());
-  });
+  round("attention of packed sequences in training", inputs, Digest().add(mask).add_seed(options),
+        [&] {
+          const Call call = checked(inputs, mask, options.score);
+          require_training(options);
+          output = eigenheads::detail::make_tensor<T>("output", call.packed_output_shape());
+          train(call, mask, saved, options, output.data());
+        });
   return output;
 }
 

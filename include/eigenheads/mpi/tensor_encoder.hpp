@@ -121,8 +121,7 @@ class TensorParallelEncoder
                        const TrainingOptions<T>& options = {}) const {
     const TensorView<T, 3> in(x);
     Tensor<T, 3> y;
-    Digest of_call = digest(mask);
-    add_seed(of_call, options);
+    const Digest of_call = digest(mask).add_seed(options);
     rows_together(ranks(), "an encoder in training", in, of_call,
                   [&] { y = Stack::train(in, saved, options, mask); });
     return y;
@@ -132,8 +131,7 @@ class TensorParallelEncoder
                        const TrainingOptions<T>& options = {}) const {
     const TensorView<T, 2> in(x);
     Tensor<T, 2> y;
-    Digest of_call = digest(mask, &sequences);
-    add_seed(of_call, options);
+    const Digest of_call = digest(mask, &sequences).add_seed(options);
     rows_together(ranks(), "an encoder of packed sequences in training", in, of_call,
                   [&] { y = Stack::train(in, saved, options, sequences, mask); });
     return y;
@@ -163,7 +161,7 @@ class TensorParallelEncoder
   template <int Rank, class Storage, class Run>
   void take_steps(TensorView<T, Rank> x, TransformerCache<T, Storage>& cache, Digest of_call,
                   const CallOptions<T>& options, const Run& run) const {
-    for (Index i = 0; i < cache.num_layers(); ++i) add_cache(of_call, cache.layer(i));
+    for (Index i = 0; i < cache.num_layers(); ++i) of_call.add(cache.layer(i));
     Context& context = options.context.get();
     const eigenheads::detail::Frame frame(context);
     eigenheads::detail::StepGuard guard(

@@ -31,16 +31,6 @@ template <class Layer>
   Digest digest;
   return digest.add(mask).add(sequences).add(layer.self_attention.gates());
 }
-template <class T>
-void add_cache(Digest& digest, const AnyKvCache<T>& cache) {
-  digest.add(cache.batch_size()).add(cache.capacity()).add(cache.window());
-  for (Index b = 0; b < cache.batch_size(); ++b) digest.add(cache.length(b));
-}
-template <class T>
-void add_seed(Digest& digest, const TrainingOptions<T>& options) {
-  digest.add(Index{options.seed.has_value()});
-  if (options.seed) digest.add(options.seed->value);
-}
 
 // A call with rows x as a round.
 template <class T, int Rank, class Run>
@@ -191,8 +181,7 @@ class TensorParallelEncoderLayer {
                        const TrainingOptions<T>& options = {}) const {
     const TensorView<T, 3> in(x);
     Tensor<T, 3> y;
-    Digest digest = call_digest(*this, mask);
-    add_seed(digest, options);
+    const Digest digest = call_digest(*this, mask).add_seed(options);
     rows_together(ranks(), "an encoder layer in training", in, digest,
                   [&] { y = train(padded(in), in.data(), mask, saved, options); });
     return y;
@@ -202,8 +191,7 @@ class TensorParallelEncoderLayer {
                        const TrainingOptions<T>& options = {}) const {
     const TensorView<T, 2> in(x);
     Tensor<T, 2> y;
-    Digest digest = call_digest(*this, mask, &sequences);
-    add_seed(digest, options);
+    const Digest digest = call_digest(*this, mask, &sequences).add_seed(options);
     rows_together(ranks(), "an encoder layer of packed sequences in training", in, digest,
                   [&] { y = train(packed(in, sequences), in.data(), mask, saved, options); });
     return y;
@@ -312,7 +300,7 @@ class TensorParallelEncoderLayer {
   template <int Rank, class Run>
   void take_step(TensorView<T, Rank> x, AnyKvCache<T>& cache, Digest digest,
                  const CallOptions<T>& options, const Run& run_step) const {
-    add_cache(digest, cache);
+    digest.add(cache);
     const eigenheads::detail::Frame frame(options.context.get());
     eigenheads::detail::StepGuard guard(1, [&](Index) -> auto& { return cache.heads(); }, frame);
     rows_together(ranks(), "a step of an encoder layer", x, digest, run_step);
