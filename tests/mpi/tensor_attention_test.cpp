@@ -438,6 +438,30 @@ TEST(TensorParallelAttention, OtherInputsOrMasksOnARankAreRefusedOnAll) {
     EXPECT_NE(sentence.find("a digest of the gates"), std::string::npos) << sentence;
 }
 
+TEST(TensorParallelAttention, ABackwardPassOfAnotherForwardCallOnARankIsRefusedOnAll) {
+  const auto whole = make_layer<float>(6, {.num_hiddens = 12, .num_heads = 4});
+  const auto x = random_tensor<float>(1, 2, 5, 6), longer = random_tensor<float>(1, 2, 7, 6);
+  const auto dy = random_tensor<float>(2, 2, 5, 12);
+  Tensor<float, 2> gates(1, 4);
+  std::fill_n(gates.data(), 4, 1.0f);
+  gates(0, 2) = 0;
+  for (const int other : {1, 2, 3}) {
+    const auto said = sentences(3, [&](Ranks& ranks) {
+      mpi::TensorParallelAttention<float> part(whole, ranks);
+      mpi::TensorParallelAttention<float>::Activations saved[4];
+      (void)part.forward(x, x, x, {.valid_lens = {5, 3}}, saved[0]);
+      (void)part.forward(x, x, x, {.valid_lens = {5, 4}}, saved[1]);
+      (void)part.forward(x, longer, longer, {.valid_lens = {5, 3}}, saved[2]);
+      part.set_gates(gates);
+      (void)part.forward(x, x, x, {.valid_lens = {5, 3}}, saved[3]);
+      ranks.reset_traffic();
+      (void)part.backward(dy, saved[ranks.rank() == 1 ? other : 0]);
+    });
+    for (const std::string& sentence : said)
+      EXPECT_NE(sentence.find("a digest of what was saved"), std::string::npos) << sentence;
+  }
+}
+
 TEST(TensorParallelAttention, WhatALayerRefusesAllRanksRefuse) {
   const auto whole = make_layer<float>(6, {.num_hiddens = 12, .num_heads = 4});
   const auto x = random_tensor<float>(1, 2, 5, 7);
