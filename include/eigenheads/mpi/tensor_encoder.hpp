@@ -140,7 +140,11 @@ class TensorParallelEncoder
   void backward_into(Gradients& gradients, const Y& grad_y, const Activations& saved,
                      bool accumulate = false, Context& context = default_context()) const {
     const TensorView<T, rank_of<Y>> view(grad_y);
-    rows_together(ranks(), "the backward pass of an encoder", view, Digest(),
+    Digest of_call;
+    add_terms(of_call);
+    of_call.add(static_cast<Index>(saved.layers.size())).add(Index{accumulate});
+    for (const auto& layer : saved.layers) of_call.add(layer.self_attention.of_call);
+    rows_together(ranks(), "the backward pass of an encoder", view, of_call,
                   [&] { Stack::undo(gradients, view, saved, accumulate, context); });
   }
   template <eigenheads::detail::TensorLike Y>
@@ -154,9 +158,13 @@ class TensorParallelEncoder
  private:
   [[nodiscard]] Digest digest(const Mask& mask, const Sequences* sequences = nullptr) const {
     Digest digest;
-    digest.add(mask).add(sequences).add(static_cast<Index>(this->layers.size()));
-    for (const auto& layer : this->layers) digest.add(layer.self_attention.gates());
+    digest.add(mask).add(sequences);
+    add_terms(digest);
     return digest;
+  }
+  void add_terms(Digest& digest) const {
+    digest.add(static_cast<Index>(this->layers.size())).add(Index{this->norm.has_value()});
+    for (const auto& layer : this->layers) layer.add_terms(digest);
   }
   template <int Rank, class Storage, class Run>
   void take_steps(TensorView<T, Rank> x, TransformerCache<T, Storage>& cache, Digest of_call,
