@@ -147,7 +147,10 @@ class TensorParallelAttention {
                                                       const CallOptions<T>& options = {}) const;
 
   // The next tokens of every sequence, as MultiHeadAttention::step. The cache is of this rank's
-  // key/value heads, num_kv_heads(); a step that fails on any rank leaves those of all as they were.
+  // key/value heads, num_kv_heads(). A step that any rank refuses leaves those of all as they were. So
+  // does one that fails later, of memory or a connection, except that a sequence of a ring that has let
+  // go of what it saw before the step is empty then. For that the ranks agree, a byte each, before a
+  // step of more than capacity - window + 1 tokens.
   [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, AnyKvCache<T>& cache, const Mask& mask = {},
                                   const CallOptions<T>& options = {}) const;
   void step_into(TensorSpan<T, 3> y, TensorView<T, 3> x, AnyKvCache<T>& cache,

@@ -255,6 +255,12 @@ void TensorParallelAttention<T>::take_step(const eigenheads::detail::StepInputs<
           call.score = options.score;
           if (inputs.sequences != nullptr) call.attend = eigenheads::detail::attend_packed<T>;
           const Output into{.output = output_of(call)};
+          // Where a ring may let go of what the tokens before saw, it cannot go back (truncate()).
+          for (Index b = 0; cache.window() > 0 && b < call.shape.B; ++b)
+            if (call.mask.query_count(b) > cache.capacity() - cache.window() + 1) {
+              agree(*ranks_);
+              break;
+            }
           eigenheads::detail::attend_step<T>(
               {parts(), call, cache.heads(), into},
               [&](const eigenheads::detail::Participation&, T* own) {

@@ -22,17 +22,9 @@
 #include <eigenheads/io/checkpoints.hpp>        // CheckpointLoading, ModuleParts
 #include <eigenheads/io/safetensors_files.hpp>  // SafetensorsFiles
 #include <eigenheads/mpi/ranks.hpp>             // Ranks
+#include <eigenheads/mpi/tensor_exchange.hpp>   // agree
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
-
-// Returns on a rank when all have come so far. Throws RankError if one has failed.
-inline void agree(Ranks& ranks) {
-  const auto size = static_cast<std::size_t>(ranks.size());
-  const char here = 1;
-  std::vector<char> all(size);
-  const std::vector<Index> counts(size, 1);
-  ranks.all_gather<char>({&here, 1}, counts, all);
-}
 
 // As eigenheads::load_checkpoint, of the part that this rank has of each module; modules that every
 // rank has whole may be among them. All ranks call it, each with its own parts of the same modules.

@@ -28,6 +28,15 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
+// Returns on a rank when all have come so far. Throws RankError if one has failed.
+inline void agree(Ranks& ranks) {
+  const auto size = static_cast<std::size_t>(ranks.size());
+  const char here = 1;
+  std::vector<char> all(size);
+  const std::vector<Index> counts(size, 1);
+  ranks.all_gather<char>({&here, 1}, counts, all);
+}
+
 // Rows of a matrix of which a rank has the columns shares.of(rank).
 struct SharedRows {
   const Shares& shares;
