@@ -41,6 +41,9 @@ using eh::ModuleParts, eh::TransformerEncoder, eh::TransformerStackOptions;
 using mpi::Ranks;
 
 using TensorCheckpoints = UniqueFolder;
+// Which save_parameters does not compile with.
+static_assert(eh::detail::SharedModule<mpi::TensorParallelEncoder<float>>);
+static_assert(!eh::detail::SharedModule<TransformerEncoder<float>>);
 
 // Whether the shares are those of the whole, to the bit.
 template <class T>
