@@ -195,9 +195,9 @@ TEST(TensorParallelFeedForward, AnotherLayerOnARankIsRefusedOnAllBeforeAnythingI
       {usual, "whether gradients are added to"}};
   for (const auto& [other, expected] : others) {
     std::vector<std::string> said(3);
-    mpi::run_locally(3, [&](Ranks& ranks) {
+    mpi::run_locally(3, [&, options = other](Ranks& ranks) {
       const bool is_other = ranks.rank() == 1;
-      const mpi::TensorParallelFeedForward<float> part(is_other ? other : usual, ranks);
+      const mpi::TensorParallelFeedForward<float> part(is_other ? options : usual, ranks);
       const auto x = random_tensor<float>(1, 5, 8);
       try {
         mpi::TensorParallelFeedForward<float>::Activations saved;
