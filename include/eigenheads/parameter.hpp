@@ -136,6 +136,17 @@ concept HasParameters = requires(Module& module) {
   module.for_each_parameter(detail::IgnoreParameter{}, std::string_view());
 };
 
+namespace detail {
+struct IgnoreShare {
+  template <class T>
+  void operator()(const Parameter<T>&, Index, Index) const {}
+};
+// A module that has some rows of what it is part of (mpi/tensor_attention.hpp).
+template <class Module>
+concept SharedModule =
+    requires(Module& module) { module.for_each_share(IgnoreShare{}, std::string_view()); };
+}  // namespace detail
+
 }  // namespace eigenheads::inline EIGENHEADS_ABI
 
 #include <eigenheads/detail/macros_on.inl>

@@ -179,6 +179,35 @@ TYPED_TEST(TensorParallelAttentionTest, DecodesThroughCachesOfItsOwnHeads) {
   });
 }
 
+// Rings of a few pages, which steps go round once and more.
+TYPED_TEST(TensorParallelAttentionTest, RingsHaveTheBitsOfOneProcess) {
+  using T = TypeParam;
+  const auto whole = make_layer<T>(
+      6, {.num_hiddens = 10, .num_heads = 4, .num_kv_heads = 2, .head_size = 3, .rotary = {}});
+  const auto cache_of = [](const auto& layer) {
+    return eh::KvCache<T>({.batch_size = 2,
+                           .num_kv_heads = layer.num_kv_heads(),
+                           .head_size = 3,
+                           .capacity = 9,
+                           .window = 7,
+                           .sinks = 2});
+  };
+  for (const int size : {2, 3})
+    mpi::run_locally(size, [&](Ranks& ranks) {
+      const mpi::TensorParallelAttention<T> part(whole, ranks);
+      auto own = cache_of(part);
+      auto all = cache_of(whole);
+      for (const Index n : {Index{5}, Index{1}, Index{700}, Index{4}, Index{300}}) {
+        const auto x = random_tensor<T>(static_cast<std::uint64_t>(n), 2, n, 6);
+        EXPECT_TRUE(same_bits(part.step(x, own), whole.step(x, all))) << n;
+      }
+      const Sequences sequences{1, 600};
+      const auto x = random_tensor<T>(7, 601, 6);
+      EXPECT_TRUE(same_bits(part.step(x, sequences, own), whole.step(x, sequences, all)));
+      EXPECT_EQ(own.length(1), 1610);
+    });
+}
+
 TYPED_TEST(TensorParallelAttentionTest, GatesScoresAndThreadsHaveTheBitsOfOneProcess) {
   using T = TypeParam;
   auto layer = make_layer<T>(
@@ -438,6 +467,30 @@ TEST(TensorParallelAttention, OtherInputsOrMasksOnARankAreRefusedOnAll) {
     EXPECT_NE(sentence.find("a digest of the gates"), std::string::npos) << sentence;
 }
 
+TEST(TensorParallelAttention, ABackwardPassOfAnotherForwardCallOnARankIsRefusedOnAll) {
+  const auto whole = make_layer<float>(6, {.num_hiddens = 12, .num_heads = 4});
+  const auto x = random_tensor<float>(1, 2, 5, 6), longer = random_tensor<float>(1, 2, 7, 6);
+  const auto dy = random_tensor<float>(2, 2, 5, 12);
+  Tensor<float, 2> gates(1, 4);
+  std::fill_n(gates.data(), 4, 1.0f);
+  gates(0, 2) = 0;
+  for (const int other : {1, 2, 3}) {
+    const auto said = sentences(3, [&](Ranks& ranks) {
+      mpi::TensorParallelAttention<float> part(whole, ranks);
+      mpi::TensorParallelAttention<float>::Activations saved[4];
+      (void)part.forward(x, x, x, {.valid_lens = {5, 3}}, saved[0]);
+      (void)part.forward(x, x, x, {.valid_lens = {5, 4}}, saved[1]);
+      (void)part.forward(x, longer, longer, {.valid_lens = {5, 3}}, saved[2]);
+      part.set_gates(gates);
+      (void)part.forward(x, x, x, {.valid_lens = {5, 3}}, saved[3]);
+      ranks.reset_traffic();
+      (void)part.backward(dy, saved[ranks.rank() == 1 ? other : 0]);
+    });
+    for (const std::string& sentence : said)
+      EXPECT_NE(sentence.find("a digest of what was saved"), std::string::npos) << sentence;
+  }
+}
+
 TEST(TensorParallelAttention, WhatALayerRefusesAllRanksRefuse) {
   const auto whole = make_layer<float>(6, {.num_hiddens = 12, .num_heads = 4});
   const auto x = random_tensor<float>(1, 2, 5, 7);
@@ -471,6 +524,25 @@ TEST(TensorParallelAttention, AStepThatFailsOnOneRankLeavesTheCachesOfAll) {
     eh::KvCache<float> all({.batch_size = 1, .num_kv_heads = 4, .head_size = 3, .capacity = 8});
     (void)whole.step(x, all);
     EXPECT_TRUE(same_bits(next, whole.step(x, all)));
+  });
+}
+
+TEST(TensorParallelAttention, ALongStepThatOneRankRefusesLeavesTheRingsOfAll) {
+  const auto whole = make_layer<float>(6, {.num_hiddens = 12, .num_heads = 4});
+  const auto x = random_tensor<float>(1, 1, 3, 6), longer = random_tensor<float>(2, 1, 1000, 6);
+  mpi::run_locally(3, [&](Ranks& ranks) {
+    const mpi::TensorParallelAttention<float> part(whole, ranks);
+    const auto cache_of = [](Index heads) {
+      return eh::KvCache<float>(
+          {.batch_size = 1, .num_kv_heads = heads, .head_size = 3, .capacity = 5, .window = 4});
+    };
+    auto own = cache_of(part.num_kv_heads()), all = cache_of(4);
+    (void)part.step(x, own);
+    Tensor<float, 3> y(1, 1000, ranks.rank() == 1 ? 11 : 12);
+    EXPECT_ANY_THROW(part.step_into(y, longer, own));
+    EXPECT_EQ(own.length(0), 3);
+    (void)whole.step(x, all);
+    EXPECT_TRUE(same_bits(part.step(longer, own), whole.step(longer, all)));
   });
 }
 

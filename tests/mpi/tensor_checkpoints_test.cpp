@@ -3,11 +3,13 @@
 #include <atomic>
 #include <cstddef>
 #include <dlfcn.h>
+#include <exception>
 #include <filesystem>
 #include <gtest/gtest.h>
 #include <map>
 #include <string>
 #include <sys/types.h>
+#include <utility>
 #include <vector>
 
 #include <eigenheads/io/module.hpp>
@@ -41,6 +43,9 @@ using eh::ModuleParts, eh::TransformerEncoder, eh::TransformerStackOptions;
 using mpi::Ranks;
 
 using TensorCheckpoints = UniqueFolder;
+// Which save_parameters does not compile with.
+static_assert(eh::detail::SharedModule<mpi::TensorParallelEncoder<float>>);
+static_assert(!eh::detail::SharedModule<TransformerEncoder<float>>);
 
 // Whether the shares are those of the whole, to the bit.
 template <class T>
@@ -148,16 +153,15 @@ template <class Load>
   std::vector<std::string> said(static_cast<std::size_t>(size));
   mpi::run_locally(size, [&](Ranks& ranks) {
     mpi::TensorParallelEncoder<float> part(stack_of(false), ranks);
+    disturb(part);
+    const auto before = values_of<float>(part);
     auto& sentence = said[static_cast<std::size_t>(ranks.rank())];
     try {
       load(ranks, part);
     } catch (const std::exception& error) {
       sentence = error.what();
     }
-    part.for_each_parameter([&](const auto& parameter) {
-      if (parameter.name().find("W_") == std::string::npos) return;
-      for (Index i = 0; i < parameter.size(); ++i) ASSERT_EQ(parameter.get(i), 0);
-    });
+    EXPECT_TRUE(values_of<float>(part) == before);
   });
   return said;
 }
@@ -196,7 +200,39 @@ TEST_F(TensorCheckpoints, AMissingTensorOrAnotherShapeIsEverybodysSentence) {
   eh::save_parameters(path, make<TransformerEncoder<float>>(options));
   for (const std::string& sentence :
        failures(2, [&](Ranks& ranks, auto& part) { mpi::load_parameters(ranks, path, part); }))
-    EXPECT_NE(sentence.find("[39, 24]; expected [40, 24]"), std::string::npos) << sentence;
+    EXPECT_NE(sentence.find("[39, 24]; expected F32 [40, 24]"), std::string::npos) << sentence;
+}
+
+TEST_F(TensorCheckpoints, AFileThatOneRankRefusesLeavesTheParametersOfAll) {
+  const auto good = folder_ / "good.safetensors", more = folder_ / "more.safetensors",
+             doubles = folder_ / "doubles.safetensors", cut = folder_ / "cut.safetensors";
+  const auto whole = make<TransformerEncoder<float>>(stack_of(false));
+  auto options = stack_of(false);
+  options.num_layers = 4;
+  eh::save_parameters(good, whole);
+  eh::save_parameters(cut, whole);
+  std::filesystem::resize_file(cut, std::filesystem::file_size(cut) - 1000);
+  eh::save_parameters(more, make<TransformerEncoder<float>>(options));
+  eh::save_parameters(doubles, make<TransformerEncoder<double>>(stack_of(false)));
+  for (const auto& [bad, expected] :
+       {std::pair{cut, "cut.safetensors: "}, std::pair{more, "is none of the module's parameters"},
+        std::pair{doubles, "; expected F32 ["}})
+    for (const std::string& sentence : failures(3, [&, file = bad](Ranks& ranks, auto& part) {
+           mpi::load_parameters(ranks, ranks.rank() == 1 ? file : good, part);
+         }))
+      EXPECT_NE(sentence.find(expected), std::string::npos) << sentence;
+}
+
+TEST_F(TensorCheckpoints, ParametersOfAnotherTypeAreRefused) {
+  const auto path = folder_ / "whole.safetensors";
+  eh::save_parameters(path, make<TransformerEncoder<float>>(stack_of(false)));
+  mpi::run_locally(2, [&](Ranks& ranks) {
+    mpi::TensorParallelEncoder<double> part(stack_of(false), ranks);
+    const std::string said =
+        refusal<std::exception>([&] { mpi::load_parameters(ranks, path, part); });
+    EXPECT_NE(said.find(" is F32 ["), std::string::npos) << said;
+    EXPECT_NE(said.find("; expected F64 ["), std::string::npos) << said;
+  });
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <gtest/gtest.h>
 #include <map>
+#include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <eigenheads/mpi/local_transport.hpp>
@@ -140,23 +142,85 @@ TYPED_TEST(TensorParallelEncoderTest, TrainsWithTheBitsOfOneProcess) {
   }
 }
 
-TEST(TensorParallelEncoder, ARankWithOtherSequencesIsFoundBeforeAnythingIsSent) {
-  const auto whole = make<TransformerEncoder<float>>(stack_of(false));
-  const auto x = random_tensor<float>(1, 6, 24);
-  std::vector<std::string> said(2);
-  mpi::run_locally(2, [&](Ranks& ranks) {
-    const mpi::TensorParallelEncoder<float> part(whole, ranks);
-    const Sequences sequences = ranks.rank() == 0 ? Sequences{2, 4} : Sequences{3, 3};
+// What each rank says of call(ranks), which sends nothing.
+template <class Call>
+[[nodiscard]] std::vector<std::string> sentences(int size, const Call& call) {
+  std::vector<std::string> said(static_cast<std::size_t>(size), "not refused");
+  mpi::run_locally(size, [&](Ranks& ranks) {
+    ranks.reset_traffic();
     try {
-      (void)part(x, sequences);
+      call(ranks);
     } catch (const std::invalid_argument& error) {
       said[static_cast<std::size_t>(ranks.rank())] = error.what();
     }
     EXPECT_EQ(ranks.traffic().bytes_sent, 0);
   });
-  for (const std::string& sentence : said)
-    EXPECT_NE(sentence.find("a digest of mask, lengths, gates and caches"), std::string::npos)
+  return said;
+}
+template <class Call>
+void expect_refused(int size, const Call& call) {
+  for (const std::string& sentence : sentences(size, call))
+    EXPECT_NE(sentence.find("a digest of layers, mask, lengths, gates and caches"),
+              std::string::npos)
         << sentence;
+}
+
+TEST(TensorParallelEncoder, ARankWithOtherSequencesIsFoundBeforeAnythingIsSent) {
+  const auto whole = make<TransformerEncoder<float>>(stack_of(false));
+  const auto x = random_tensor<float>(1, 6, 24);
+  expect_refused(2, [&](Ranks& ranks) {
+    const mpi::TensorParallelEncoder<float> part(whole, ranks);
+    const Sequences sequences = ranks.rank() == 0 ? Sequences{2, 4} : Sequences{3, 3};
+    (void)part(x, sequences);
+  });
+}
+
+TEST(TensorParallelEncoder, ARankWithAnotherLayerIsFoundBeforeAnythingIsSent) {
+  const TransformerStackOptions usual = stack_of(false);
+  std::vector<TransformerStackOptions> others(7, usual);
+  others[0].layer.num_heads = 6;
+  others[1].layer.head_size = 6;
+  others[2].layer.feed_forward_size = 48;
+  others[3].layer.activation = eh::Activation::relu;
+  others[4].layer.gated = true;
+  others[5].layer.norm_first = true;
+  others[6].layer.norm = eh::NormKind::rms_norm;
+  const auto x = random_tensor<float>(1, 2, 5, 24);
+  for (std::size_t i = 0; i < others.size(); ++i) {
+    SCOPED_TRACE(i);
+    const auto part = [&](Ranks& ranks) {
+      return mpi::TensorParallelEncoder<float>(ranks.rank() == 1 ? others[i] : usual, ranks);
+    };
+    expect_refused(3, [&](Ranks& ranks) { (void)part(ranks)(x); });
+    expect_refused(3, [&](Ranks& ranks) { (void)part(ranks).layers[0](x); });
+    expect_refused(3, [&](Ranks& ranks) {
+      mpi::TensorParallelEncoderActivations<float> saved;
+      (void)part(ranks).forward(x, {}, saved);
+    });
+  }
+}
+
+TEST(TensorParallelEncoder, ARankThatGoesBackFromAnotherCallIsFoundBeforeAnythingIsSent) {
+  const auto x = random_tensor<float>(1, 2, 5, 24);
+  const eh::ValidLens lens[] = {{5, 3}, {2, 4}};
+  for (const bool other_call : {true, false}) {  // or adds to its gradients
+    const auto go_back = [&](Ranks& ranks, const auto& module) {
+      typename std::remove_cvref_t<decltype(module)>::Activations saved[2];
+      for (std::size_t i = 0; i < 2; ++i)
+        (void)module.forward(x, {.valid_lens = lens[i]}, saved[i]);
+      auto gradients = module.backward(x, saved[0]);
+      const bool is_other = ranks.rank() == 1;
+      ranks.reset_traffic();
+      module.backward_into(gradients, x, saved[other_call && is_other ? 1 : 0],
+                           !other_call && is_other);
+    };
+    const auto whole = make<TransformerEncoder<float>>(stack_of(false));
+    expect_refused(
+        2, [&](Ranks& ranks) { go_back(ranks, mpi::TensorParallelEncoder<float>(whole, ranks)); });
+    expect_refused(2, [&](Ranks& ranks) {
+      go_back(ranks, mpi::TensorParallelEncoder<float>(whole, ranks).layers[0]);
+    });
+  }
 }
 
 }  // namespace

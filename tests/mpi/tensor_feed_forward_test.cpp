@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <gtest/gtest.h>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <eigenheads/mpi/local_transport.hpp>
@@ -180,6 +182,34 @@ TEST(TensorParallelFeedForward, OtherRowsOnARankAreRefusedOnAllBeforeAnythingIsS
     });
     const std::string expected =
         features == 7 ? "rows = 6 on rank 2" : "x has shape [5, 8]; expected [..., size] = [5, 7]";
+    for (const std::string& sentence : said)
+      EXPECT_NE(sentence.find(expected), std::string::npos) << sentence;
+  }
+}
+
+TEST(TensorParallelFeedForward, AnotherLayerOnARankIsRefusedOnAllBeforeAnythingIsSent) {
+  const FeedForwardOptions usual{.size = 8, .hidden_size = 12};
+  const std::pair<FeedForwardOptions, std::string> others[] = {
+      {{.size = 8, .hidden_size = 12, .activation = Activation::silu}, "activation"},
+      {{.size = 8, .hidden_size = 12, .gated = true}, "whether it is gated"},
+      {usual, "whether gradients are added to"}};
+  for (const auto& [other, expected] : others) {
+    std::vector<std::string> said(3);
+    mpi::run_locally(3, [&, options = other](Ranks& ranks) {
+      const bool is_other = ranks.rank() == 1;
+      const mpi::TensorParallelFeedForward<float> part(is_other ? options : usual, ranks);
+      const auto x = random_tensor<float>(1, 5, 8);
+      try {
+        mpi::TensorParallelFeedForward<float>::Activations saved;
+        (void)part.forward(x, saved);
+        auto gradients = part.backward(x, saved);
+        ranks.reset_traffic();
+        part.backward_into(gradients, x, saved, is_other);
+      } catch (const std::invalid_argument& error) {
+        said[static_cast<std::size_t>(ranks.rank())] = error.what();
+      }
+      EXPECT_EQ(ranks.traffic().bytes_sent, 0);
+    });
     for (const std::string& sentence : said)
       EXPECT_NE(sentence.find(expected), std::string::npos) << sentence;
   }

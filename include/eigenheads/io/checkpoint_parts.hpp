@@ -47,15 +47,6 @@ template <class Module>
   return {};
 }
 
-struct IgnoreShare {
-  template <class T>
-  void operator()(const Parameter<T>&, Index, Index) const {}
-};
-// A module that has some rows of what it is part of (mpi/tensor_attention.hpp).
-template <class Module>
-concept SharedModule =
-    requires(Module& module) { module.for_each_share(IgnoreShare{}, std::string_view()); };
-
 using AnyParameter = std::variant<Parameter<float>, Parameter<double>>;
 using AnyConstParameter = std::variant<Parameter<const float>, Parameter<const double>>;
 

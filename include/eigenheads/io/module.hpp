@@ -89,6 +89,8 @@ void set_parameters(Module& module, const Safetensors& file, std::string_view pr
 // Throws FileError, and then leaves `path` as it was, if the file cannot be written.
 template <HasParameters Module>
 void save_parameters(const std::filesystem::path& path, const Module& module) {
+  static_assert(!detail::SharedModule<Module>,
+                "This module has a share of the rows: nobody has the whole, to save it.");
   Safetensors file;
   add_parameters(file, module);
   write_safetensors(path, file);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // What ranks would do in a call or a step, for any number of them, of which none need be there: what
-// each sends, computes and holds. The plans are those that the code executes:
+// each sends, computes and holds. The plans are those that the code executes, but TensorPlan counts by
+// formulas of its own:
 //   mpi::SequencePlan<float>   sequence_plan.hpp: a layer whose rows are spread over ranks
 //   mpi::TensorPlan            tensor_plan.hpp: a layer whose heads and outputs are
 //   mpi::DataPlan              data_plan.hpp: a step of training whose batch is

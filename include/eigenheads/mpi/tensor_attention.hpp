@@ -12,6 +12,7 @@
 // and sends as many; it holds a ranks-th of the weights.
 //   mpi::TensorParallelAttention<float> layer(whole, ranks);
 //   y = layer(x, x, x, mask);
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -146,7 +147,10 @@ class TensorParallelAttention {
                                                       const CallOptions<T>& options = {}) const;
 
   // The next tokens of every sequence, as MultiHeadAttention::step. The cache is of this rank's
-  // key/value heads, num_kv_heads(); a step that fails on any rank leaves those of all as they were.
+  // key/value heads, num_kv_heads(). A step that any rank refuses leaves those of all as they were. So
+  // does one that fails later, of memory or a connection, except that a sequence of a ring that has let
+  // go of what it saw before the step is empty then. For that the ranks agree, a byte each, before a
+  // step of more than capacity - window + 1 tokens.
   [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, AnyKvCache<T>& cache, const Mask& mask = {},
                                   const CallOptions<T>& options = {}) const;
   void step_into(TensorSpan<T, 3> y, TensorView<T, 3> x, AnyKvCache<T>& cache,
@@ -189,8 +193,19 @@ class TensorParallelAttention {
     return backward(eigenheads::detail::as_block<T>(grad_output), saved, context);
   }
 
-  // For modules that are made of such layers: throws std::invalid_argument if a part was replaced by
-  // one of another size; gives the gradients of the parameters their shapes.
+  // For modules that are made of such layers: what their rounds compare of it, since no other begins in
+  // one; throws std::invalid_argument if a part was replaced by one of another size; gives the
+  // gradients of the parameters their shapes.
+  void add_terms(Digest& digest) const {
+    digest.add(num_heads())
+        .add(heads_.kv_count())
+        .add(head_size_)
+        .add(num_hiddens())
+        .add(Index{has_sinks_})
+        .add(Index{rotary_ != nullptr})
+        .add(std::bit_cast<std::uint64_t>(dropout_.p()))
+        .add(gates_.values());
+  }
   void require_parts() const;
   void fit_parameter_gradients(Gradients& gradients, bool accumulate) const;
   // And throw what forward, and backward, would throw for such a call.
@@ -255,12 +270,8 @@ class TensorParallelAttention {
   void train(const Call& call, const Mask& mask, Activations& saved,
              const TrainingOptions<T>& options, T* output) const;
   void require_training(const TrainingOptions<T>& options) const;
-  [[nodiscard]] static Digest training_digest(const Mask& mask, const TrainingOptions<T>& options) {
-    Digest digest;
-    return digest.add(mask)
-        .add(Index{options.seed.has_value()})
-        .add(options.seed ? options.seed->value : 0);
-  }
+  [[nodiscard]] Digest training_digest(const Inputs& inputs, const Mask& mask,
+                                       const TrainingOptions<T>& options) const;
   void fit(Gradients& gradients, const LayerActivations<T>& own, bool accumulate) const;
   void undo(Gradients& gradients, TensorView<T, 3> grad_output, const Activations& saved,
             bool accumulate, Context& context) const;

@@ -244,11 +244,8 @@ void TensorParallelAttention<T>::take_step(const eigenheads::detail::StepInputs<
   Context& context = options.context.get();
   const eigenheads::detail::Frame frame(context);
   eigenheads::detail::StepGuard guard(1, [&](Index) -> auto& { return cache.heads(); }, frame);
-  Digest lengths;
-  lengths.add(mask).add(cache.batch_size()).add(cache.capacity()).add(cache.window());
-  for (Index b = 0; b < cache.batch_size(); ++b) lengths.add(cache.length(b));
   round("a step of attention", {inputs.x, inputs.x, inputs.x, inputs.sequences, inputs.sequences},
-        lengths, [&] {
+        Digest().add(mask).add(cache), [&] {
           require_parts();
           gates_.require_fits(inputs.rows().count(), num_heads());
           Call call = eigenheads::detail::checked_step(parts(), inputs, mask, cache.heads(), frame);
@@ -258,6 +255,12 @@ void TensorParallelAttention<T>::take_step(const eigenheads::detail::StepInputs<
           call.score = options.score;
           if (inputs.sequences != nullptr) call.attend = eigenheads::detail::attend_packed<T>;
           const Output into{.output = output_of(call)};
+          // Where a ring may let go of what the tokens before saw, it cannot go back (truncate()).
+          for (Index b = 0; cache.window() > 0 && b < call.shape.B; ++b)
+            if (call.mask.query_count(b) > cache.capacity() - cache.window() + 1) {
+              agree(*ranks_);
+              break;
+            }
           eigenheads::detail::attend_step<T>(
               {parts(), call, cache.heads(), into},
               [&](const eigenheads::detail::Participation&, T* own) {

@@ -57,6 +57,21 @@ void TensorParallelAttention<T>::train(const Call& call, const Mask& mask, Activ
   saved.is_saved = true;
 }
 
+// What a backward pass must find alike on all ranks: it decides what they send each other then.
+template <Scalar T>
+Digest TensorParallelAttention<T>::training_digest(const Inputs& inputs, const Mask& mask,
+                                                   const TrainingOptions<T>& options) const {
+  Digest digest;
+  return digest.add(mask)
+      .add_seed(options)
+      .add(inputs.query_sequences)
+      .add(inputs.key_sequences)
+      .add(inputs.queries.dimension(0))
+      .add(inputs.queries.dimension(1))
+      .add(inputs.keys.dimension(1))
+      .add(gates_.values());
+}
+
 template <Scalar T>
 Tensor<T, 3> TensorParallelAttention<T>::forward(TensorView<T, 3> queries, TensorView<T, 3> keys,
                                                  TensorView<T, 3> values, const Mask& mask,
@@ -64,11 +79,13 @@ Tensor<T, 3> TensorParallelAttention<T>::forward(TensorView<T, 3> queries, Tenso
                                                  const TrainingOptions<T>& options) const {
   Tensor<T, 3> output;
   const Inputs inputs{queries, keys, values};
-  round("attention in training", inputs, training_digest(mask, options), [&] {
+  const Digest of_call = training_digest(inputs, mask, options);
+  round("attention in training", inputs, of_call, [&] {
     const Call call = checked(inputs, mask, options.score);
     require_training(options);
     output = eigenheads::detail::make_tensor<T>("output", call.output_shape());
     train(call, mask, saved, options, output.data());
+    saved.of_call = of_call.value();
   });
   return output;
 }
@@ -79,11 +96,13 @@ Tensor<T, 2> TensorParallelAttention<T>::forward(TensorView<T, 2> x, const Seque
                                                  const TrainingOptions<T>& options) const {
   Tensor<T, 2> output;
   const auto inputs = Inputs::packed(x, sequences);
-  round("attention of packed sequences in training", inputs, training_digest(mask, options), [&] {
+  const Digest of_call = training_digest(inputs, mask, options);
+  round("attention of packed sequences in training", inputs, of_call, [&] {
     const Call call = checked(inputs, mask, options.score);
     require_training(options);
     output = eigenheads::detail::make_tensor<T>("output", call.packed_output_shape());
     train(call, mask, saved, options, output.data());
+    saved.of_call = of_call.value();
   });
   return output;
 }
@@ -101,7 +120,8 @@ void TensorParallelAttention<T>::backward_into(Gradients& gradients, TensorView<
                     {"sequences", sizes[0]},
                     {"queries", sizes[1]},
                     {"size", sizes[2]},
-                    {"whether gradients are added to", Index{accumulate}}},
+                    {"whether gradients are added to", Index{accumulate}},
+                    {"a digest of what was saved", saved.of_call}},
                    [&] { undo(gradients, grad_output, saved, accumulate, context); });
 }
 

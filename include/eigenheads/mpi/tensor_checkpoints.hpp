@@ -15,23 +15,24 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <variant>
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/io/checkpoints.hpp>        // CheckpointLoading, ModuleParts
+#include <eigenheads/io/safetensors.hpp>        // SafetensorsType, safetensors_type_of
 #include <eigenheads/io/safetensors_files.hpp>  // SafetensorsFiles
 #include <eigenheads/mpi/ranks.hpp>             // Ranks
+#include <eigenheads/mpi/tensor_exchange.hpp>   // agree
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
-// Returns on a rank when all have come so far. Throws RankError if one has failed.
-inline void agree(Ranks& ranks) {
-  const auto size = static_cast<std::size_t>(ranks.size());
-  const char here = 1;
-  std::vector<char> all(size);
-  const std::vector<Index> counts(size, 1);
-  ranks.all_gather<char>({&here, 1}, counts, all);
+// Whether a parameter is read of a file's type, as eigenheads::load_parameters reads it.
+template <class T>
+[[nodiscard]] constexpr bool is_of_type(SafetensorsType type) {
+  return type == eigenheads::detail::safetensors_type_of<T>() ||
+         (std::is_same_v<T, float> && eigenheads::detail::is_narrow_float(type));
 }
 
 // As eigenheads::load_checkpoint, of the part that this rank has of each module; modules that every
@@ -49,8 +50,8 @@ inline CheckpointReport load_checkpoint(Ranks& ranks, const std::filesystem::pat
   return report;
 }
 
-// The same from a file of save_parameters(path, whole): under the module's own names, of its own type,
-// and of nothing else.
+// The same from a file of save_parameters(path, whole): under the module's own names, of its own type
+// (or, of float, F16 or BF16), and of nothing else.
 template <eigenheads::detail::SharedModule Module>
 void load_parameters(Ranks& ranks, const std::filesystem::path& path, Module& module) {
   ranks.together("loading parameters", {}, [&] {
@@ -61,11 +62,12 @@ void load_parameters(Ranks& ranks, const std::filesystem::path& path, Module& mo
       const std::string& name = parameter.name();
       std::vector<Index> shape(parameter.shape().begin(), parameter.shape().end());
       shape[0] = all;
-      if (files.shape(name) != shape)
-        eigenheads::detail::refuse_file(files.path(),
-                                        "tensor " + eigenheads::detail::quoted_name(name) + " is " +
-                                            files.description(name) + "; expected " +
-                                            eigenheads::detail::shape_text(shape));
+      if (!is_of_type<T>(files.type(name)) || files.shape(name) != shape)
+        eigenheads::detail::refuse_file(
+            files.path(), "tensor " + eigenheads::detail::quoted_name(name) + " is " +
+                              files.description(name) + "; expected " +
+                              name_of(eigenheads::detail::safetensors_type_of<T>()) + ' ' +
+                              eigenheads::detail::shape_text(shape));
       std::vector<T> part(static_cast<std::size_t>(parameter.size()));
       const Index columns = shape.size() > 1 ? shape[1] : 1;
       files.read(name, first * columns, std::span(part));

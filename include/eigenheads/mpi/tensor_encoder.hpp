@@ -121,8 +121,7 @@ class TensorParallelEncoder
                        const TrainingOptions<T>& options = {}) const {
     const TensorView<T, 3> in(x);
     Tensor<T, 3> y;
-    Digest of_call = digest(mask);
-    add_seed(of_call, options);
+    const Digest of_call = digest(mask).add_seed(options);
     rows_together(ranks(), "an encoder in training", in, of_call,
                   [&] { y = Stack::train(in, saved, options, mask); });
     return y;
@@ -132,8 +131,7 @@ class TensorParallelEncoder
                        const TrainingOptions<T>& options = {}) const {
     const TensorView<T, 2> in(x);
     Tensor<T, 2> y;
-    Digest of_call = digest(mask, &sequences);
-    add_seed(of_call, options);
+    const Digest of_call = digest(mask, &sequences).add_seed(options);
     rows_together(ranks(), "an encoder of packed sequences in training", in, of_call,
                   [&] { y = Stack::train(in, saved, options, sequences, mask); });
     return y;
@@ -142,7 +140,11 @@ class TensorParallelEncoder
   void backward_into(Gradients& gradients, const Y& grad_y, const Activations& saved,
                      bool accumulate = false, Context& context = default_context()) const {
     const TensorView<T, rank_of<Y>> view(grad_y);
-    rows_together(ranks(), "the backward pass of an encoder", view, Digest(),
+    Digest of_call;
+    add_terms(of_call);
+    of_call.add(static_cast<Index>(saved.layers.size())).add(Index{accumulate});
+    for (const auto& layer : saved.layers) of_call.add(layer.self_attention.of_call);
+    rows_together(ranks(), "the backward pass of an encoder", view, of_call,
                   [&] { Stack::undo(gradients, view, saved, accumulate, context); });
   }
   template <eigenheads::detail::TensorLike Y>
@@ -156,14 +158,18 @@ class TensorParallelEncoder
  private:
   [[nodiscard]] Digest digest(const Mask& mask, const Sequences* sequences = nullptr) const {
     Digest digest;
-    digest.add(mask).add(sequences).add(static_cast<Index>(this->layers.size()));
-    for (const auto& layer : this->layers) digest.add(layer.self_attention.gates());
+    digest.add(mask).add(sequences);
+    add_terms(digest);
     return digest;
+  }
+  void add_terms(Digest& digest) const {
+    digest.add(static_cast<Index>(this->layers.size())).add(Index{this->norm.has_value()});
+    for (const auto& layer : this->layers) layer.add_terms(digest);
   }
   template <int Rank, class Storage, class Run>
   void take_steps(TensorView<T, Rank> x, TransformerCache<T, Storage>& cache, Digest of_call,
                   const CallOptions<T>& options, const Run& run) const {
-    for (Index i = 0; i < cache.num_layers(); ++i) add_cache(of_call, cache.layer(i));
+    for (Index i = 0; i < cache.num_layers(); ++i) of_call.add(cache.layer(i));
     Context& context = options.context.get();
     const eigenheads::detail::Frame frame(context);
     eigenheads::detail::StepGuard guard(

@@ -3,6 +3,8 @@
 // A layer of a transformer's encoder whose attention and feed-forward network are shared out over
 // ranks: with the bits of one process, and a ranks-th of its weights on each. Norms and residuals are of
 // whole rows, and every rank makes them.
+#include <bit>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -24,22 +26,14 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
-// What the ranks compare before a call of a layer, or of a stack of them.
+// What the ranks compare before a call of a layer.
 template <class Layer>
 [[nodiscard]] Digest call_digest(const Layer& layer, const Mask& mask,
                                  const Sequences* sequences = nullptr) {
   Digest digest;
-  return digest.add(mask).add(sequences).add(layer.self_attention.gates());
-}
-template <class T>
-void add_cache(Digest& digest, const AnyKvCache<T>& cache) {
-  digest.add(cache.batch_size()).add(cache.capacity()).add(cache.window());
-  for (Index b = 0; b < cache.batch_size(); ++b) digest.add(cache.length(b));
-}
-template <class T>
-void add_seed(Digest& digest, const TrainingOptions<T>& options) {
-  digest.add(Index{options.seed.has_value()});
-  if (options.seed) digest.add(options.seed->value);
+  digest.add(mask).add(sequences);
+  layer.add_terms(digest);
+  return digest;
 }
 
 // A call with rows x as a round.
@@ -51,7 +45,7 @@ void rows_together(Ranks& ranks, const char* what, TensorView<T, Rank> x, const 
                   {"sequences", Rank == 2 ? 1 : x.dimension(0)},
                   {"rows", x.dimension(Rank - 2)},
                   {"features", x.dimension(Rank - 1)},
-                  {"a digest of mask, lengths, gates and caches", digest.value()}},
+                  {"a digest of layers, mask, lengths, gates and caches", digest.value()}},
                  run);
 }
 
@@ -191,8 +185,7 @@ class TensorParallelEncoderLayer {
                        const TrainingOptions<T>& options = {}) const {
     const TensorView<T, 3> in(x);
     Tensor<T, 3> y;
-    Digest digest = call_digest(*this, mask);
-    add_seed(digest, options);
+    const Digest digest = call_digest(*this, mask).add_seed(options);
     rows_together(ranks(), "an encoder layer in training", in, digest,
                   [&] { y = train(padded(in), in.data(), mask, saved, options); });
     return y;
@@ -202,8 +195,7 @@ class TensorParallelEncoderLayer {
                        const TrainingOptions<T>& options = {}) const {
     const TensorView<T, 2> in(x);
     Tensor<T, 2> y;
-    Digest digest = call_digest(*this, mask, &sequences);
-    add_seed(digest, options);
+    const Digest digest = call_digest(*this, mask, &sequences).add_seed(options);
     rows_together(ranks(), "an encoder layer of packed sequences in training", in, digest,
                   [&] { y = train(packed(in, sequences), in.data(), mask, saved, options); });
     return y;
@@ -212,7 +204,10 @@ class TensorParallelEncoderLayer {
   void backward_into(Gradients& gradients, const Y& grad_y, const Activations& saved,
                      bool accumulate = false, Context& context = default_context()) const {
     const TensorView<T, rank_of<Y>> view(grad_y);
-    rows_together(ranks(), "the backward pass of an encoder layer", view, Digest(), [&] {
+    Digest digest;
+    add_terms(digest);
+    digest.add(saved.self_attention.of_call).add(Index{accumulate});
+    rows_together(ranks(), "the backward pass of an encoder layer", view, digest, [&] {
       require_saved(saved);
       eigenheads::detail::require_form(view, saved.sequences, size());
       fit(gradients, saved, accumulate);
@@ -230,7 +225,16 @@ class TensorParallelEncoderLayer {
     return gradients;
   }
 
-  // Checks, for stacks of such layers, as those of TransformerEncoderLayer.
+  // For stacks of such layers: what their rounds compare of it, and checks, as those of
+  // TransformerEncoderLayer.
+  void add_terms(Digest& digest) const {
+    self_attention.add_terms(digest);
+    feed_forward.add_terms(digest);
+    digest.add(Index{options_.norm_first})
+        .add(static_cast<Index>(options_.norm))
+        .add(std::bit_cast<std::uint64_t>(options_.norm_eps))
+        .add(std::bit_cast<std::uint64_t>(options_.dropout));
+  }
   void require_parts() const {
     eigenheads::detail::require_sizes("TensorParallelEncoderLayer", size(),
                                       {{"self_attention.num_hiddens", self_attention.num_hiddens()},
@@ -312,7 +316,7 @@ class TensorParallelEncoderLayer {
   template <int Rank, class Run>
   void take_step(TensorView<T, Rank> x, AnyKvCache<T>& cache, Digest digest,
                  const CallOptions<T>& options, const Run& run_step) const {
-    add_cache(digest, cache);
+    digest.add(cache);
     const eigenheads::detail::Frame frame(options.context.get());
     eigenheads::detail::StepGuard guard(1, [&](Index) -> auto& { return cache.heads(); }, frame);
     rows_together(ranks(), "a step of an encoder layer", x, digest, run_step);

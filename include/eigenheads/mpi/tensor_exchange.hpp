@@ -11,11 +11,13 @@
 #include <string>
 #include <vector>
 
+#include <eigenheads/call_options.hpp>  // TrainingOptions
 #include <eigenheads/context.hpp>       // Context
 #include <eigenheads/detail/arena.hpp>  // Frame
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/panels.hpp>  // Panels
 #include <eigenheads/detail/ranges.hpp>  // Range, total
+#include <eigenheads/kv_cache.hpp>       // AnyKvCache
 #include <eigenheads/linear.hpp>         // Linear
 #include <eigenheads/mask.hpp>           // Mask
 #include <eigenheads/mpi/ranks.hpp>      // Ranks
@@ -25,6 +27,15 @@
 #include <eigenheads/tensor.hpp>         // Tensor
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
+
+// Returns on a rank when all have come so far. Throws RankError if one has failed.
+inline void agree(Ranks& ranks) {
+  const auto size = static_cast<std::size_t>(ranks.size());
+  const char here = 1;
+  std::vector<char> all(size);
+  const std::vector<Index> counts(size, 1);
+  ranks.all_gather<char>({&here, 1}, counts, all);
+}
 
 // Rows of a matrix of which a rank has the columns shares.of(rank).
 struct SharedRows {
@@ -141,6 +152,17 @@ class Digest {
     for (Index i = 0; i < values.size(); ++i)
       add(std::bit_cast<std::uint64_t>(static_cast<double>(values.data()[i])));
     return *this;
+  }
+  // How many tokens it has of each sequence, and how many it keeps. (Heads are each rank's own.)
+  template <Scalar T>
+  Digest& add(const AnyKvCache<T>& cache) {
+    add(cache.batch_size()).add(cache.capacity()).add(cache.window()).add(cache.sinks());
+    for (Index b = 0; b < cache.batch_size(); ++b) add(cache.length(b));
+    return *this;
+  }
+  template <Scalar T>
+  Digest& add_seed(const TrainingOptions<T>& options) {
+    return add(Index{options.seed.has_value()}).add(options.seed ? options.seed->value : 0);
   }
 
   [[nodiscard]] Index value() const { return static_cast<Index>(hash_ >> 1); }

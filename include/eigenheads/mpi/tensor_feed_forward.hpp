@@ -146,7 +146,7 @@ class TensorParallelFeedForward {
   void backward_into(Gradients& gradients, const Y& grad_y, const Activations& saved,
                      bool accumulate = false, Context& context = default_context()) const {
     const TensorView<T, rank_of<Y>> view(grad_y);
-    round("the backward pass of a feed-forward network", view, [&] {
+    const auto run_backward = [&] {
       require_saved(saved);
       auto expected = view.dimensions();
       expected.back() = size();
@@ -160,7 +160,8 @@ class TensorParallelFeedForward {
       const auto [B, L, E] = saved.sequences().shape(size());
       gradients.x.resize(B, L, E);
       undo(gradients, view.data(), saved, accumulate, context);
-    });
+    };
+    round("the backward pass of a feed-forward network", view, run_backward, accumulate);
   }
   template <eigenheads::detail::TensorLike Y>
   [[nodiscard]] Gradients backward(const Y& grad_y, const Activations& saved,
@@ -170,8 +171,15 @@ class TensorParallelFeedForward {
     return gradients;
   }
 
-  // For modules that are made of such layers: throw if a part was replaced by one of another size, or
-  // if nothing is saved of a layer of these; give gradients the shapes of the parameters.
+  // For modules that are made of such layers: what their rounds compare of it, since no other begins in
+  // one; throw if a part was replaced by one of another size, or if nothing is saved of a layer of
+  // these; give gradients the shapes of the parameters.
+  void add_terms(Digest& digest) const {
+    digest.add(size())
+        .add(hidden_size())
+        .add(static_cast<Index>(activation_))
+        .add(Index{is_gated()});
+  }
   void require_parts() const;
   void require_saved(const Activations& saved) const;
   void fit(Gradients& gradients, bool accumulate) const;
@@ -199,16 +207,20 @@ class TensorParallelFeedForward {
   }
 
   template <int Rank, class Run>
-  void round(const char* what, TensorView<T, Rank> x, const Run& run) const {
+  void round(const char* what, TensorView<T, Rank> x, const Run& run,
+             bool accumulate = false) const {
     Digest shape;
     for (const Index axis : x.dimensions()) shape.add(axis);
     ranks_->together(what,
                      {{"the size of a number", Index{sizeof(T)}},
                       {"size", size()},
                       {"hidden_size", hidden_size()},
+                      {"activation", static_cast<Index>(activation_)},
+                      {"whether it is gated", Index{is_gated()}},
                       {"rows", x.size() / (std::max)(x.dimension(Rank - 1), Index{1})},
                       {"features", x.dimension(Rank - 1)},
-                      {"a digest of the shape", shape.value()}},
+                      {"a digest of the shape", shape.value()},
+                      {"whether gradients are added to", Index{accumulate}}},
                      run);
   }
   template <int Rank>

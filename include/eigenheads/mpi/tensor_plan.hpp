@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // What each rank does in a call of TensorParallelAttention (tensor_attention.hpp): its heads of all
-// rows, and after these are gathered, its outputs.
+// rows, and after these are gathered, its outputs. By formulas beside the code that they describe, of a
+// forward pass in which all rows and heads take part: with padding less is computed and sent, with closed
+// heads less is computed, and a backward pass sends more.
 #include <algorithm>
 #include <vector>
 

@@ -14,6 +14,7 @@ struct TensorParallelAttentionActivations {
   LayerActivations<T> own;
   Tensor<T, 2> heads{0, 0};  // [rows, H * V], after the gates
   eigenheads::detail::HeadGates<T> gates;
+  Index of_call = 0;  // a digest of lengths, masks, gates and the seed, alike on all ranks
   bool is_saved = false;
 };
 
