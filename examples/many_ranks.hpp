@@ -5,6 +5,7 @@
 // Built without MPI, a program is one process, and says so where mpirun has started more.
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -16,7 +17,7 @@
 #include <eigenheads/mpi/environment.hpp>  // Environment
 #endif
 
-#include "command_line.hpp"    // CommandLine, Option, UsageError
+#include "command_line.hpp"    // CommandLine, Option
 #include "training_state.hpp"  // shards_in
 
 namespace many_ranks {
@@ -31,7 +32,9 @@ using eigenheads::mpi::Ranks;
   return 0;
 }
 
-// run(ranks) with the ranks of mpirun, or with none. Of what all ranks refuse the first one speaks.
+// run(ranks) with the ranks of mpirun, or with none. What all ranks were given, a command line or a
+// checkpoint, all refuse: the first one speaks. What another one throws alone the first one hears
+// of, as it leaves, and says.
 template <class Run>
 int run_on_ranks(const Run& run) {
   if (started_together() == 0) return run(static_cast<Ranks*>(nullptr));
@@ -42,9 +45,12 @@ int run_on_ranks(const Run& run) {
   return environment.run([&](Ranks& ranks) {
     try {
       return run(&ranks);
-    } catch (const command_line::UsageError& error) {
+    } catch (const eigenheads::mpi::RankError&) {
+      throw;
+    } catch (const std::exception& error) {
       if (ranks.rank() == 0) throw;
-      throw eigenheads::mpi::RankError(0, error.what());
+      ranks.leave(error.what());
+      throw eigenheads::mpi::RankError(ranks.rank(), error.what());
     }
   });
 #else

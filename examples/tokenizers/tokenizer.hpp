@@ -52,8 +52,9 @@ class Tokenizer {
  public:
   using Options = EncodeOptions;
 
-  // A folder that holds tokenizer.json, vocab.txt or vocab.json (with merges.txt), tokenizer_config.json
-  // beside it or not, or one of these files. Throws std::runtime_error, with a sentence, for what cannot be read or is not known.
+  // A folder that holds tokenizer.json, vocab.txt or vocab.json (with merges.txt),
+  // tokenizer_config.json beside it or not, or one of these files. Throws std::runtime_error, with a
+  // sentence, for what cannot be read or is not known.
   [[nodiscard]] static Tokenizer load(const std::filesystem::path& folder_or_file) {
     return Tokenizer(read_parts(folder_or_file));
   }

@@ -453,28 +453,35 @@ inline void set_templates(const Object& processor, Parts& parts) {
   return parts;
 }
 
-// A pair of tokens a line, with a blank between them, after a line that says the version.
+// Of merges.txt: a pair of tokens a line, with a blank between them, after a line that says the version.
 [[nodiscard]] inline Json merges_of(std::string_view bytes) {
   Json merges = Json::array();
-  for (std::size_t at = 0; at < bytes.size();) {
+  std::size_t number = 1;
+  for (std::size_t at = 0; at < bytes.size(); ++number) {
     const std::size_t end = std::min(bytes.find('\n', at), bytes.size());
     std::string_view line = bytes.substr(at, end - at);
     if (line.ends_with('\r')) line.remove_suffix(1);
-    if (!is_utf8(line)) refuse("merges.txt has a line that is not UTF-8");
-    if (!line.starts_with("#version")) merges.push_back(std::string(line));
+    if (!is_utf8(line)) refuse("line " + std::to_string(number) + " is not UTF-8");
+    if (!line.starts_with("#version")) {
+      const std::size_t blank = line.find(' ');
+      if (blank == 0 || blank >= line.size() - 1 || blank != line.rfind(' '))
+        refuse("line " + std::to_string(number) + " is " + Json(line).dump() +
+               "; expected two tokens with a blank between them");
+      merges.push_back(std::string(line));
+    }
     at = end + 1;
   }
   return merges;
 }
 
 // GPT-2's, as its authors published it. config: what tokenizer_config.json says.
-[[nodiscard]] inline Parts parts_of_merges(const std::string& vocabulary, std::string_view merges,
+[[nodiscard]] inline Parts parts_of_merges(const std::string& vocabulary, Json merges,
                                            const Json& config) {
   const Object file(config, "tokenizer_config.json");
   if (!file.text("tokenizer_class", "GPT2Tokenizer").starts_with("GPT2Tokenizer"))
     file.wrong("tokenizer_class", "GPT2Tokenizer; others need a tokenizer.json");
   if (file.flag("add_bos_token", false)) file.wrong("add_bos_token", "false");
-  const Json model{{"vocab", parsed(vocabulary)}, {"merges", merges_of(merges)}};
+  const Json model{{"vocab", parsed(vocabulary)}, {"merges", std::move(merges)}};
   Parts parts;
   parts.model = byte_pairs_of(Object(model, "model"));
   parts.single = kPlain;
@@ -516,11 +523,16 @@ inline void set_templates(const Object& processor, Parts& parts) {
     const std::filesystem::path beside = path.parent_path() / "tokenizer_config.json";
     detail::Json config = detail::Json::object();
     if (std::filesystem::exists(beside, error)) config = detail::parsed(detail::read_file(beside));
-    const std::filesystem::path merges = path.parent_path() / "merges.txt";
     const bool has_merges = path.filename() == "vocab.json";
-    if (has_merges && !std::filesystem::exists(merges, error))
-      refuse("there is no merges.txt beside it");
-    Parts parts = has_merges ? detail::parts_of_merges(bytes, detail::read_file(merges), config)
+    detail::Json merges;
+    if (has_merges) {
+      if (!std::filesystem::exists(path.parent_path() / "merges.txt", error))
+        refuse("there is no merges.txt beside it");
+      path.replace_filename("merges.txt");  // what is wrong in it is said of it
+      merges = detail::merges_of(detail::read_file(path));
+      path.replace_filename("vocab.json");
+    }
+    Parts parts = has_merges ? detail::parts_of_merges(bytes, std::move(merges), config)
                   : path.extension() == ".txt" ? detail::parts_of_vocabulary(bytes, config)
                                                : detail::parts_of_json(bytes);
     const detail::Object file(config, "tokenizer_config.json");

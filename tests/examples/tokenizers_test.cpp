@@ -638,10 +638,13 @@ TEST_F(TokenizersFiles, AFolderHoldsVocabJsonAndMergesTxt) {
       "FOLDER/vocab.json: tokenizer_config.json.tokenizer_class is \"RobertaTokenizer\"; expected "
       "GPT2Tokenizer; others need a tokenizer.json");
   write("tokenizer_config.json", "{}");
-  write("merges.txt", "#version: 0.2\nt h e\n");
-  EXPECT_EQ(refusal_of(folder_),
-            "FOLDER/vocab.json: model.merges holds \"t h e\"; expected two tokens with a blank "
-            "between them, or a list of the two");
+  for (const char* line : {"t h e", "", "the", " the", "the ", "t  h"}) {
+    write("merges.txt", "#version: 0.2\nt h\n" + std::string(line) + "\n");
+    EXPECT_EQ(refusal_of(folder_), "FOLDER/merges.txt: line 3 is \"" + std::string(line) +
+                                       "\"; expected two tokens with a blank between them");
+  }
+  write("merges.txt", "#version: 0.2\n\xff h\n");
+  EXPECT_EQ(refusal_of(folder_), "FOLDER/merges.txt: line 2 is not UTF-8");
   fs::remove(folder_ / "merges.txt");
   EXPECT_EQ(refusal_of(folder_), "FOLDER/vocab.json: there is no merges.txt beside it");
 }

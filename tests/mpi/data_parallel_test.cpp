@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <gtest/gtest.h>
+#include <new>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -266,6 +267,54 @@ TEST(DataParallelTest, ModelsOfOtherSizesAreRefused) {
   EXPECT_EQ(sentences[0], sentences[1]);
 }
 
+// The signs of two weights: bit 63 of doubles, of which a product of odd numbers keeps no trace.
+TYPED_TEST(DataParallelOf, AnEvenNumberOfOtherSignsIsSeen) {
+  Task<TypeParam> task;
+  const Index before = eh::mpi::detail::hash_of(std::as_const(task.model), true);
+  bool is_first = true;
+  task.model.for_each_parameter([&](const auto& parameter) {
+    if (!std::exchange(is_first, false)) return;
+    for (const Index i : {0, 5}) parameter.set(i, -parameter.get(i));
+  });
+  EXPECT_NE(eh::mpi::detail::hash_of(std::as_const(task.model), true), before);
+}
+
+TEST(DataParallelTest, OptimizersOfOtherOptionsAreRefused) {
+  std::vector<std::string> sentences(2);
+  eh::mpi::run_locally(2, [&](Ranks& ranks) {
+    Task<float> task;
+    Adam<float> adam(task.model, {.weight_decay = ranks.rank() == 0 ? 0.1 : 0.0}, {}, &ranks);
+    sentences[static_cast<std::size_t>(ranks.rank())] = refusal([&] { return task.step(adam, 4); });
+    EXPECT_EQ(adam.step_count(), 0);
+  });
+  EXPECT_NE(sentences[0].find("the hash of the optimizer's options = "), std::string::npos)
+      << sentences[0];
+  EXPECT_EQ(sentences[0], sentences[1]);
+}
+
+TEST(DataParallelTest, WhatOneRankCannotRestoreNoneDoes) {
+  const auto begun = train<float>({.ranks = 3, .steps = 2, .batch_size = 6});
+  eh::mpi::run_locally(3, [&](Ranks& ranks) {
+    Task<float> task;
+    Adam<float> adam(task.model, {.weight_decay = 0.1}, {}, &ranks);
+    adam.for_each_state([](const std::string& name, auto) { ADD_FAILURE() << name; });
+    // The first rank has them all.
+    States<float> states = begun.states;
+    if (ranks.rank() == 1) states[1].name = "none";
+    const auto restore = [&] {
+      adam.restore(2, states);
+      return 0;
+    };
+    const std::string sentence =
+        ranks.rank() == 1 ? refusal(restore) : refusal<eh::mpi::RankError>(restore);
+    EXPECT_EQ(sentence, std::string("eigenheads: ") + (ranks.rank() == 1 ? "" : "rank 1 threw: ") +
+                            "Adam: state " + begun.states[1].name + " is missing");
+    EXPECT_EQ(adam.step_count(), 0);
+    task.step(adam, 6);
+    EXPECT_EQ(adam.step_count(), 1);
+  });
+}
+
 TEST(DataParallelTest, BadCallsAreRefused) {
   Task<float> task;
   const auto make = [&](const DataParallelOptions& options) {
@@ -279,6 +328,12 @@ TEST(DataParallelTest, BadCallsAreRefused) {
   Adam<float> adam(task.model, {});
   EXPECT_EQ(refusal([&] { return task.step(adam, 0); }),
             "eigenheads: DataParallel: batch_size is 0; expected 1 or more");
+  for (const int ranks : {1, 2})
+    EXPECT_EQ(refusal([&] {
+                const eh::mpi::DataParallelPlan plan({.parameters = 5, .ranks = ranks});
+                return plan.step_traffic(0, 0, sizeof(float)).bytes_sent;
+              }),
+              "eigenheads: DataParallel: batch_size is 0; expected 1 or more");
   Task<float> other(1, 3);
   const Tensor<float, 1> before = task.parameters();
   EXPECT_NE(refusal([&] {
@@ -342,6 +397,48 @@ TEST(DataParallelTest, AStepThatARankThrowsInHasNotBeen) {
       EXPECT_EQ(adam.step_count(), 3);
       EXPECT_TRUE(same_bits(task.parameters(), before));
       while (adam.step_count() < 6) task.step(adam, 6);
+      EXPECT_TRUE(same_bits(task.parameters(), expected));
+    });
+}
+
+// A model whose parameters cannot be listed for writing, which is the last thing that a step does.
+struct FragileModel {
+  Task<float>::Model& model;
+  bool is_broken;
+
+  template <class Visit>
+  void for_each_parameter(Visit&& visit, std::string_view prefix = "") {
+    if (is_broken) throw std::bad_alloc();
+    model.for_each_parameter(visit, prefix);
+  }
+  template <class Visit>
+  void for_each_parameter(Visit&& visit, std::string_view prefix = "") const {
+    std::as_const(model).for_each_parameter(visit, prefix);
+  }
+};
+
+TEST(DataParallelTest, AStepThatFailsAfterTheGradientsHasNotBeen) {
+  const auto expected = train<float>({.steps = 4, .batch_size = 6}).parameters;
+  for (const std::int64_t step : {0, 2})
+    eh::mpi::run_locally(3, [&](Ranks& ranks) {
+      Task<float> task;
+      Adam<float> adam(task.model, {.weight_decay = 0.1}, {}, &ranks);
+      while (adam.step_count() < step) task.step(adam, 6);
+      const Tensor<float, 1> before = task.parameters();
+      FragileModel model{task.model, ranks.rank() == 1};
+      const auto i = static_cast<Index>(step);
+      adam.set_learning_rate(eh::warmup_then_cosine(i, 5, 60, 1e-2));
+      const auto fail = [&] {
+        return adam.step(model, task.gradients, 6,
+                         [&](Index first, Index last) { return task.loss(i, 6, first, last); });
+      };
+      if (ranks.rank() == 1)
+        EXPECT_THROW(fail(), std::bad_alloc);
+      else
+        EXPECT_THROW(fail(), eh::mpi::RankError);
+      EXPECT_EQ(adam.step_count(), step);
+      EXPECT_TRUE(same_bits(task.parameters(), before));
+      while (adam.step_count() < 4) task.step(adam, 6);
       EXPECT_TRUE(same_bits(task.parameters(), expected));
     });
 }

@@ -29,6 +29,19 @@ for words in '--shards 0' '--out /dev/null/no_folder'; do
   expect "$words" 1 "$(grep -cE "^rank [01]: .*('0'|no_folder)" "$work/out")"
 done
 
+# So is what is wrong with the checkpoint that they go on from.
+said_once() { # said_once SENTENCE ARGUMENTS...
+  local sentence=$1 status=0
+  shift
+  on_ranks 3 "${run[@]}" "$@" --resume >"$work/out" 2>&1 || status=$?
+  [[ "$status" != 0 && "$status" != 124 ]] || { echo "$sentence: status $status" && exit 1; }
+  expect "$sentence" 1 "$(grep -cE "^rank [0-2]: .*($sentence)" "$work/out")"
+}
+said_once 'a checkpoint of a run with 8 shards; this one has 4' --out "$work/three" --shards 4
+mkdir "$work/cut"
+head -c 5000 "$work/three/checkpoint.safetensors" >"$work/cut/checkpoint.safetensors"
+said_once 'checkpoint.safetensors: ' --out "$work/cut"
+
 # A rank is killed after the first checkpoint: mpirun ends within 10 s, and a run on another number of
 # ranks ends in the bits of the one that nobody disturbed.
 on_ranks 2 "${run[@]}" --out "$work/two" >"$work/out" 2>&1 &

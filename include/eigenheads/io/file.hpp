@@ -210,6 +210,12 @@ class Replacement {
     for (const std::string_view part : parts) file.write(part);
     file.close();
   }
+  // Of what it is to replace, if that is there.
+  void remove_old() const {
+    std::error_code error;
+    std::filesystem::remove(target_, error);
+    if (error) refuse_file(path_, error.message());
+  }
   void take_place() {
     std::error_code error;
     std::filesystem::rename(unfinished_.name, target_, error);

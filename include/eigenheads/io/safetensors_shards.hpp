@@ -52,14 +52,21 @@ namespace detail {
          ".safetensors";
 }
 
+// The index is the last of the files: while the others are not all of one checkpoint, there is none.
+inline void take_places(std::deque<Replacement>& files) {
+  files.back().remove_old();
+  for (Replacement& file : files) file.take_place();
+}
+
 }  // namespace detail
 
 // Each file has at most so many bytes of tensors, or one tensor. Throws FileError, and then leaves all
 // files as they were, if one of them cannot be written, if the index has another name than those that
-// end in .safetensors.index.json, or if the one file lies there that a folder is asked for first. All
-// are written before the first takes its place, and the index takes its own last: only a program that is
-// killed between these renames leaves files of both. Files that the old index named, and the new one
-// does not, stay.
+// end in .safetensors.index.json and that are read back, or if the model.safetensors lies there that a
+// folder is asked for first. All are written before the first takes its place; then the old index goes,
+// and the new one comes last. Where one of these renames fails (FileError too), or the program is killed
+// between them, there is no index, and so no checkpoint, rather than a mixture of both. Files that the
+// old index named, and the new one does not, stay.
 inline void write_safetensors_shards(const std::filesystem::path& index, Safetensors contents,
                                      std::uint64_t most_bytes) {
   constexpr std::string_view ending = ".safetensors.index.json";
@@ -67,10 +74,13 @@ inline void write_safetensors_shards(const std::filesystem::path& index, Safeten
   if (!name.ends_with(ending) || name.size() == ending.size())
     detail::refuse_file(index, "expected a name that ends in " + std::string(ending));
   const std::string stem = name.substr(0, name.size() - ending.size());
+  // What the index could not say, or its reader (require_beside) would not follow.
+  if (stem.find_first_of("\\:") != stem.npos || !detail::is_utf8(stem))
+    detail::refuse_file(index, "expected a name in UTF-8 without a colon or a backslash");
   const std::filesystem::path folder = index.parent_path();
   std::error_code ignored;
-  if (std::filesystem::exists(folder / (stem + ".safetensors"), ignored))
-    detail::refuse_file(index, stem + ".safetensors lies beside it, and would be read instead");
+  if (stem == "model" && std::filesystem::exists(folder / "model.safetensors", ignored))
+    detail::refuse_file(index, "model.safetensors lies beside it, and would be read instead");
   const std::vector<detail::SafetensorsHeader> shards =
       detail::shards_of(std::move(contents.header_), most_bytes);
   if (shards.empty()) detail::refuse_file(index, "there is no tensor to be written");
@@ -89,7 +99,7 @@ inline void write_safetensors_shards(const std::filesystem::path& index, Safeten
   const std::string text = document.dump(2) + '\n';
   const std::string_view all = text;
   files.emplace_back(index).write({&all, 1});
-  for (detail::Replacement& file : files) file.take_place();
+  detail::take_places(files);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

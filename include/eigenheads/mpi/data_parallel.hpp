@@ -62,7 +62,8 @@ class DataParallel {
   using Options = typename Rule::Options;
 
   // Of this module's parameters, as they are called and shaped by now. Throws std::invalid_argument
-  // for invalid options, std::logic_error while the module is lazy. Without ranks: one.
+  // for invalid options, std::logic_error while the module is lazy. Without ranks: one; with them, they
+  // must outlive this.
   template <HasParameters Module>
   DataParallel(const Module& module, const Options& options,
                const DataParallelOptions& parallel = {}, Ranks* ranks = nullptr)
@@ -70,7 +71,8 @@ class DataParallel {
         options_(parallel),
         parameters_(module),
         plan_({parameters_.size(), parallel.shards, size()}),
-        optimizer_(options) {
+        optimizer_(options),
+        stepped_(options) {
     eigenheads::detail::require_option("DataParallel", "gradient_norm", options_.gradient_norm,
                                        options_.gradient_norm >= 0, "0 or more");
     for (int rank = 0; rank < size(); ++rank) counts_.push_back(plan_.slice(rank).count());
@@ -86,7 +88,8 @@ class DataParallel {
   // ranks, whose modules have the same bits (the first step after the constructor or restore()
   // compares them). Throws std::invalid_argument unless all make the same step, for a batch_size
   // of less than 1, and for gradients that are not the module's; and what loss_of throws. Then
-  // nothing has changed on any rank.
+  // nothing has changed on any rank: the step is made of copies, of the parameters and of the slice's
+  // state, which take their places when the round is over.
   template <HasParameters Module, class Gradients, class LossOf>
   requires HasParameters<const Gradients>
   DataParallelStep step(Module& module, const Gradients& gradients, Index batch_size,
@@ -99,8 +102,10 @@ class DataParallel {
          size() > 1 ? detail::hash_of(std::as_const(module), !is_known_same_) : 0},
         {"the step", static_cast<Index>(step_count())},
         {"the bits of learning_rate", bits_of(options().learning_rate)},
+        {"the hash of the optimizer's options", hash_of_options()},
         {"the bits of gradient_norm", bits_of(options_.gradient_norm)}};
     DataParallelStep result;
+    std::vector<Place> places;
     together("DataParallel::step", terms, [&] {
       if (batch_size < 1)
         eigenheads::detail::refuse(
@@ -118,8 +123,10 @@ class DataParallel {
       const std::span<T> slope = sums_.reduce(plan_, batch_size, ranks_);
       result = gather_sums(batch_size, slope);
       if (options_.gradient_norm > 0) clip(slope, result.gradient_norm);
-      update(module, slope);
+      places = update(module, slope);
     });
+    for (const Place& place : places) place.parameter.copy_from(place.values);
+    std::swap(optimizer_, stepped_);
     is_known_same_ = true;
     return result;
   }
@@ -127,8 +134,8 @@ class DataParallel {
   // As Optimizer's, of all slices together: a round of all ranks, which visits on rank 0 alone.
   template <class Visitor>
   void for_each_state(Visitor&& visit) const {
-    if (step_count() == 0) return;
     together("DataParallel::for_each_state", {{"the step", static_cast<Index>(step_count())}}, [&] {
+      if (step_count() == 0) return;
       const std::vector<std::vector<T>> moments = gather_moments();
       if (rank() != 0) return;
       for (const auto& part : parameters_.parts())
@@ -139,9 +146,30 @@ class DataParallel {
   }
 
   // As Optimizer's: goes on, on any number of ranks, where an optimizer or another of this class
-  // was. All ranks are given all states, and keep their slice. Throws std::invalid_argument, and
-  // then changes nothing, unless they are those of the parameters.
+  // was. A round of all ranks, which are given all states, and keep their slice. Throws
+  // std::invalid_argument, and then changes nothing on any rank, unless they are those of the
+  // parameters on all.
   void restore(std::int64_t step_count, const std::vector<OptimizerState<T>>& states) {
+    together("DataParallel::restore", {{"the step", static_cast<Index>(step_count)}}, [&] {
+      stepped_ = optimizer_;
+      stepped_.restore(step_count, slices_of(step_count, states));
+    });
+    std::swap(optimizer_, stepped_);
+    is_known_same_ = false;
+  }
+
+ private:
+  using Range = DataParallelPlan::Range;
+  static constexpr const char* kSlice = "slice";  // the optimizer's one parameter
+
+  struct Place {
+    Parameter<T> parameter;
+    std::span<const T> values;  // that it is to have
+  };
+
+  // This rank's part of the states.
+  [[nodiscard]] std::vector<OptimizerState<T>> slices_of(
+      std::int64_t step_count, const std::vector<OptimizerState<T>>& states) const {
     std::map<std::string_view, const std::vector<T>*> by_name;
     for (const auto& state : states) by_name[state.name] = &state.values;
     const std::size_t moments = step_count > 0 ? Rule::moment_count(options()) : 0;
@@ -167,13 +195,8 @@ class DataParallel {
         mine.push_back(
             {state_name(kSlice, k), {all.begin() + slice.begin, all.begin() + slice.end}});
     }
-    optimizer_.restore(step_count, mine);
-    is_known_same_ = false;
+    return mine;
   }
-
- private:
-  using Range = DataParallelPlan::Range;
-  static constexpr const char* kSlice = "slice";  // the optimizer's one parameter
 
   [[nodiscard]] int rank() const { return ranks_ == nullptr ? 0 : ranks_->rank(); }
   [[nodiscard]] int size() const { return ranks_ == nullptr ? 1 : ranks_->size(); }
@@ -185,6 +208,12 @@ class DataParallel {
       ranks_->together(what, terms, run);
   }
   [[nodiscard]] static Index bits_of(double value) { return std::bit_cast<Index>(value); }
+  [[nodiscard]] Index hash_of_options() const {
+    detail::Hash hash;
+    for (const double number : Rule::numbers(options()))
+      hash.add(std::bit_cast<std::uint64_t>(number));
+    return hash.term();
+  }
   [[nodiscard]] static std::string state_name(const std::string& parameter, std::size_t moment) {
     return parameter + "." + std::string(Rule::moments[moment]);
   }
@@ -230,18 +259,25 @@ class DataParallel {
     for (T& g : slope) g = static_cast<T>(scale * static_cast<double>(g));
   }
 
+  // The step, in stepped_ and flat_: what is then left to do cannot fail.
   template <class Module>
-  void update(Module& module, std::span<const T> slope) {
+  [[nodiscard]] std::vector<Place> update(Module& module, std::span<const T> slope) {
     flat_.resize(static_cast<std::size_t>(parameters_.size()));
     const Range slice = plan_.slice(rank());
     parameters_.read(std::as_const(module), slice, std::span<T>(flat_));
-    optimizer_.begin_step();
+    stepped_ = optimizer_;
+    stepped_.begin_step();
     const std::span<T> x = std::span(flat_).subspan(static_cast<std::size_t>(slice.begin),
                                                     static_cast<std::size_t>(slice.count()));
     if (!x.empty())
-      optimizer_.update(Parameter<T>(kSlice, TensorSpan<T, 1>(x.data(), {std::ssize(x)})), slope);
+      stepped_.update(Parameter<T>(kSlice, TensorSpan<T, 1>(x.data(), {std::ssize(x)})), slope);
     if (size() > 1) ranks_->all_gather(std::span<const T>(x), counts_, std::span<T>(flat_));
-    parameters_.write(std::span<const T>(flat_), module);
+    std::vector<Place> places;
+    parameters_.for_each(module, "the parameters", [&](const auto& parameter, const auto& part) {
+      places.push_back(
+          {parameter, detail::FlatParameters::values_of(part, std::span<const T>(flat_))});
+    });
+    return places;
   }
 
   // All slices of each moment, on rank 0.
@@ -266,6 +302,7 @@ class DataParallel {
   detail::FlatParameters parameters_;
   DataParallelPlan plan_;
   Optimizer<Rule> optimizer_;  // of the slice
+  Optimizer<Rule> stepped_;    // as it is to be after the round under way; else unused
   std::vector<Index> counts_;  // of the slices' elements
   bool is_known_same_ = false;
   detail::ShardSums<T> sums_;

@@ -58,8 +58,12 @@ class DataParallelPlan {
     return eigenheads::detail::blocks_of(slice(rank).count(), block_size());
   }
 
-  // A batch that has fewer members has a shard for each.
+  // A batch that has fewer members has a shard for each. Throws std::invalid_argument, as all that
+  // follow do, for a batch without members.
   [[nodiscard]] Index shards(Index batch_size) const {
+    if (batch_size < 1)
+      eigenheads::detail::refuse(
+          {"DataParallel: batch_size is ", batch_size, "; expected 1 or more"});
     return (std::min)(sizes_.shards, batch_size);
   }
   [[nodiscard]] Range shards_of(int rank, Index batch_size) const {
@@ -77,7 +81,7 @@ class DataParallelPlan {
   // round a ring the losses of shards and the squares of blocks, as double; and round a ring the
   // slices of the parameters.
   [[nodiscard]] Traffic step_traffic(int rank, Index batch_size, std::size_t element_bytes) const {
-    if (sizes_.ranks == 1) return {};
+    if (shards(batch_size) < 1 || sizes_.ranks == 1) return {};
     std::vector<Index> numbers, values;
     for (int r = 0; r < sizes_.ranks; ++r) {
       numbers.push_back(8 * (shards_of(r, batch_size).count() + blocks(r)));

@@ -73,12 +73,6 @@ class FlatParameters {
         parameter.copy_to(values_of(part, all));
     });
   }
-  template <class T, class Module>
-  void write(std::span<const T> all, Module& module) const {
-    for_each(module, "the parameters", [&](const auto& parameter, const Part& part) {
-      parameter.copy_from(values_of(part, all));
-    });
-  }
 
   template <class T>
   [[nodiscard]] static std::span<T> values_of(const Part& part, std::span<T> all) {
@@ -91,23 +85,36 @@ class FlatParameters {
   Index size_ = 0;
 };
 
-// Of the parameters' names and shapes, and of their bits if asked for, as a Term has it: FNV-1a, of
-// a number at a time.
+// FNV-1a, of a number at a time. Its products carry upwards alone, so that two flips of the highest
+// bit, the sign of a double, would cancel: the high half is folded down after each.
+class Hash {
+ public:
+  void add(std::uint64_t number) {
+    hash_ = (hash_ ^ number) * 0x100000001B3u;
+    hash_ ^= hash_ >> 32;
+  }
+  // As a Term has it.
+  [[nodiscard]] Index term() const { return static_cast<Index>(hash_ >> 1); }
+
+ private:
+  std::uint64_t hash_ = 0xCBF29CE484222325u;
+};
+
+// Of the parameters' names and shapes, and of their bits if asked for.
 template <HasParameters Module>
 [[nodiscard]] Index hash_of(const Module& module, bool with_values) {
-  std::uint64_t hash = 0xCBF29CE484222325u;
-  const auto add = [&hash](std::uint64_t number) { hash = (hash ^ number) * 0x100000001B3u; };
+  Hash hash;
   module.for_each_parameter([&]<class T>(const Parameter<T>& parameter) {
     using Value = typename Parameter<T>::Value;
     using Bits = std::conditional_t<sizeof(Value) == 4, std::uint32_t, std::uint64_t>;
-    for (const char c : parameter.name()) add(static_cast<unsigned char>(c));
-    for (const Index length : parameter.shape()) add(static_cast<std::uint64_t>(length));
+    for (const char c : parameter.name()) hash.add(static_cast<unsigned char>(c));
+    for (const Index length : parameter.shape()) hash.add(static_cast<std::uint64_t>(length));
     if (!with_values) return;
     std::vector<Value> values(static_cast<std::size_t>(parameter.size()));
     parameter.copy_to(values);
-    for (const Value value : values) add(std::bit_cast<Bits>(value));
+    for (const Value value : values) hash.add(std::bit_cast<Bits>(value));
   });
-  return static_cast<Index>(hash >> 1);
+  return hash.term();
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::mpi::detail

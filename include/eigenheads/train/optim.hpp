@@ -55,6 +55,9 @@ class SgdRule {
     if (o.nesterov && o.momentum == 0)
       detail::refuse({name, ": nesterov is asked for; expected a momentum of more than 0 then"});
   }
+  static std::array<double, 4> numbers(const SgdOptions& o) {
+    return {o.learning_rate, o.momentum, o.weight_decay, o.nesterov ? 1.0 : 0.0};
+  }
   static std::size_t moment_count(const SgdOptions& o) { return o.momentum > 0 ? 1 : 0; }
 
   SgdRule(const SgdOptions& o, std::int64_t)
@@ -126,6 +129,9 @@ class AdamRule {
     require_option(name, "epsilon", o.epsilon, static_cast<T>(o.epsilon) > 0,
                    "more than 0, and not too small for the element type");
     require_option(name, "weight_decay", o.weight_decay, o.weight_decay >= 0, "0 or more");
+  }
+  static std::array<double, 5> numbers(const AdamOptions& o) {
+    return {o.learning_rate, o.beta1, o.beta2, o.epsilon, o.weight_decay};
   }
   static std::size_t moment_count(const AdamOptions&) { return 2; }
 

@@ -50,6 +50,7 @@ inline void require_option(std::string_view owner, std::string_view name, double
 
 // A Rule has
 //   Value, Options (with learning_rate), name, moments: what it is called, and what it remembers;
+//   numbers(options): all of them, by which ranks know that theirs are the same;
 //   require_valid(options), and moment_count(options): how many of the moments it then uses;
 //   Rule(options, step)(x, g, moments, i): the new x, where g is its gradient and moments[k][i],
 //   which it updates, was 0 before the first step.
