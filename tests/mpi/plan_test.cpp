@@ -122,7 +122,7 @@ TEST(Network, TakesTheLongerOfWhatIsDoneAtOnce) {
   plan.flops = 300;
   plan.flops_meanwhile = 200;
   const auto seconds = [&](double latency, double bytes, int ranks) {
-    return mpi::predict(plan, ranks, {{"", latency, bytes}, 100}).seconds;
+    return mpi::predict(plan, ranks, {{latency, bytes}, 100}).seconds;
   };
   EXPECT_DOUBLE_EQ(seconds(0, 1e9, 1), 1 + 2);
   EXPECT_DOUBLE_EQ(seconds(0, 100, 1), 1 + 10);
