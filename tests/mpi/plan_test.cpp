@@ -100,6 +100,7 @@ TEST(DataPlan, CountsTheWholeBatchOnce) {
     const mpi::PlanSummary all =
         mpi::explain(mpi::DataPlan(plan, {.batch_size = 100, .flops_per_member = 5}));
     EXPECT_EQ(all.flops, 500);
+    EXPECT_EQ(mpi::DataPlan(plan, {.batch_size = 100}).of(0).traffic.control_messages_sent, 0);
     EXPECT_EQ(all.most.traffic.bytes_sent > 0, size > 1);
   }
 }
