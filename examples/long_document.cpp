@@ -106,7 +106,7 @@ int run(const CommandLine& line, mpi::Ranks& ranks) {
   const auto dealing =
       mpi::Dealing::of<float>({length}, ranks.size(), deal_of(line.value("--deal", "cyclic")));
   const eh::Mask mask{.causal = line.has("--no-causal") ? eh::Causal::none : eh::Causal::top_left,
-                      .window = {.left = line.has("--window") ? count("--window", 0) - 1 : -1}};
+                      .window = {.left = line.has("--window") ? count("--window", 0) : -1}};
   const eh::MultiHeadAttention<float> layer({.num_hiddens = kWidth,
                                              .num_heads = 4,
                                              .query_size = kWidth,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the plans of mpi/ predict for clusters that are not there: the tables of
 // include/eigenheads/mpi/README.md.
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
@@ -17,10 +18,9 @@ using eh::Index, mpi::Deal;
 
 // A rank is a machine of 32 cores that computes 2 Tflop/s in float.
 constexpr double kFlopsPerSecond = 2e12;
-constexpr mpi::Network kEthernet{
-    .name = "100 Gbit/s Ethernet with RoCE v2", .latency = 3e-6, .bytes_per_second = 0.9 * 12.5e9};
-constexpr mpi::Network kInfiniBand{
-    .name = "200 Gbit/s InfiniBand HDR", .latency = 1.2e-6, .bytes_per_second = 0.9 * 25e9};
+// 100 Gbit/s Ethernet with RoCE v2, and 200 Gbit/s InfiniBand HDR.
+constexpr mpi::Network kEthernet{.latency = 3e-6, .bytes_per_second = 0.9 * 12.5e9};
+constexpr mpi::Network kInfiniBand{.latency = 1.2e-6, .bytes_per_second = 0.9 * 25e9};
 constexpr mpi::LayerSizes kLayer{
     .num_hiddens = 4096, .num_heads = 32, .num_kv_heads = 8, .head_size = 128};
 
@@ -39,7 +39,7 @@ template <class Plan>
 mpi::RankPlan busiest(const Plan& plan, const mpi::Cluster& cluster) {
   mpi::RankPlan found = plan.of(0);
   for (const int quarter : {1, 2, 3, 4}) {
-    const int rank = plan.ranks() * quarter / 4 - 1;
+    const int rank = (std::max)(plan.ranks() * quarter / 4 - 1, 0);
     const mpi::RankPlan one = plan.of(rank);
     if (mpi::predict(one, plan.ranks(), cluster).seconds >
         mpi::predict(found, plan.ranks(), cluster).seconds)

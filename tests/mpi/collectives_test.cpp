@@ -134,6 +134,18 @@ TEST(Collectives, RefuseWhatDoesNotFitOnAllRanks) {
     EXPECT_EQ(gather(3, 5),
               "invalid_argument: eigenheads: all has 5 elements; expected 6, those of all ranks");
     EXPECT_EQ(gather(3, 6), "");
+    for (const int root : {-1, 3}) {
+      const std::string refusal = "invalid_argument: eigenheads: there is no rank " +
+                                  std::to_string(root) + "; expected 0 to 2";
+      EXPECT_EQ(thrown_by([&] {
+                  ranks.together("gather", {}, [&] { ranks.gather<int>(root, two, counts, all); });
+                }),
+                refusal);
+      EXPECT_EQ(thrown_by([&] {
+                  ranks.together("broadcast", {}, [&] { ranks.broadcast<int>(root, all); });
+                }),
+                refusal);
+    }
   });
 }
 
@@ -219,8 +231,10 @@ TEST(Pieces, OfAMessageOfMoreThanTwoToThe31Floats) {
   expect_whole(std::span(pieces).first(17), floats.data(), floats.size_bytes());
   expect_whole(std::span(pieces).last(17), floats.data(), floats.size_bytes());
   EXPECT_EQ(ranks.traffic().messages_sent, 17);
-  EXPECT_EQ(ranks.traffic().bytes_sent, (Index{1} << 33) + 12);
-  EXPECT_EQ(ranks.traffic().bytes_received, (Index{1} << 33) + 12);
+  mpi::Traffic traffic;
+  traffic.send((Index{1} << 33) + 12);
+  traffic.receive((Index{1} << 33) + 12);
+  expect_traffic(ranks, traffic);
 }
 
 // Each rank's number is below 2^31, their sum is not.
@@ -244,6 +258,7 @@ TEST(Pieces, OfPartsWhosePlacesNeed64Bits) {
     at += lengths[i];
   }
   EXPECT_EQ(at, pieces.size());
+  expect_traffic(ranks, mpi::all_gather_traffic(counts, 2));
 }
 
 TEST(Pieces, Of2048PartsThatAre2To32BytesInAll) {
@@ -265,31 +280,36 @@ TEST(Pieces, Of2048PartsThatAre2To32BytesInAll) {
 }
 
 // Short pieces, really carried.
-TEST(Pieces, AreOneMessage) {
-  class Short final : public mpi::Transport {
-   public:
-    explicit Short(std::unique_ptr<mpi::Transport> transport) : carrier_(std::move(transport)) {}
-    [[nodiscard]] int rank() const override { return carrier_->rank(); }
-    [[nodiscard]] int size() const override { return carrier_->size(); }
-    [[nodiscard]] std::size_t most_bytes() const override { return 20'000; }
-    Request send(int to, int tag, std::span<const std::byte> bytes) override {
-      return carrier_->send(to, tag, bytes);
-    }
-    Request receive(int from, int tag, std::span<std::byte> bytes) override {
-      return carrier_->receive(from, tag, bytes);
-    }
-    bool is_done(Request request) override { return carrier_->is_done(request); }
-    bool cancel(Request request) override { return carrier_->cancel(request); }
-    std::optional<mpi::Arrival> arrived(int tag) override { return carrier_->arrived(tag); }
+class Short final : public mpi::Transport {
+ public:
+  explicit Short(std::unique_ptr<mpi::Transport> transport) : carrier_(std::move(transport)) {}
+  [[nodiscard]] int rank() const override { return carrier_->rank(); }
+  [[nodiscard]] int size() const override { return carrier_->size(); }
+  [[nodiscard]] std::size_t most_bytes() const override { return 20'000; }
+  Request send(int to, int tag, std::span<const std::byte> bytes) override {
+    return carrier_->send(to, tag, bytes);
+  }
+  Request receive(int from, int tag, std::span<std::byte> bytes) override {
+    return carrier_->receive(from, tag, bytes);
+  }
+  bool is_done(Request request) override { return carrier_->is_done(request); }
+  bool cancel(Request request) override { return carrier_->cancel(request); }
+  std::optional<mpi::Arrival> arrived(int tag) override { return carrier_->arrived(tag); }
 
-   private:
-    std::unique_ptr<mpi::Transport> carrier_;
-  };
+ private:
+  std::unique_ptr<mpi::Transport> carrier_;
+};
+
+std::vector<std::unique_ptr<mpi::Transport>> short_transports(int size, std::size_t eager) {
+  std::vector<std::unique_ptr<mpi::Transport>> transports;
+  for (auto& transport : mpi::local_transports(size, {.eager_bytes = eager}))
+    transports.push_back(std::make_unique<Short>(std::move(transport)));
+  return transports;
+}
+
+TEST(Pieces, AreOneMessage) {
   for (const std::size_t eager : {std::size_t{0}, std::size_t{20'000}}) {
-    std::vector<std::unique_ptr<mpi::Transport>> transports;
-    for (auto& transport : mpi::local_transports(4, {.eager_bytes = eager}))
-      transports.push_back(std::make_unique<Short>(std::move(transport)));
-    mpi::run_locally(std::move(transports), [](Ranks& ranks) {
+    mpi::run_locally(short_transports(4, eager), [](Ranks& ranks) {
       rounds::ring(ranks, 10'001, 1);  // of 4 bytes: 3 pieces, the last of 4 bytes
       EXPECT_EQ(ranks.traffic().messages_sent, 3 + 1 + 3);
       EXPECT_EQ(ranks.traffic().messages_received, 7);
@@ -297,6 +317,29 @@ TEST(Pieces, AreOneMessage) {
       rounds::random_failures(ranks, 50);
     });
   }
+}
+
+// The first is of another length, and is only let go.
+TEST(Pieces, EndTogetherIfOneOfThemFails) {
+  mpi::run_locally(short_transports(3, 0), [](Ranks& ranks) {
+    const int number = 1;
+    std::vector<int> numbers(10'001);
+    const std::string thrown = thrown_by([&] {
+      ranks.together("pieces", {}, [&] {
+        if (ranks.rank() == 1) {
+          Ranks::Pending sent = ranks.send(2, std::as_bytes(std::span(&number, 1)));
+          ranks.wait(sent);
+        } else if (ranks.rank() == 2) {
+          const Ranks::Pending received =
+              ranks.receive(1, std::as_writable_bytes(std::span(numbers)));
+        }
+      });
+    });
+    const std::string sentence = "rank 2 was sent 4 bytes by rank 1; expected 20000";
+    EXPECT_EQ(thrown, ranks.rank() == 2 ? "eigenheads: " + sentence
+                                        : "RankError: eigenheads: rank 2 threw: " + sentence);
+    rounds::ring(ranks, 10'001, 1);
+  });
 }
 
 }  // namespace

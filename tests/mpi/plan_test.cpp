@@ -100,6 +100,7 @@ TEST(DataPlan, CountsTheWholeBatchOnce) {
     const mpi::PlanSummary all =
         mpi::explain(mpi::DataPlan(plan, {.batch_size = 100, .flops_per_member = 5}));
     EXPECT_EQ(all.flops, 500);
+    EXPECT_EQ(mpi::DataPlan(plan, {.batch_size = 100}).of(0).traffic.control_messages_sent, 0);
     EXPECT_EQ(all.most.traffic.bytes_sent > 0, size > 1);
   }
 }
@@ -122,7 +123,7 @@ TEST(Network, TakesTheLongerOfWhatIsDoneAtOnce) {
   plan.flops = 300;
   plan.flops_meanwhile = 200;
   const auto seconds = [&](double latency, double bytes, int ranks) {
-    return mpi::predict(plan, ranks, {{"", latency, bytes}, 100}).seconds;
+    return mpi::predict(plan, ranks, {{latency, bytes}, 100}).seconds;
   };
   EXPECT_DOUBLE_EQ(seconds(0, 1e9, 1), 1 + 2);
   EXPECT_DOUBLE_EQ(seconds(0, 100, 1), 1 + 10);

@@ -86,6 +86,11 @@ TEST(Patience, EndsForAllAndForGood) {
         {.patience = milliseconds(250)});
 }
 
+TEST(Patience, OfAnyLengthIsTaken) {
+  mpi::run_locally(3, [](Ranks& ranks) { ring(ranks, 5000, 1); },
+                   {.patience = milliseconds::max()});
+}
+
 TEST_P(Rounds, WhoHasLeftIsNotWaitedFor) {
   const auto begin = steady_clock::now();
   try {
@@ -174,6 +179,27 @@ TEST_P(Rounds, AnExceptionThatIsCaughtWithinStillEndsItsMessages) {
     });
     EXPECT_TRUE(thrown.find("an exception ended messages of the round") != std::string::npos)
         << thrown;
+    ring(ranks, 1000, 1);
+  });
+}
+
+TEST_P(Rounds, APendingThatOutlivesItsRoundFailsThatOneAlone) {
+  run(2, [](Ranks& ranks) {
+    const std::vector<int> mine(3000);
+    std::vector<int> theirs(3000);
+    {
+      Ranks::Pending received;
+      const std::string thrown = thrown_by([&] {
+        ranks.together("outlived", {}, [&] {
+          received = ranks.receive(1 - ranks.rank(), std::as_writable_bytes(std::span(theirs)));
+          Ranks::Pending sent = ranks.send(1 - ranks.rank(), std::as_bytes(std::span(mine)));
+          ranks.wait(sent);
+        });
+      });
+      EXPECT_NE(thrown.find("a message is still under way as the round of rank "),
+                std::string::npos)
+          << thrown;
+    }
     ring(ranks, 1000, 1);
   });
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // What a rank sends and receives in the collectives of Ranks, for any number of ranks, of which none
-// need be there: in messages of at most Transport::most_bytes(), longer ones count as several.
+// need be there: in messages of at most Traffic::most_bytes, longer ones count as several.
 #include <cstddef>
 #include <span>
 

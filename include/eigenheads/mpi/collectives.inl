@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What all ranks do at once, of sends and receives. Each rank's part takes O(log size) messages in a
 // broadcast, size - 1 in the others.
-#include <array>
-
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>  // refuse
 
@@ -41,6 +39,7 @@ void copy_part(std::span<const T> from, std::span<T> to) {
 template <class T>
 void Ranks::broadcast(int root, std::span<T> values) {
   static_assert(std::is_trivially_copyable_v<T>, "Only what can be sent as bytes is sent.");
+  require_peer(root);
   const auto other = [&](int steps) { return ((rank() + steps) % size() + size()) % size(); };
   const int place = other(-root);  // among the ranks counted from the root on
   int responsible = 1;             // ranks from this one on; a power of 2
@@ -84,6 +83,7 @@ template <class T>
 void Ranks::gather(int root, std::span<const T> mine, std::span<const Index> counts,
                    std::span<T> all) {
   static_assert(std::is_trivially_copyable_v<T>, "Only what can be sent as bytes is sent.");
+  require_peer(root);
   detail::require_parts(counts, *this, mine.size());
   if (rank() != root) {
     Pending sent = send(root, std::as_bytes(mine));

@@ -42,6 +42,7 @@ class DataPlan {
     RankPlan plan;
     plan.traffic =
         plan_.step_traffic(rank, step_.batch_size, static_cast<std::size_t>(step_.element_bytes));
+    plan.traffic.control_messages_sent = 0;
     plan.flops = number(members) * step_.flops_per_member;
     // The parameters, once more without gaps, and the slice's moments.
     plan.weight_bytes = element * (2 * parameters + number(step_.moments) * slice);

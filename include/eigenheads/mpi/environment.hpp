@@ -44,7 +44,8 @@ class Environment {
   }
 
   // run(ranks) with the ranks of MPI_COMM_WORLD, to give what the program returns. An exception ends
-  // all ranks, of which one prints its sentence, and mpirun says that it failed.
+  // all ranks, and mpirun says that it failed. Who has thrown by itself prints its sentence, be that
+  // several; who has a RankError does so only if nobody else has ended it a second later.
   [[nodiscard]] int run(const std::function<int(Ranks&)>& run, RanksOptions options = {}) const {
     try {
       Ranks ranks(std::make_unique<MpiTransport>(MPI_COMM_WORLD), options);

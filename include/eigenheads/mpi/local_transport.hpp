@@ -13,7 +13,6 @@
 #include <optional>
 #include <span>
 #include <stdexcept>
-#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -200,7 +199,7 @@ class LocalTransport final : public Transport {
 }
 
 // run(ranks) on a thread each. Returns when all have; throws what the lowest rank that failed by itself
-// (not by a RankError) threw.
+// (not by a RankError) threw, or std::system_error if there is no thread for one.
 inline void run_locally(std::vector<std::unique_ptr<Transport>> transports,
                         const std::function<void(Ranks&)>& run, RanksOptions options = {}) {
   std::vector<std::exception_ptr> thrown(transports.size());
@@ -219,10 +218,25 @@ inline void run_locally(std::vector<std::unique_ptr<Transport>> transports,
       thrown[r] = std::current_exception();
     }
   };
+  const auto be_nobody = [&](std::size_t r) {
+    Ranks(std::move(transports[r]), options).leave("there is no thread for each of the ranks");
+  };
   std::vector<std::thread> threads;
-  for (std::size_t r = 1; r < transports.size(); ++r) threads.emplace_back(be_rank, r);
-  be_rank(0);
+  threads.reserve(transports.size());
+  std::exception_ptr not_started;
+  try {
+    for (std::size_t r = 1; r < transports.size(); ++r) threads.emplace_back(be_rank, r);
+  } catch (...) {
+    not_started = std::current_exception();
+  }
+  if (not_started == nullptr) {
+    be_rank(0);
+  } else {
+    be_nobody(0);
+    for (std::size_t r = threads.size() + 1; r < transports.size(); ++r) be_nobody(r);
+  }
   for (std::thread& thread : threads) thread.join();
+  if (not_started != nullptr) std::rethrow_exception(not_started);
   for (const bool by_itself : {true, false})
     for (std::size_t r = 0; r < thrown.size(); ++r)
       if (thrown[r] != nullptr && (is_rank_error[r] == 0) == by_itself)

@@ -4,7 +4,6 @@
 // rank sends and receives at once (Hockney, "The communication challenge for MPP", 1994). It knows
 // nothing of switches that are shared, of memory, or of ranks of which one is late.
 #include <algorithm>
-#include <string_view>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/mpi/plan.hpp>  // RankPlan
@@ -12,7 +11,6 @@
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
 struct Network {
-  std::string_view name;
   double latency = 0;           // seconds, from a send to its receive
   double bytes_per_second = 1;  // of one rank, in each direction
 };

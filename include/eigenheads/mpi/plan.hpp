@@ -16,9 +16,10 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
-// Of an attention layer: W_q [E, H * D], W_k and W_v [E, G * D], W_o [H * D, E].
+// Of an attention layer: W_q [E, H * D], W_k and W_v [E, G * D], W_o [H * D, E]. G is H
+// unless it is given.
 struct LayerSizes {
-  Index num_hiddens = 0, num_heads = 1, num_kv_heads = 1, head_size = 0;
+  Index num_hiddens = 0, num_heads = 1, num_kv_heads = num_heads, head_size = 0;
 
   [[nodiscard]] Index columns() const { return num_heads * head_size; }        // of q
   [[nodiscard]] Index kv_columns() const { return num_kv_heads * head_size; }  // of k, and of v

@@ -28,6 +28,7 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/mpi/detail/control.hpp>   // Control
 #include <eigenheads/mpi/detail/messages.hpp>  // Messages
+#include <eigenheads/mpi/detail/pause.hpp>     // Pause
 #include <eigenheads/mpi/rank_error.hpp>       // RankError
 #include <eigenheads/mpi/traffic.hpp>          // Traffic
 #include <eigenheads/mpi/transport.hpp>        // Transport
@@ -35,8 +36,8 @@
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
 struct RanksOptions {
-  // How long a rank waits for a sign of another before all give up: longer than any of them computes
-  // without a call of its Ranks.
+  // How long a rank waits for a message of another, or for it to begin or end the round, before all
+  // give up: longer than one is ever behind another. At most a year.
   std::chrono::milliseconds patience{60'000};
 };
 
@@ -62,7 +63,8 @@ class Ranks {
   // sent, if the ranks differ in `what` or in a term: it names two ranks and what each has. If run()
   // throws on a rank, that rank throws it on, and every other one a RankError with its number and its
   // sentence; what was under way is received and dropped, so the next round can begin. A rank that is
-  // waited for longer than the patience: RankError, after which these ranks make no more rounds.
+  // waited for longer than the patience: RankError, after which these ranks make no more rounds. If a
+  // message cannot be taken back then, as a long send of MPI, the process is aborted a second later.
   // Rounds do not nest, except that one that begins in another of the same ranks is part of it.
   template <class Run>
   void together(std::string_view what, std::initializer_list<Term> terms, const Run& run) {
@@ -118,6 +120,7 @@ class Ranks {
   void fail(std::string_view sentence) noexcept;
   void close_round();
 
+  [[nodiscard]] detail::ControlMessage await(int from, detail::Says says, detail::Pause& pause);
   [[nodiscard]] detail::ControlMessage await(int from, detail::Says says);
   void look();
   void require_round() const;
@@ -128,6 +131,8 @@ class Ranks {
   [[noreturn]] void give_up(int on, const std::string& what);
   [[noreturn]] void break_off(const detail::ControlMessage& gave_up);
   void let_go(int message) noexcept;
+  template <class Call>
+  void keep_what_it_throws(const Call& call) noexcept;
   void cancel() noexcept;
 
   std::unique_ptr<Transport> transport_;

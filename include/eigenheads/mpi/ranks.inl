@@ -4,14 +4,15 @@
 #include <cstdio>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/error.hpp>             // refuse
-#include <eigenheads/mpi/detail/pause.hpp>  // Pause
+#include <eigenheads/error.hpp>  // refuse
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
 inline Ranks::Ranks(std::unique_ptr<Transport> transport, RanksOptions options)
     : transport_(std::move(transport)),
-      options_(options),
+      // What is longer overflows in nanoseconds.
+      options_{.patience = (std::min)(options.patience,
+                                      std::chrono::milliseconds(std::chrono::hours(365 * 24)))},
       control_(*transport_),
       messages_(*transport_),
       exceptions_before_(std::uncaught_exceptions()) {}
@@ -24,6 +25,7 @@ inline Ranks::~Ranks() {
     while (!control_.is_sent() && !broken_ && pause());
   } catch (const std::exception&) {  // NOLINT: the transport is gone
   }
+  if (broken_) cancel();
   control_.abandon();
 }
 
@@ -90,8 +92,9 @@ inline void Ranks::begin(std::string_view what, std::span<const Term> terms) {
   const ControlMessage mine = detail::call_message(what, terms);
   std::string sentence;
   if (rank() == 0) {
+    detail::Pause pause(options_.patience);
     for (int from = 1; from < size(); ++from) {
-      const ControlMessage theirs = await(from, Says::begin);
+      const ControlMessage theirs = await(from, Says::begin, pause);
       if (sentence.empty()) sentence = detail::difference(mine, 0, theirs, from);
     }
     control_.send_all({.says = Says::answer, .numbers = {}, .text = sentence});
@@ -107,16 +110,19 @@ inline void Ranks::begin(std::string_view what, std::span<const Term> terms) {
 inline void Ranks::end() {
   using detail::Says;
   try {
+    if (broken_) throw *broken_;
     if (messages_.is_any_under_way())
       eigenheads::detail::refuse<std::logic_error>(
           {"a message is still under way as the round of rank ", rank(),
            " ends; expected that it was waited for"});
-    if (is_settled_) report(false, {});
+    if (is_settled_ && mishap_.empty()) report(false, {});
     if (failure_) throw *failure_;
     if (!mishap_.empty()) throw std::runtime_error(mishap_);
     Index balance = messages_.balance();
     if (rank() == 0) {
-      for (int from = 1; from < size(); ++from) balance += await(from, Says::done).numbers[0];
+      detail::Pause pause(options_.patience);
+      for (int from = 1; from < size(); ++from)
+        balance += await(from, Says::done, pause).numbers[0];
       control_.send_all({.says = Says::over, .numbers = {balance}, .text = {}});
     } else {
       control_.send(0, {.says = Says::done, .numbers = {balance}, .text = {}});
@@ -143,18 +149,32 @@ inline void Ranks::close_round() {
 
 // This rank throws what `sentence` says.
 inline void Ranks::fail(std::string_view sentence) noexcept {
-  try {
-    if (!broken_) settle();
-    if (!broken_) report(true, sentence);
-  } catch (const RankError&) {  // NOLINT: in broken_, for later; the first cause is thrown on
-  }
+  if (!broken_)
+    keep_what_it_throws([&] {
+      settle();
+      report(true, sentence);
+    });
   close_round();
 }
 
 inline void Ranks::leave(std::string_view sentence) noexcept {
   if (broken_) return;
   broken_.emplace(rank(), "eigenheads: rank " + std::to_string(rank()) + " has left its ranks");
-  control_.send_all({.says = detail::Says::left, .numbers = {}, .text = std::string(sentence)});
+  keep_what_it_throws([&] {
+    control_.send_all({.says = detail::Says::left, .numbers = {}, .text = std::string(sentence)});
+  });
+}
+
+// Where nothing can be thrown, as another exception is on its way or a destructor asks.
+template <class Call>
+void Ranks::keep_what_it_throws(const Call& call) noexcept {
+  try {
+    call();
+  } catch (const RankError&) {  // NOLINT: it is in failure_ or broken_
+  } catch (const std::exception& exception) {
+    broken_.emplace(rank(), "eigenheads: rank " + std::to_string(rank()) +
+                                " could not tell the others of a failure: " + exception.what());
+  }
 }
 
 // ---- When a round fails --------------------------------------------------------------------------
@@ -168,9 +188,11 @@ inline void Ranks::settle() {
       control_.send(to, {.says = Says::stop, .numbers = {messages_.sent_to(to)}, .text = {}});
   std::vector<Index> counts(static_cast<std::size_t>(size()));
   counts[static_cast<std::size_t>(rank())] = messages_.sent_to(rank());
-  for (int from = 0; from < size(); ++from)
-    if (from != rank()) counts[static_cast<std::size_t>(from)] = await(from, Says::stop).numbers[0];
   detail::Pause pause(options_.patience);
+  for (int from = 0; from < size(); ++from)
+    if (from != rank())
+      counts[static_cast<std::size_t>(from)] = await(from, Says::stop, pause).numbers[0];
+  pause.reset();
   Index gone = messages_.gone();
   for (int peer; (peer = messages_.drop(counts)) != detail::Messages::none;) {
     control_.poll();
@@ -188,9 +210,10 @@ inline void Ranks::report(bool threw, std::string_view sentence) {
   if (is_reported_) return;
   control_.send_all(
       {.says = Says::report, .numbers = {threw ? 1 : 0}, .text = std::string(sentence)});
+  detail::Pause pause(options_.patience);
   for (int from = 0; from < size(); ++from) {
     if (from == rank()) continue;
-    const ControlMessage report = await(from, Says::report);
+    const ControlMessage report = await(from, Says::report, pause);
     if (report.numbers[0] == 0 || failure_) continue;
     const std::string own = "eigenheads: ";
     const std::size_t begin = report.text.starts_with(own) ? own.size() : 0;
@@ -223,12 +246,16 @@ inline void Ranks::break_off(const detail::ControlMessage& gave_up) {
 
 // ---- Waiting -------------------------------------------------------------------------------------
 
-// The next message of that rank, which is to say this; throws if the round has failed instead.
+// What rank 0 says to all, who waits for all and knows for whom: that takes a little longer.
 inline detail::ControlMessage Ranks::await(int from, detail::Says says) {
+  detail::Pause pause(options_.patience * 5 / 4);
+  return await(from, says, pause);
+}
+// The next message of that rank, which is to say this; throws if the round has failed instead. One
+// pause is of all ranks that are waited for in turn: with one for each, others would give up on the
+// rank that waits.
+inline detail::ControlMessage Ranks::await(int from, detail::Says says, detail::Pause& pause) {
   using detail::ControlMessage, detail::Says;
-  // Rank 0 waits in turn, and is the one who knows for whom.
-  const bool is_for_all = says == Says::answer || says == Says::over;
-  detail::Pause pause(is_for_all ? options_.patience * 5 / 4 : options_.patience);
   while (true) {
     control_.poll();
     while (const ControlMessage* const next = control_.next(from)) {
@@ -260,6 +287,7 @@ inline void Ranks::look() {
 inline void Ranks::require_round() const {
   if (broken_) throw *broken_;
   if (failure_) throw *failure_;
+  if (!mishap_.empty()) throw std::runtime_error(mishap_);
   if (is_settled_)
     eigenheads::detail::refuse<std::logic_error>(
         {"a message of rank ", rank(), " in a round that has failed; expected none"});
@@ -292,8 +320,10 @@ inline void Ranks::wait(Pending& pending) {
   require_round();
   look();
   detail::Pause pause(options_.patience);
-  while (!is_done(pending))
+  for (Index gone = messages_.gone(); !is_done(pending); gone = messages_.gone()) {
+    if (gone != messages_.gone()) pause.reset();  // a piece of a long one
     if (!pause()) give_up(messages_.peer(pending.message_));
+  }
 }
 inline void Ranks::wait(std::span<Pending> pending) {
   for (Pending& one : pending) wait(one);
@@ -310,17 +340,19 @@ inline Ranks::Pending Ranks::receive(int from, std::span<std::byte> bytes) {
 
 inline void Ranks::let_go(int message) noexcept {
   Pending pending(*this, message);
-  try {
-    if (!broken_ && !is_settled_) {
-      if (std::uncaught_exceptions() > exceptions_before_round_) {
-        settle();
-      } else {
+  // One that outlives its round has been ended with it.
+  if (in_round_ && !broken_ && !is_settled_) {
+    if (std::uncaught_exceptions() > exceptions_before_round_) {
+      keep_what_it_throws([&] { settle(); });
+    } else {
+      try {
         wait(pending);
+      } catch (const RankError&) {  // NOLINT: kept for the next call, as failure_ or broken_
+      } catch (const std::exception& exception) {
+        mishap_ = exception.what();
+        keep_what_it_throws([&] { settle(); });  // other pieces of it may be under way
       }
     }
-  } catch (const RankError&) {  // NOLINT: kept for the next call, as failure_ or broken_
-  } catch (const std::exception& exception) {
-    mishap_ = exception.what();
   }
   if (broken_) cancel();
   if (std::exchange(pending.message_, detail::Messages::none) != detail::Messages::none)

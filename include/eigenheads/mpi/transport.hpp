@@ -8,7 +8,7 @@
 #include <span>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/version.hpp>  // Index
+#include <eigenheads/mpi/traffic.hpp>  // Traffic
 
 namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 
@@ -34,9 +34,8 @@ class Transport {
 
   [[nodiscard]] virtual int rank() const = 0;
   [[nodiscard]] virtual int size() const = 0;
-  // Of one message: longer ones are cut by the caller. MPI counts in int, and some of its
-  // implementations go wrong from 2^30 elements on.
-  [[nodiscard]] virtual std::size_t most_bytes() const { return std::size_t{1} << 29; }
+  // Of one message: longer ones are cut by the caller. Plans count as if it were this.
+  [[nodiscard]] virtual std::size_t most_bytes() const { return Traffic::most_bytes; }
 
   // The memory stays as it is until the request is done.
   virtual Request send(int to, int tag, std::span<const std::byte> bytes) = 0;

@@ -36,20 +36,23 @@ class Messages {
   // A number for the message, which is_done() takes until forget() has taken it.
   [[nodiscard]] int send(int to, std::span<const std::byte> bytes) {
     return in_pieces(bytes, [&](std::span<const std::byte> piece) {
-      const std::size_t size = piece.size();
-      const int slot = new_slot({.peer = to, .sends = true, .number = sent(to)++, .bytes = size});
-      slots_[static_cast<std::size_t>(slot)].request = transport_.send(to, tag, piece);
-      traffic_.send(static_cast<Index>(size));
-      return slot;
+      const Transport::Request request = transport_.send(to, tag, piece);
+      traffic_.send(static_cast<Index>(piece.size()));
+      return new_slot({.peer = to,
+                       .sends = true,
+                       .number = sent(to)++,
+                       .bytes = piece.size(),
+                       .request = request});
     });
   }
   [[nodiscard]] int receive(int from, std::span<std::byte> bytes) {
     return in_pieces(bytes, [&](std::span<std::byte> piece) {
-      const std::size_t size = piece.size();
-      const int slot =
-          new_slot({.peer = from, .sends = false, .number = posted(from)++, .bytes = size});
-      slots_[static_cast<std::size_t>(slot)].request = transport_.receive(from, tag, piece);
-      return slot;
+      const Transport::Request request = transport_.receive(from, tag, piece);
+      return new_slot({.peer = from,
+                       .sends = false,
+                       .number = posted(from)++,
+                       .bytes = piece.size(),
+                       .request = request});
     });
   }
 
@@ -107,7 +110,9 @@ class Messages {
       if (slot.is_under_way && transport_.cancel(slot.request)) slot.is_under_way = false;
       is_empty &= !slot.is_under_way || is_gone(slot);
     }
-    return is_empty;
+    if (dropped_request_ && (transport_.cancel(*dropped_request_) || dropped_is_gone()))
+      dropped_request_.reset();
+    return is_empty && !dropped_request_;
   }
 
   [[nodiscard]] const Traffic& traffic() const { return traffic_; }
@@ -166,6 +171,13 @@ class Messages {
       return slot_is_done(slot);
     } catch (const std::runtime_error&) {
       return true;  // of another length: it is dropped either way
+    }
+  }
+  [[nodiscard]] bool dropped_is_gone() {
+    try {
+      return transport_.is_done(*dropped_request_);
+    } catch (const std::runtime_error&) {
+      return true;  // as above
     }
   }
   [[nodiscard]] int drop_unasked(std::span<const Index> counts) {
