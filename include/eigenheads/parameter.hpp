@@ -103,7 +103,7 @@ class Parameter {
   template <class Visitor>
   [[gnu::always_inline]] void visit(const Visitor& visitor) const {
     const Index width = elements_.width, columns = elements_.columns;
-    for (Index row = 0; row < elements_.rows; ++row) {
+    for (Index row = 0; columns > 0 && row < elements_.rows; ++row) {
       T* const first = elements_.row_data(row);
       for (Index k = 0; k < columns; ++k) visitor(row * columns + k, first[k * width]);
     }
