@@ -175,7 +175,7 @@ class Messages {
   }
   [[nodiscard]] bool dropped_is_gone() {
     try {
-      return transport_.is_done(*dropped_request_);
+      return !dropped_request_ || transport_.is_done(*dropped_request_);
     } catch (const std::runtime_error&) {
       return true;  // as above
     }
