@@ -150,7 +150,7 @@ class DataParallel {
   // std::invalid_argument, and then changes nothing on any rank, unless they are those of the
   // parameters on all.
   void restore(std::int64_t step_count, const std::vector<OptimizerState<T>>& states) {
-    together("DataParallel::restore", {{"the step", static_cast<Index>(step_count)}}, [&] {
+    together("DataParallel::restore", {{"the step", Index{step_count}}}, [&] {
       stepped_ = optimizer_;
       stepped_.restore(step_count, slices_of(step_count, states));
     });
