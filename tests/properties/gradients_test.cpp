@@ -225,7 +225,7 @@ TEST(GradientPropertiesOfDouble, AreTheSlopesInRandomDirections) {
           sum += call.dy.data()[i] * (above.data()[i] - below.data()[i]);
         return sum / (2 * h);
       };
-      const double h = 0x1p-9;
+      const double h = 0x1p-7;
       const double coarse = difference(h), fine = difference(h / 2), finest = difference(h / 4);
       const double error = std::abs((4 * fine - coarse) / 3 - slope),
                    less = std::abs((4 * finest - fine) / 3 - slope);
