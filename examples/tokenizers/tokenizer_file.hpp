@@ -57,7 +57,14 @@ using Json = nlohmann::json;
 }
 
 [[nodiscard]] inline Json parsed(const std::string& bytes) {
-  Json json = Json::parse(bytes, nullptr, false);
+  constexpr int deepest = 64;  // dump, which writes a value into a sentence, recurses
+  bool is_too_deep = false;
+  const auto watch = [&](int depth, Json::parse_event_t, const Json&) {
+    is_too_deep = is_too_deep || depth > deepest;
+    return !is_too_deep;
+  };
+  Json json = Json::parse(bytes, watch, false);
+  if (is_too_deep) refuse("its JSON is nested too deeply");
   if (json.is_discarded()) refuse("it is not JSON");
   return json;
 }

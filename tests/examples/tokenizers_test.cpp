@@ -481,6 +481,16 @@ TEST(TokenizersRefusals, NameTheValueThatDoesNotFit) {
       "the two");
 }
 
+// Sentences show a value that does not fit, whole or cut short, and it may be of any depth.
+TEST(TokenizersRefusals, SurviveAnyNesting) {
+  for (const std::string_view bracket : {"[", "{\"a\":"})
+    for (const std::string_view file : {"", "{\"model\":", "{\"model\":{\"type\":"})
+      for (const std::string_view end : {"", "]", "}"})
+        EXPECT_NE(refusal(std::string(file) + times(500'000, bracket) +
+                          (end.empty() ? "" : times(500'000, end) + "}}")),
+                  "");
+}
+
 // Whatever a file says, it is read or refused, and what is read can be used.
 void expect_read_or_refused(const std::string& json, const std::vector<std::string>& texts) {
   try {

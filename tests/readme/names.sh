@@ -4,7 +4,7 @@
 #   `folder/file/Suite.Test`   a test of tests/folder/file_test.cpp; each promise C1 to C11 names one
 #   `name.hpp`                 a header of include/eigenheads, where a table's row begins with it
 #   (path)                     the target of a link within the repository
-# and the version is that of version.hpp.
+# and the version, wherever one is written down, is that of version.hpp.
 set -euo pipefail
 cd "$1"
 bad=0
@@ -36,4 +36,14 @@ done
 version=$(sed -nE 's/^#define EIGENHEADS_VERSION_(MAJOR|MINOR|PATCH) //p' \
   include/eigenheads/version.hpp | paste -sd.)
 grep -qF "version = {$version}" README.md || missing "README.md cites another version than $version"
+grep -qF "\"version\": \"$version\"," .packaging/vcpkg/eigenheads/vcpkg.json ||
+  missing "vcpkg.json is of another version than $version"
+# The newest in the changelog: a release, or one to come.
+heading=$(grep -m1 '^## ' .github/CHANGELOG.md)
+[[ $heading =~ ^"## $version, "([0-9]{4}-[0-9]{2}-[0-9]{2}|not released yet)$ ]] ||
+  missing "CHANGELOG.md begins with \"$heading\"; expected \"## $version, \" and a day"
+for other in $(grep -ohE '(eigenheads-|eigenheads-dev_|eigenheads/|eigenheads VERSION )[0-9.]+[0-9]' \
+  README.md .packaging/README.md | grep -oE '[0-9.]+$' || true); do
+  [ "$other" = "$version" ] || missing "README.md names version $other; expected $version"
+done
 exit $bad
