@@ -57,6 +57,10 @@ use_package() {
       dpkg --purge libeigenheads-dev && test ! -e /usr/include/eigenheads' &&
     diff "$root/tests/packaging/ten_lines.txt" "$work/package/root/printed"
 }
+# Tags of all severities but "pedantic" are errors.
+ask_lintian() {
+  lintian --allow-root --fail-on error,warning,info --display-info "$work"/build/libeigenheads-dev_*_all.deb
+}
 make_package() {
   cmake -S "$root" -B "$work/build" -DEIGENHEADS_BUILD_TESTS=OFF -DEIGENHEADS_BUILD_EXAMPLES=OFF &&
     (cd "$work/build" && cpack -G DEB)
@@ -74,11 +78,13 @@ go_through_dockerfile() {
 if (($(id -u) != 0)); then
   echo 'Please start this as root: it makes a root of its own.' && exit 1
 fi
+need lintian command -v lintian
 need mmdebstrap command -v mmdebstrap
 need_build_tools
 install_missing 'a bare Debian:'
 mkdir -p "$work"
-[ -d "$work/bare/usr" ] || step 'making it' make_bare
 step 'the package, by cpack' make_package
+step 'lintian' ask_lintian
+[ -d "$work/bare/usr" ] || step 'making it' make_bare
 step 'the package, installed and used there' use_package
 step 'Dockerfile' go_through_dockerfile
