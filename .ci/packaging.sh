@@ -48,42 +48,52 @@ make_them_again() {
 
 # ---- Projects that use it --------------------------------------------------------------------------
 
-# use NAME CMAKE PATTERN [OPTIONS...]: a project of tests/packaging, in which README.md's block for CMake
-# with PATTERN stands.
+cmake=$cmake_3_22/bin/cmake
+
+# use NAME PATTERN [OPTIONS...]: configures a project of tests/packaging, in which README.md's block for
+# CMake with PATTERN stands.
 use() {
-  local project=$work/$1 cmake=$2
+  local project=$work/$1
   mkdir -p "$project/cmake" && cp "$root/tests/packaging/CMakeLists.txt" "$project" &&
     cp "$work/here/build/eigenheads-$version.tar.gz" "$project" &&
     cp "$root/tests/packaging/cpm.cmake" "$project/cmake/CPM.cmake" &&
     { [ -e "$project/eigenheads" ] || ln -s "$work/here/eigenheads" "$project"; } &&
-    readme_block cmake "$3" >"$project/readme.cmake" &&
+    readme_block cmake "$2" >"$project/readme.cmake" &&
     "$cmake" -S "$project" -B "$project/build" -DPROGRAM="$small" \
-      -DSNIPPET="$project/readme.cmake" -DFETCHCONTENT_FULLY_DISCONNECTED=OFF "${@:4}" &&
-    "$cmake" --build "$project/build" && "$project/build/mine"
+      -DSNIPPET="$project/readme.cmake" "${@:3}"
 }
 with_cmake_3_22() {
-  local cmake=$cmake_3_22/bin/cmake source=$work/here/eigenheads
+  local source=$work/here/eigenheads name expected=-DEXPECTED_VERSION=$version
   [[ $("$cmake" --version) == *' 3.22.'* ]] || return
   # The .deb, a folder that was moved, and the port for vcpkg, each by find_package.
-  use found "$cmake" '^# Then' -DCMAKE_PREFIX_PATH="$work/here/debian/usr" -DEXPECTED_VERSION="$version" &&
-    use moved "$cmake" '^# Then' -DCMAKE_PREFIX_PATH="$work/home/moved" -DEXPECTED_VERSION="$version" &&
-    rm -rf "$work/vcpkg" && cmake -DPREFIX="$work/vcpkg" -P "$root/tests/packaging/portfile.cmake" &&
-    use port "$cmake" '^# Then' -DCMAKE_PREFIX_PATH="$work/vcpkg" -DEXPECTED_VERSION="$version" &&
+  use found '^# Then' -DCMAKE_PREFIX_PATH="$work/here/debian/usr" "$expected" &&
+    use moved '^# Then' -DCMAKE_PREFIX_PATH="$work/home/moved" "$expected" &&
+    cmake -DPREFIX="$work/vcpkg" -P "$root/tests/packaging/portfile.cmake" &&
+    use port '^# Then' -DCMAKE_PREFIX_PATH="$work/vcpkg" "$expected" &&
     # As a part of the project: from the archive, and from a folder that is named instead.
-    use fetched "$cmake" FetchContent_Declare &&
-    use overridden "$cmake" FetchContent_Declare -DFETCHCONTENT_SOURCE_DIR_EIGENHEADS="$source" &&
-    use cpm "$cmake" CPMAddPackage && use cpm_source "$cmake" CPMAddPackage -DCPM_eigenheads_SOURCE="$source" &&
-    [ ! -e "$work/overridden/build/_deps/eigenheads-src" ]
+    use fetched FetchContent_Declare &&
+    use overridden FetchContent_Declare -DFETCHCONTENT_SOURCE_DIR_EIGENHEADS="$source" &&
+    use cpm CPMAddPackage && use cpm_source CPMAddPackage -DCPM_eigenheads_SOURCE="$source" &&
+    [ ! -e "$work/overridden/build/_deps/eigenheads-src" ] || return
+  local names=(found moved port fetched overridden cpm cpm_source)
+  printf '%s\n' "${names[@]}" | xargs -P "$jobs" -I{} "$cmake" --build "$work/{}/build" &&
+    for name in "${names[@]}"; do "$work/$name/build/mine" || return; done
 }
 
-# Without CMake: the package by pkg-config, and then the one file, with the ten-line program.
-without_cmake() {
-  cd "$work/here" && cp "$root/tests/packaging/ten_lines.cpp" mine.cpp &&
-    readme_line pkg-config | PKG_CONFIG_PATH=$PWD/debian/usr/share/pkgconfig bash -ex &&
-    ./a.out >by_pkg_config && diff "$root/tests/packaging/ten_lines.txt" by_pkg_config
+# Without CMake: the package by pkg-config, with the ten-line program, and from the clone.
+by_pkg_config() {
+  mkdir -p "$work/pkg_config" && cd "$work/pkg_config" && cp "$root/tests/packaging/ten_lines.cpp" mine.cpp &&
+    readme_line pkg-config | PKG_CONFIG_PATH=$work/here/debian/usr/share/pkgconfig bash -ex &&
+    ./a.out >printed && diff "$root/tests/packaging/ten_lines.txt" printed
 }
 from_the_clone() {
   cd "$work/here" && cp "$small" mine.cpp && readme_line '-I eigenheads/include' | bash -ex && ./a.out
+}
+without_cmake() {
+  local other
+  (from_the_clone) &
+  other=$!
+  (by_pkg_config) && wait $other
 }
 
 # ---- One file --------------------------------------------------------------------------------------
@@ -121,6 +131,7 @@ with_conan() {
 
 need pkgconf command -v pkg-config
 need_build_tools
+need nlohmann-json3-dev has_header nlohmann/json.hpp
 need python3 command -v python3
 install_missing 'packages:'
 [ -x "$cmake_3_22/bin/cmake" ] || tools=$cmake_3_22 from_pypi 'packages:' 'cmake==3.22.*'
@@ -131,8 +142,7 @@ mkdir -p "$work"
 step 'the Dockerfile' bash "$root/.ci/debian.sh" --read
 step 'archives and a Debian package' make_archives
 step 'the same bytes from another folder' make_them_again
-step 'by pkg-config, the ten-line program' without_cmake
-step 'from the clone' from_the_clone
+step 'by pkg-config, and from the clone' without_cmake
 step 'by find_package, FetchContent and CPM, with CMake 3.22' with_cmake_3_22
 step 'by Conan' with_conan
 step 'as one file' as_one_file
