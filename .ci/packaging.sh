@@ -126,7 +126,7 @@ with_conan() {
   cd "$work/here" && export CONAN_HOME=$work/conan PATH=$conan_tools/bin:$PATH && rm -rf "$CONAN_HOME" &&
     conan profile detect && conan remote disable '*' &&
     conan create eigenheads/.packaging/conan/eigen_of_the_system &&
-    readme_line '^conan create' | bash -ex && conan list "eigenheads/$version" | grep -F "eigenheads/$version"
+    readme_line 'conan create' | bash -ex && conan list "eigenheads/$version" | grep -F "eigenheads/$version"
 }
 
 need pkgconf command -v pkg-config
