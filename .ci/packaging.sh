@@ -78,6 +78,11 @@ with_cmake_3_22() {
   local names=(found moved port fetched overridden cpm cpm_source)
   printf '%s\n' "${names[@]}" | xargs -P "$jobs" -I{} "$cmake" --build "$work/{}/build" &&
     for name in "${names[@]}"; do "$work/$name/build/mine" || return; done
+  # eigenheads::prebuilt too asks the compiler for the library's namespace, which takes a second, unlike
+  # the library itself.
+  for name in found fetched; do
+    "$cmake" --build "$work/$name/build" --target eigenheads_prebuilt_namespace || return
+  done
 }
 
 # Without CMake: the package by pkg-config, with the ten-line program, and from the clone.
