@@ -76,8 +76,8 @@ with_cmake_3_22() {
     use cpm CPMAddPackage && use cpm_source CPMAddPackage -DCPM_eigenheads_SOURCE="$source" &&
     [ ! -e "$work/overridden/build/_deps/eigenheads-src" ] || return
   local names=(found moved port fetched overridden cpm cpm_source)
-  printf '%s\n' "${names[@]}" | xargs -P "$jobs" -I{} "$cmake" --build "$work/{}/build" &&
-    for name in "${names[@]}"; do "$work/$name/build/mine" || return; done
+  printf '%s\n' "${names[@]}" | xargs -P "$jobs" -I{} "$cmake" --build "$work/{}/build" || return
+  for name in "${names[@]}"; do "$work/$name/build/mine" || return; done
   # eigenheads::prebuilt too asks the compiler for the library's namespace, which takes a second, unlike
   # the library itself.
   for name in found fetched; do
