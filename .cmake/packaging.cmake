@@ -35,8 +35,8 @@ set(CPACK_EIGENHEADS_BUILD ${PROJECT_BINARY_DIR})
 
 set(CPACK_SOURCE_GENERATOR TGZ)
 set(CPACK_SOURCE_PACKAGE_FILE_NAME ${PROJECT_NAME}-${PROJECT_VERSION})
-set(CPACK_SOURCE_IGNORE_FILES "^${PROJECT_SOURCE_DIR}/(build|out|[.]git)/" "^${PROJECT_SOURCE_DIR}/[.]git$"
-                              "/__pycache__/")
+string(REGEX REPLACE "([+.*()?])" "[\\1]" folder "${PROJECT_SOURCE_DIR}")
+set(CPACK_SOURCE_IGNORE_FILES "^${folder}/(build|out|[.]git)/" "^${folder}/[.]git$" "/__pycache__/")
 
 # Each archive has what belongs beside the headers in it: see packaging_options.cmake.
 install(FILES LICENSE DESTINATION . COMPONENT archive EXCLUDE_FROM_ALL)
