@@ -17,6 +17,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -50,6 +51,8 @@ using Json = nlohmann::json;
 [[noreturn]] inline void refuse(const std::string& sentence) { throw std::runtime_error(sentence); }
 
 [[nodiscard]] inline std::string read_file(const std::filesystem::path& path) {
+  std::error_code error;  // a pipe would be waited for, and a device may never end
+  if (!std::filesystem::is_regular_file(path, error)) refuse("it cannot be read");
   std::ifstream file(path, std::ios::binary);
   std::string bytes{std::istreambuf_iterator<char>(file), {}};
   if (!file) refuse("it cannot be read");

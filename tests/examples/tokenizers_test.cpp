@@ -16,6 +16,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <sys/stat.h>  // mkfifo
 #include <vector>
 
 #include "tokenizers/tokenizer.hpp"
@@ -663,6 +664,10 @@ TEST_F(TokenizersFiles, AreRefusedByNameAndReason) {
   EXPECT_EQ(refusal_of(folder_),
             "FOLDER: there is no tokenizer.json, vocab.txt or vocab.json in it");
   EXPECT_EQ(refusal_of(folder_ / "none.json"), "FOLDER/none.json: it cannot be read");
+  ASSERT_EQ(::mkfifo((folder_ / "pipe.json").c_str(), 0600), 0);
+  EXPECT_EQ(refusal_of(folder_ / "pipe.json"), "FOLDER/pipe.json: it cannot be read");
+  fs::create_symlink("/dev/zero", folder_ / "endless.json");
+  EXPECT_EQ(refusal_of(folder_ / "endless.json"), "FOLDER/endless.json: it cannot be read");
   write("vocab.txt", "[UNK]\n[CLS]\n");
   EXPECT_EQ(refusal_of(folder_),
             "FOLDER/vocab.txt: sep_token is \"[SEP]\"; expected a token of the vocabulary");
