@@ -148,13 +148,13 @@ def finish_pages(names):
             parts[i] = re.sub(r'<code>([^<]+)</code>', linked, parts[i])
         text = ''.join(parts)
         title = re.search(r'<div class="title">(.*?)</div>', text, flags=re.S)
-        title = html.unescape(re.sub(r'<[^>]*>', '', title[1])).strip() if title else 'Overview'
+        title = html.unescape(re.sub(r'<small>.*?</small>|<[^>]*>', '', title[1])).strip() if title else 'Overview'
         if name == 'index':
             title = 'Overview'
             text = re.sub(r'<title>.*?</title>', '<title>Eigenheads</title>', text)
         path.write_text(text, encoding='utf-8')
         headings.append([title, 'page', f'{name}.html'])
-        for anchor, heading in re.findall(r'<h2><a class="anchor" id="([^"]+)"[^>]*></a>(.*?)</h2>', text,
+        for anchor, heading in re.findall(r'<h[12]><a class="anchor" id="([^"]+)"[^>]*></a>(.*?)</h[12]>', text,
                                           flags=re.S):
             headings.append([html.unescape(re.sub(r'<[^>]*>', '', heading)).strip(), title,
                              f'{name}.html#{anchor}'])
@@ -188,6 +188,9 @@ def tidy(names):
         text = path.read_text(encoding='utf-8')
         text = re.sub(r'<a class="el" href="dir_[^"]*">(.*?)</a>', r'\1', text)
         text = re.sub(r'(&#124;\s*)?<a href="[^"]*-members\.html">.*?</a>', '', text)
+        text = re.sub(r'<div class="ttc".*?</div></div>\n?', '', text, flags=re.S)
+        text = re.sub(r'<div class="title">(.*?) (Class|Struct|Union|Concept|Namespace)( Template)? Reference</div>',
+                      lambda m: f'<div class="title">{m[1]} <small>{m[2].lower()}</small></div>', text)
         if 'id="nested-classes"' not in text:  # those that are private
             text = re.sub(r'<a href="#nested-classes">\w+</a>( &#124;)?', '', text)
         path.write_text(text, encoding='utf-8')

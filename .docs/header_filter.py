@@ -68,7 +68,7 @@ def without_details(lines):
     inside = kept = False
     for i, line in enumerate(lines):
         if re.match(r'namespace .*\bdetail\b.*\{$', line):
-            inside = True
+            inside = lines[i + 2] != '}'  # else it is a declaration alone
         elif re.match(r'\}  // namespace .*\bdetail\b', line):
             inside = False
         elif inside:

@@ -62,7 +62,7 @@ def use(page, folder):
     page.emulate(1280, 900)
     for words, found in {'MultiHeadAttention': 'MultiHeadAttentionclass', 'score fun': 'Score functionspage',
                          'mask.hpp': 'mask.hppheader', 'kvcache trunc': 'truncateAnyKvCache',
-                         'pack': 'packfunction', 'windows': 'Windows, sinks and prefixesMasks'}.items():
+                         'pack': 'packsequences.hpp', 'windows': 'Windows, sinks and prefixesMasks'}.items():
         check(f'what is found for {words!r}', found in search(page, words)[:6])
     check('nothing is found', search(page, 'xyzzy'), [])
     search(page, 'valid_lens')
