@@ -4,7 +4,6 @@ page of all headers and names, links from code in pages, and the index of the se
 besides and nobody needs goes: its lists of members, files and classes, and their scripts."""
 import html
 import json
-import posixpath
 import re
 import shutil
 import xml.etree.ElementTree as xml
@@ -12,7 +11,7 @@ import xml.etree.ElementTree as xml
 from site_pages import HTML, PAGES, ROOT, SITE, framed, is_documented, source_page
 
 UNUSED = re.compile(r'(annotated|classes|files|functions.*|globals.*|hierarchy|namespaces|namespacemembers.*|'
-                    r'pages|concepts|.*_8md|.*-members|dir_.*)\.html|.*\.(png|js)|doxygen\.svg|tabs\.css|'
+                    r'pages|concepts|.*_8md|.*-members|dir_.*)\.html|.*\.(png|js)|(doxygen|minusd?|plusd?)\.svg|tabs\.css|'
                     r'(bdwn|closed|doc|folder|nav_|open|splitbar|sync_|tab_).*')
 
 
@@ -39,7 +38,8 @@ class Names:
             kind, name = compound.get('kind'), text_of(compound, 'name')
             where = address(text_of(compound, 'filename'))
             if kind == 'file':
-                path = posixpath.relpath(text_of(compound, 'path') + name, SITE)
+                path = text_of(compound, 'path').rstrip('/') + '/' + name  # older ones write all of it
+                path = 'include/' + path.rpartition('/include/')[2]
                 if is_documented(path):
                     files[where] = path
                     self.headers.append((path, where))
@@ -113,7 +113,7 @@ def write_reference(names):
 def write_listings():
     for path in (SITE / 'sources.txt').read_text(encoding='utf-8').split():
         lines = (ROOT / path).read_text(encoding='utf-8').rstrip('\n').split('\n')
-        listing = ''.join(f'<span class="line" id="L{number}">{html.escape(line) or " "}</span>\n'
+        listing = ''.join(f'<span class="line" id="L{number}">{html.escape(line) or " "}</span>'
                           for number, line in enumerate(lines, 1))
         page = HTML / source_page(path)
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -184,9 +184,14 @@ def tidy(names):
     for path in HTML.iterdir():
         if UNUSED.fullmatch(path.name):
             path.unlink()
+    left = {path.name for path in HTML.iterdir()}
+
+    def kept(match):
+        return match[0] if match[1] in left else match[2]
+
     for path in HTML.glob('*.html'):
         text = path.read_text(encoding='utf-8')
-        text = re.sub(r'<a class="el" href="dir_[^"]*">(.*?)</a>', r'\1', text)
+        text = re.sub(r'<a class="el" href="([^"#]*)[^"]*">(.*?)</a>', kept, text)
         text = re.sub(r'(&#124;\s*)?<a href="[^"]*-members\.html">.*?</a>', '', text)
         text = re.sub(r'<div class="ttc".*?</div></div>\n?', '', text, flags=re.S)
         text = re.sub(r'<div class="title">(.*?) (Class|Struct|Union|Concept|Namespace)( Template)? Reference</div>',

@@ -5,7 +5,8 @@ The house writes plain comments, above what they are about or behind it. Here th
 those of the file, of what stands in the namespace, and of what stands in a class and is not private.
 Of namespaces `detail`, nothing is left but the public bases of public classes, and `eigenheads` is
 left out, so that functions are described where their header is. A declaration right
-below another of that name is its overload. `// ---- Title ----` begins a group of members.
+below another of that name is its overload, and a class without a comment that the header is named after has
+the header's. `// ---- Title ----` begins a group of members.
 """
 import re
 
@@ -53,6 +54,10 @@ def as_documentation(texts):
     if verbatim:
         lines[-1] += r' \endverbatim'
     return lines
+
+
+def in_snake_case(name):
+    return re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', name).lower()
 
 
 def indent(line):
@@ -121,9 +126,10 @@ class Filter:
             self.out[i - 1] = '/// @}'
         self.group = 0
 
-    def run(self):
+    def run(self, path):
         lines, out = self.lines, self.out
         i = 0
+        inner = path.as_posix().rpartition('/include/')[2]
         out[0] = ''
         if lines[1] == '#pragma once' and is_comment(lines[2]):
             end = self.comment_at(2)
@@ -163,7 +169,10 @@ class Filter:
                     fresh = True
                 i = end
                 continue
+            begin = i
             i = self.declaration(i, documented, fresh)
+            if not fresh and self.klass and in_snake_case(self.klass) == path.stem:
+                out[begin] = f'/** \\copydoc {inner} */ {out[begin]}'
             if fresh:
                 documented = self.name
             fresh = False
@@ -188,6 +197,7 @@ class Filter:
         plain = re.sub(r'^ template <.*?> (?=[a-z\[])', '', plain)
         match = re.search(r'(operator *\(\)|operator *[^\s\w(]+|~?\w+)\s*\(', plain)
         klass = CLASS.search(' ' + plain)
+        self.klass = klass[2] if klass and level == 0 and head.endswith('{') else None
         self.name = match[1] if match and not re.match(r' *(class|struct|enum)', plain) else None
 
         if not fresh and self.name and self.name == documented and '= delete' not in head:
@@ -208,7 +218,7 @@ class Filter:
 def filtered(path):
     lines = path.read_text(encoding='utf-8').split('\n')
     without_details(lines)
-    out = Filter(lines).run()
+    out = Filter(lines).run(path)
     for i, line in enumerate(out):
         if re.match(r'(namespace|\}  // namespace) eigenheads::inline EIGENHEADS_ABI( \{)?$', line):
             line = ''
