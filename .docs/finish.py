@@ -185,22 +185,31 @@ def tidy(names):
         if UNUSED.fullmatch(path.name):
             path.unlink()
     left = {path.name for path in HTML.iterdir()}
+    # Doxygen takes some words for names that they are not: of a member, a link has its name, and in
+    # code, which has variables of its own, one that no variable has.
+    named = {where: name for name, _, _, where in names.members}
 
     def kept(match):
-        return match[0] if match[1] in left else match[2]
+        kind, file, anchor, text = match.groups()
+        is_name = named.get(file + anchor, '') in text
+        is_known = kind == 'el' or re.search('[A-Z_/]|::', text) and 'std::' not in text
+        return match[0] if file in left and is_name and is_known else text
 
     for path in HTML.glob('*.html'):
         text = path.read_text(encoding='utf-8')
-        text = re.sub(r'<a class="el" href="([^"#]*)[^"]*">(.*?)</a>', kept, text)
+        text = re.sub(r'<a class="(el|code[^"]*)" href="([^"#]*)([^"]*)"[^>]*>(.*?)</a>', kept, text)
         text = re.sub(r'(&#124;\s*)?<a href="[^"]*-members\.html">.*?</a>', '', text)
         text = re.sub(r'<div class="ttc".*?</div></div>\n?', '', text, flags=re.S)
-        text = re.sub(r'<div class="title">(.*?) (Class|Struct|Union|Concept|Namespace)( Template)? Reference</div>',
+        text = re.sub(r'<div class="title">(.*?) (Class|Struct|Union|Concept|Namespace)( Template)? Reference.*?</div>',
                       lambda m: f'<div class="title">{m[1]} <small>{m[2].lower()}</small></div>', text)
         if 'id="nested-classes"' not in text:  # those that are private
             text = re.sub(r'<a href="#nested-classes">\w+</a>( &#124;)?', '', text)
         path.write_text(text, encoding='utf-8')
     for path, where in names.headers:
         text = (HTML / where).read_text(encoding='utf-8')
+        text = re.sub(r'<table class="memberdecls">\s*<tr class="heading">(?:(?!</table>).)*name="namespaces".*?'
+                      r'</table>', '', text, flags=re.S)
+        text = re.sub(r'<a href="#namespaces">\w+</a>( &#124;)?', '', text)
         link = f'<p class="source"><a href="{source_page(path)}">The header itself</a></p>'
         text = text.replace('<div class="contents">', f'<div class="contents">\n{link}', 1)
         text = text.replace(' File Reference</div>', '</div>').replace(' File Reference', '')

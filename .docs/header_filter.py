@@ -15,6 +15,7 @@ PUBLIC_BASES = {'StepCalls', 'KeyValueCalls', 'NormLayer', 'Norm', 'TransformerS
 CLASS = re.compile(r'( *)(?:class|struct|union|enum(?: class)?) (\w+)')
 TRAILING = re.compile(r'(.*[^ /]) {1,2}// (.*)')
 SECTION = re.compile(r' *// ---- (.*?) -+$')
+ENTITIES = {'&': '&amp;', '<': '&lt;', '>': '&gt;'}  # not within quotes, where Doxygen shows them
 PARAGRAPH = re.compile(r'(An?|[A-Z][a-z]+)[ ,]')
 
 
@@ -28,7 +29,7 @@ def in_markdown(text):
                 around[j] = f'`{around[j]}`'
             else:
                 around[j] = re.sub(r'[\\@#%]', r'\\\g<0>', around[j])
-                around[j] = around[j].replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')
+                around[j] = re.sub('[&<>](?=[^"]*(?:"[^"]*"[^"]*)*$)', lambda m: ENTITIES[m[0]], around[j])
                 around[j] = re.sub(r'(?<=\w)\*(?=\w)', '&lowast;', around[j])
         parts[i] = ''.join(around)
     return ''.join(parts)
