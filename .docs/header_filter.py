@@ -5,15 +5,15 @@ The house writes plain comments, above what they are about or behind it. Here th
 those of the file, of what stands in the namespace, and of what stands in a class and is not private.
 Of namespaces `detail`, nothing is left but the public bases of public classes, and `eigenheads` is
 left out, so that functions are described where their header is. A declaration right
-below another of that name is its overload, and a class without a comment that the header is named after has
-the header's. `// ---- Title ----` begins a group of members.
+below another of that name is its overload, and a class that the header is named after has
+the header's comment, or its first sentence before its own. `// ---- Title ----` begins a group of members.
 """
 import re
 
 PUBLIC_BASES = {'StepCalls', 'KeyValueCalls', 'NormLayer', 'Norm', 'TransformerStack', 'StackGradients',
                 'ContiguousView'}
 CLASS = re.compile(r'( *)(?:class|struct|union|enum(?: class)?) (\w+)')
-TRAILING = re.compile(r'(.*[^ /]) {1,2}// (.*)')
+TRAILING = re.compile(r'(.*[^ /]) +// (.*)')
 SECTION = re.compile(r' *// ---- (.*?) -+$')
 ENTITIES = {'&': '&amp;', '<': '&lt;', '>': '&gt;'}  # not within quotes, where Doxygen shows them
 PARAGRAPH = re.compile(r'(An?|[A-Z][a-z]+)[ ,]')
@@ -111,6 +111,11 @@ class Filter:
             end += 1
         return end
 
+    def first_sentence(self):
+        """Of the header's comment, in Markdown."""
+        text = ' '.join(line[3:] for line in self.lines[2:self.comment_at(2)])
+        return in_markdown(re.match(r'.*?[.:](?= |$)|.*', text)[0].rstrip('.:')) + '.'
+
     def document(self, i, end, first=''):
         pad = ' ' * indent(self.lines[i])
         texts = as_documentation([line.lstrip()[2:] for line in self.lines[i:end]])
@@ -167,13 +172,16 @@ class Filter:
                         self.group = len(self.classes)
                 elif end < len(lines) and lines[end]:
                     self.document(i, end)
-                    fresh = True
+                    fresh, above = True, i
                 i = end
                 continue
             begin = i
             i = self.declaration(i, documented, fresh)
-            if not fresh and self.klass and in_snake_case(self.klass) == path.stem:
-                out[begin] = f'/** \\copydoc {inner} */ {out[begin]}'
+            if self.klass and in_snake_case(self.klass) == path.stem:
+                if fresh:
+                    out[above] = out[above].replace('/// ', f'/// {self.first_sentence()} ', 1)
+                else:
+                    out[begin] = f'/** \\copydoc {inner} */ {out[begin]}'
             if fresh:
                 documented = self.name
             fresh = False
@@ -191,7 +199,7 @@ class Filter:
             if code.endswith((';', '{', '}', ',')) and (indent(lines[end]) == level or
                                                       code.endswith((';', '{', '}'))):
                 break
-            if end + 1 == len(lines) or not lines[end + 1] or is_comment(lines[end + 1]):
+            if end + 1 == len(lines) or not lines[end + 1] or re.match(r' *(//|\})', lines[end + 1]):
                 break
             end += 1
         plain = re.sub(r'\[\[.*?\]\]|EIGEN_ALWAYS_INLINE|requires ?\(.*?\)(?= [a-zA-Z])', '', head)

@@ -22,10 +22,11 @@ def to_source(path, line=None):
     return source_page(path) + (f'#L{line}' if line else '')
 
 
-def address(path, page):
-    """Of a file of the repository."""
+def address(path, page, heading=''):
+    """Of a file of the repository, and of a heading in it."""
     if path in PAGES:
-        return '@ref ' + ('mainpage' if PAGES[path] == 'index' else PAGES[path])
+        name = PAGES[path]
+        return '@ref ' + (f'{name}-{heading}' if heading else 'mainpage' if name == 'index' else name)
     if is_documented(path):
         return 'header/' + path  # finish.py knows its page
     if path not in FILES:
@@ -37,11 +38,12 @@ def linked(match, page):
     image, text, target = match.groups()
     if re.match(r'https?:', target):
         return match[0]
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(page), target.split('#')[0]))
+    target, _, heading = target.partition('#')
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
     if image:
         shutil.copy(ROOT / path, SITE / 'html' / pathlib.Path(path).name)
         return f'<img src="{pathlib.Path(path).name}" alt="{text}"/>'
-    return f'[{text}]({address(path, page)})'
+    return f'[{text}]({address(path, page, heading)})'
 
 
 def linked_code(match, page):
