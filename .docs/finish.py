@@ -6,13 +6,22 @@ import html
 import json
 import re
 import shutil
-import xml.etree.ElementTree as xml
+from xml.etree import ElementTree
 
+from header_filter import first_sentence
 from site_pages import HTML, PAGES, ROOT, SITE, framed, is_documented, source_page
 
-UNUSED = re.compile(r'(annotated|classes|files|functions.*|globals.*|hierarchy|namespaces|namespacemembers.*|'
-                    r'pages|concepts|.*_8md|.*-members|dir_.*)\.html|.*\.(png|js)|(doxygen|minusd?|plusd?)\.svg|tabs\.css|'
-                    r'(bdwn|closed|doc|folder|nav_|open|splitbar|sync_|tab_).*')
+UNUSED = re.compile(
+    r'(annotated|classes|files|functions.*|globals.*|hierarchy|namespaces|namespacemembers.*|pages|'
+    r'concepts|.*_8md|.*-members|dir_.*)\.html|.*\.(png|js)|(doxygen|minusd?|plusd?)\.svg|tabs\.css|'
+    r'(bdwn|closed|doc|folder|nav_|open|splitbar|sync_|tab_).*')
+TITLE = re.compile(r'<div class="title">(.*?) (Class|Struct|Union|Concept|Namespace)( Template)? '
+                   r'Reference.*?</div>')
+NAMESPACES = re.compile(r'<table class="memberdecls">\s*<tr class="heading">(?:(?!</table>).)*'
+                        r'name="namespaces".*?</table>', re.S)
+NO_CODE = re.compile(r'(<a [^>]*>.*?</a>|<h\d.*?</h\d>|<div class="fragment">.*?</div><!-- fragment -->)',
+                     re.S)
+HEADING = re.compile(r'<h[12]><a class="anchor" id="([^"]+)"[^>]*></a>(.*?)</h[12]>', re.S)
 
 
 def text_of(element, tag):
@@ -24,6 +33,10 @@ def address(name):
     return name if name.endswith('.html') else name + '.html'
 
 
+def plain(text):
+    return html.unescape(re.sub(r'<[^>]*>', '', text)).strip()
+
+
 class Names:
     """What Doxygen has found, by its tag file."""
 
@@ -33,15 +46,13 @@ class Names:
         self.members = []  # [name, of what, kind, address]
         self.functions_of = {}  # header: {name: address}
         self.types_of = {}
-        files = {}
-        for compound in xml.parse(SITE / 'eigenheads.tag').getroot().findall('compound'):
+        for compound in ElementTree.parse(SITE / 'eigenheads.tag').getroot().findall('compound'):
             kind, name = compound.get('kind'), text_of(compound, 'name')
             where = address(text_of(compound, 'filename'))
             if kind == 'file':
                 path = text_of(compound, 'path').rstrip('/') + '/' + name  # older ones write all of it
                 path = 'include/' + path.rpartition('/include/')[2]
                 if is_documented(path):
-                    files[where] = path
                     self.headers.append((path, where))
                     self.types_of[path] = [one.text for one in compound.findall('class')]
                     self.types_of[path] += [one.text for one in compound.findall('concept')]
@@ -66,20 +77,6 @@ class Names:
         return found
 
 
-def brief_of(path):
-    """The first sentence of a header's comment."""
-    lines = (ROOT / path).read_text(encoding='utf-8').split('\n')
-    comment = []
-    for line in lines[1:]:
-        if line.startswith('// '):
-            comment.append(line[3:])
-        elif comment:
-            break
-    text = ' '.join(comment)
-    match = re.match(r'.*?[.:](?= |$)', text)
-    return match[0].rstrip(':').rstrip('.') + '.' if match else text
-
-
 GROUPS = {'': 'Attention: <code>eigenheads/</code>', 'layer': 'The parts of the layer that you meet',
           'nn': 'Transformers and what they are made of: <code>nn/</code>',
           'train': 'Optimizers: <code>train/</code>', 'io': 'Files: <code>io/</code>',
@@ -101,10 +98,11 @@ def write_reference(names):
             links += sorted(names.functions_of[path].items())
             if not links and inner.rpartition('/')[2] not in ('eigenheads.hpp', 'prebuilt.hpp'):
                 continue  # details alone
+            brief = first_sentence((ROOT / path).read_text(encoding='utf-8').split('\n'))
             shown = ' '.join(f'<a href="{address}"><code>{html.escape(name)}</code></a>'
                              for name, address in links)
             body.append(f'<dt><a href="{where}"><code>{inner}</code></a></dt>'
-                        f'<dd>{html.escape(brief_of(path)).replace("`", "")}<br/>{shown}</dd>')
+                        f'<dd>{html.escape(brief).replace("`", "")}<br/>{shown}</dd>')
         body.append('</dl>')
     (HTML / 'reference.html').write_text(framed('Headers and names', '\n'.join(body), 0),
                                          encoding='utf-8')
@@ -142,22 +140,19 @@ def finish_pages(names):
             where = known.get(html.unescape(match[1]))
             return f'<a href="{where}">{match[0]}</a>' if where else match[0]
 
-        parts = re.split(r'(<a [^>]*>.*?</a>|<h\d.*?</h\d>|<div class="fragment">.*?</div><!-- fragment -->)',
-                         text, flags=re.S)
+        parts = NO_CODE.split(text)
         for i in range(0, len(parts), 2):
             parts[i] = re.sub(r'<code>([^<]+)</code>', linked, parts[i])
         text = ''.join(parts)
-        title = re.search(r'<div class="title">(.*?)</div>', text, flags=re.S)
-        title = html.unescape(re.sub(r'<small>.*?</small>|<[^>]*>', '', title[1])).strip() if title else 'Overview'
+        title = re.search(r'<div class="title">(.*?)(<small>.*?)?</div>', text, flags=re.S)
+        title = plain(title[1]) if title else 'Overview'
         if name == 'index':
             title = 'Overview'
             text = re.sub(r'<title>.*?</title>', '<title>Eigenheads</title>', text)
         path.write_text(text, encoding='utf-8')
         headings.append([title, 'page', f'{name}.html'])
-        for anchor, heading in re.findall(r'<h[12]><a class="anchor" id="([^"]+)"[^>]*></a>(.*?)</h[12]>', text,
-                                          flags=re.S):
-            headings.append([html.unescape(re.sub(r'<[^>]*>', '', heading)).strip(), title,
-                             f'{name}.html#{anchor}'])
+        headings += [[plain(heading), title, f'{name}.html#{anchor}']
+                     for anchor, heading in HEADING.findall(text)]
     headings.append(['Headers and names', 'page', 'reference.html'])
     return headings
 
@@ -200,15 +195,13 @@ def tidy(names):
         text = re.sub(r'<a class="(el|code[^"]*)" href="([^"#]*)([^"]*)"[^>]*>(.*?)</a>', kept, text)
         text = re.sub(r'(&#124;\s*)?<a href="[^"]*-members\.html">.*?</a>', '', text)
         text = re.sub(r'<div class="ttc".*?</div></div>\n?', '', text, flags=re.S)
-        text = re.sub(r'<div class="title">(.*?) (Class|Struct|Union|Concept|Namespace)( Template)? Reference.*?</div>',
-                      lambda m: f'<div class="title">{m[1]} <small>{m[2].lower()}</small></div>', text)
+        text = TITLE.sub(lambda m: f'<div class="title">{m[1]} <small>{m[2].lower()}</small></div>', text)
         if 'id="nested-classes"' not in text:  # those that are private
             text = re.sub(r'<a href="#nested-classes">\w+</a>( &#124;)?', '', text)
         path.write_text(text, encoding='utf-8')
     for path, where in names.headers:
         text = (HTML / where).read_text(encoding='utf-8')
-        text = re.sub(r'<table class="memberdecls">\s*<tr class="heading">(?:(?!</table>).)*name="namespaces".*?'
-                      r'</table>', '', text, flags=re.S)
+        text = NAMESPACES.sub('', text)
         text = re.sub(r'<a href="#namespaces">\w+</a>( &#124;)?', '', text)
         link = f'<p class="source"><a href="{source_page(path)}">The header itself</a></p>'
         text = text.replace('<div class="contents">', f'<div class="contents">\n{link}', 1)

@@ -69,6 +69,15 @@ def is_comment(line):
     return line.lstrip().startswith('//')
 
 
+def first_sentence(lines):
+    """Of a header's comment."""
+    end = 2
+    while is_comment(lines[end]):
+        end += 1
+    text = ' '.join(line[3:] for line in lines[2:end])
+    return re.match(r'.*?[.:](?= |$)|.*', text)[0].rstrip('.:') + '.'
+
+
 def without_details(lines):
     """Namespaces `detail` are emptied, but for the public bases."""
     inside = kept = False
@@ -110,11 +119,6 @@ class Filter:
         while end < len(self.lines) and is_comment(self.lines[end]):
             end += 1
         return end
-
-    def first_sentence(self):
-        """Of the header's comment, in Markdown."""
-        text = ' '.join(line[3:] for line in self.lines[2:self.comment_at(2)])
-        return in_markdown(re.match(r'.*?[.:](?= |$)|.*', text)[0].rstrip('.:')) + '.'
 
     def document(self, i, end, first=''):
         pad = ' ' * indent(self.lines[i])
@@ -179,7 +183,7 @@ class Filter:
             i = self.declaration(i, documented, fresh)
             if self.klass and in_snake_case(self.klass) == path.stem:
                 if fresh:
-                    out[above] = out[above].replace('/// ', f'/// {self.first_sentence()} ', 1)
+                    out[above] = out[above].replace('/// ', f'/// {in_markdown(first_sentence(lines))} ', 1)
                 else:
                     out[begin] = f'/** \\copydoc {inner} */ {out[begin]}'
             if fresh:
@@ -237,4 +241,6 @@ def filtered(path):
         if not line.lstrip().startswith('///'):
             line = re.sub(r'EIGEN_ALWAYS_INLINE ', '', line)
         out[i] = line
+        if line.startswith('// ') and out[i + 1] and not is_comment(out[i + 1]):
+            raise SystemExit(f'{path}:{i + 1}: this comment was taken for none of what is below it')
     return '\n'.join(out)

@@ -3,7 +3,6 @@
 fetched from elsewhere. Prints the addresses outside, which are not fetched, with how many pages have them."""
 import collections
 import html.parser
-import os
 import posixpath
 import sys
 import urllib.parse
