@@ -23,7 +23,7 @@ def in_markdown(text):
     """A comment's text so that Doxygen shows it as it stands; shapes as code."""
     parts = re.split(r'(`[^`]*`)', text)
     for i in range(0, len(parts), 2):
-        around = re.split(r'(\[[^\[\]]*\]|[\w<>]+::\w+\(\))', parts[i])
+        around = re.split(r'([\w.]*\[[^\[\]]*\]|[\w<>]+::\w+\(\))', parts[i])
         for j in range(len(around)):
             if j % 2:
                 around[j] = f'`{around[j]}`'
