@@ -339,7 +339,7 @@ TYPED_TEST(EdgeCases, SharedKeyHeadsAreThoseRepeated) {
         std::copy_n(&x(b, h * G / H, 0, 0), K * x.dimension(3), &y(b, h, 0, 0));
     return y;
   };
-  for (const Index Q : {1, 4, 50}) {
+  for (const Index Q : {1, 4, 13}) {
     const auto q = random_tensor<T>(1, B, H, Q, 8);
     for (const PairMask& pairs : example_masks(B, Q, K, 3)) {
       SCOPED_TRACE(pairs.text());
