@@ -243,30 +243,28 @@ TYPED_TEST(EdgeCases, SubnormalNumbersWithAndWithoutThem) {
 // S4.03: each input and the output, at every place within 64 bytes that its elements may have.
 TYPED_TEST(EdgeCases, EveryAlignmentHasTheSameBits) {
   using T = TypeParam;
-  constexpr Index places = 64 / sizeof(T);
+  constexpr auto places = static_cast<Index>(64 / sizeof(T));
   for (const Index Q : {1, 5, 13}) {
     const auto q = random_tensor<T>(1, 1, 2, Q, 16), k = random_tensor<T>(2, 1, 2, 33, 16),
                v = random_tensor<T>(3, 1, 2, 33, 16);
     const Tensor<T, 4> expected = scaled_dot_product_attention(q, k, v).output;
     Context one(1), four(4, kAnyWork);
-    std::vector<T> memory(static_cast<std::size_t>(4 * (k.size() + 2 * places)));
+    const Index room = (k.size() / places + 2) * places;
+    std::vector<T> memory(static_cast<std::size_t>(4 * room + places));
+    const auto beyond =
+        static_cast<Index>(reinterpret_cast<std::uintptr_t>(memory.data()) % 64 / sizeof(T));
+    T* const aligned = memory.data() + (places - beyond) % places;
     for (Index which = 0; which < 4; ++which)
       for (Index place = 0; place < places; ++place) {
-        T* next = memory.data();
-        const auto at = [&](Index number, Index size) {
-          auto address = reinterpret_cast<std::uintptr_t>(next);
-          address =
-              (address + 63) / 64 * 64 + (number == which ? sizeof(T) * std::size_t(place) : 0);
-          next = reinterpret_cast<T*>(address) + size;
-          return reinterpret_cast<T*>(address);
+        const auto at = [&](Index number) {
+          return aligned + number * room + (number == which ? place : 0);
         };
         const auto moved = [&](Index number, const Tensor<T, 4>& x) {
-          T* const to = at(number, x.size());
-          std::copy_n(x.data(), x.size(), to);
-          return TensorView<T, 4>(to, TensorView<T, 4>(x).dimensions());
+          std::copy_n(x.data(), x.size(), at(number));
+          return TensorView<T, 4>(at(number), TensorView<T, 4>(x).dimensions());
         };
         const auto q_there = moved(0, q), k_there = moved(1, k), v_there = moved(2, v);
-        const eh::TensorSpan<T, 4> output(at(3, expected.size()), q_there.dimensions());
+        const eh::TensorSpan<T, 4> output(at(3), q_there.dimensions());
         for (Context* context : {&one, &four}) {
           std::fill_n(output.data(), output.size(), kNan<T>);
           eh::scaled_dot_product_attention_into(output, q_there, k_there, v_there, {}, {},
