@@ -402,6 +402,41 @@ TYPED_TEST(Decoding, AStepMayWriteOverItsInputAndBringNoTokens) {
 
 // ---- Named rows ----------------------------------------------------------------------------------
 
+// S5.03
+TYPED_TEST(Decoding, TokensOneAtATimeAreTheRowsOfTheWholeCall) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(4, 2);
+  const auto x = random_tensor<T>(1, 2, 130, kSize);
+  const Tensor<T, 3> whole = layer(x, x, x, causal());
+  for (const int threads : {1, 4}) {
+    Context context(threads, kAnyWork);
+    KvCache<T> cache = cache_for(layer, 2, 130);
+    for (Index t = 0; t < 130; ++t)
+      ASSERT_TRUE(same_bits(layer.step(part(x, t, 1), cache, context), part(whole, t, 1))) << t;
+  }
+}
+
+// S5.07
+TYPED_TEST(Decoding, SequencesOfOtherLengthsAreWhatTheyAreAlone) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(4, 2);
+  const Lens lengths{0, 1, 7};
+  const auto x = random_tensor<T>(1, 3, 7, kSize), next = random_tensor<T>(2, 3, 1, kSize);
+  KvCache<T> cache = cache_for(layer, 3, 9);
+  (void)layer.step(eh::pack(x, lengths), lengths, cache);
+  const Tensor<T, 3> y = layer.step(next, cache);
+  for (Index b = 0; b < 3; ++b) {
+    KvCache<T> alone = cache_for(layer, 1, 9);
+    const auto first = [](TensorView<T, 3> of, Index count) {
+      Tensor<T, 3> tokens(1, count, kSize);
+      std::copy_n(of.data(), count * kSize, tokens.data());
+      return tokens;
+    };
+    (void)layer.step(first(sequence(x, b), lengths[static_cast<std::size_t>(b)]), alone);
+    EXPECT_TRUE(same_bits(layer.step(first(sequence(next, b), 1), alone), sequence(y, b))) << b;
+  }
+}
+
 // T1.01
 TYPED_TEST(Decoding, ARingIsAFullCacheUnderItsWindowWhateverTheSteps) {
   using T = TypeParam;

@@ -4,10 +4,12 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <gtest/gtest.h>
 #include <limits>
 #include <map>
+#include <new>
 #include <random>
 #include <set>
 #include <stdexcept>
@@ -25,6 +27,18 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #endif
+
+// The largest single request since it was last set to 0. Inlined, the three would look to GCC like
+// a `delete` of what `malloc` gave.
+static std::size_t largest_allocation = 0;
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  largest_allocation = (std::max)(largest_allocation, size);
+  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -473,6 +487,20 @@ TEST_F(Safetensors, RefusesWhatIsNoSafetensorsFile) {
   EXPECT_EQ(refusal_of([&] { (void)eh::read_safetensors(missing); }, missing),
             "No such file or directory");
   EXPECT_EQ(refusal_of([&] { (void)eh::read_safetensors(folder_); }, folder_), "Is a directory");
+}
+
+TEST_F(Safetensors, RefusesAnyHeaderLengthButItsOwn) {
+  for (const std::uint64_t length :
+       {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{kSmallHeader.size() - 1},
+        std::uint64_t{kSmallHeader.size() + 1}, std::uint64_t{kSmall.size() - 7},
+        std::uint64_t{kSmall.size()}, std::uint64_t{100'000'000}, std::uint64_t{100'000'001},
+        std::uint64_t{1} << 32, std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
+    const std::string file = length_bytes(length) + kSmall.substr(8);
+    eh::write_file(path_, file);
+    largest_allocation = 0;
+    EXPECT_NE(refusal_of([&] { (void)eh::read_safetensors(path_); }), kNothing) << length;
+    EXPECT_LT(largest_allocation, file.size() + 4096) << length;
+  }
 }
 
 TEST_F(Safetensors, RefusesTextThatIsNotUtf8) {

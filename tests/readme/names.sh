@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# names.sh ROOT: what README.md, .github/*.md and the documentation's pages name is there:
+# names.sh ROOT: what README.md, .github/*.md, the documentation's pages and tests/edge_cases.md name is
+# there:
 #   `folder/file/Suite.Test`   a test of tests/folder/file_test.cpp; each promise C1 to C11 names one
+#   `kind/name`                a test of another kind, such as compile_fail; each row of
+#                              edge_cases.md, numbered without a gap, names a test
 #   `name.hpp`                 a header of include/eigenheads, where a table's row begins with it
 #   (path)                     the target of a link within the repository
 # and the version, wherever one is written down, is that of version.hpp.
@@ -11,11 +14,33 @@ bad=0
 missing() { echo "$1" && bad=1; }
 
 tests() { grep -ohE '`[a-z0-9_/]+/[A-Za-z]+\.[A-Z][A-Za-z0-9]+`' "$@" | tr -d '`' | sort -u; }
-for test in $(tests README.md .github/*.md .docs/pages/*.md); do
+pages=(README.md .github/*.md .docs/pages/*.md tests/edge_cases.md)
+for test in $(tests "${pages[@]}"); do
   file=tests/${test%/*}_test.cpp name=${test##*/}
   [ -e "$file" ] && tr -d '\n' <"$file" | grep -qE "TEST(_F|_P)?\\(${name%.*}, *${name#*.}\\)" ||
     missing "$test: no such test in $file"
 done
+
+programs='`(compile_fail|consumer|example|flags|mpirun|readme)/[a-z0-9_/]+`'
+for test in $(grep -ohE "$programs" tests/edge_cases.md | tr -d '`' | sort -u); do
+  name=${test#*/}
+  case $test in
+    compile_fail/*) [ -e "tests/$test.cpp" ] ;;
+    mpirun/*/*) [ -e "tests/mpi/ranks/${name%/*}.cpp" ] ;;
+    *) grep -qw "$name" tests/CMakeLists.txt ;;
+  esac || missing "$test: tests/CMakeLists.txt makes no such test"
+done
+
+group='' expected=1
+while read -r row; do
+  [ -n "$(tests <<<"$row")" ] || grep -qE "$programs" <<<"$row" ||
+    missing "tests/edge_cases.md: a row without a test: ${row:0:60}"
+  number=${row:2:5}
+  [ "${number%.*}" = "$group" ] || { group=${number%.*} expected=1; }
+  [ "$number" = "$group.$(printf %02d $expected)" ] || missing "tests/edge_cases.md: $number is out of order"
+  expected=$((10#${number#*.} + 1))
+done < <(grep -E '^\| [A-Z][0-9]\.[0-9]{2} \|' tests/edge_cases.md)
+[ -n "$group" ] || missing 'tests/edge_cases.md has no rows'
 
 for promise in C{1..11}; do
   grep -q "^| $promise |" README.md || missing "README.md does not say what $promise is"
@@ -28,7 +53,7 @@ for header in $(grep -E '^\| `' README.md | cut -d'|' -f2 | grep -oE '[a-z_/]+\.
 done
 
 outside_code() { awk '/^```/ { inside = !inside } !inside' "$1"; } # [&](...) is no link
-for page in README.md .github/*.md .docs/pages/*.md; do
+for page in "${pages[@]}"; do
   for link in $(outside_code "$page" | grep -oE '\]\([^)#]+' | sed 's/](//' | grep -vE '^https?:' || true); do
     [ -e "$(dirname "$page")/$link" ] || missing "$page: there is no $link"
   done
