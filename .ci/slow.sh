@@ -25,7 +25,7 @@ soak() { # soak SECONDS
   step "soaking for $1 s" "$root/build/release/tests/soak" "$1" &&
     step 'building with the thread sanitizer' "${CXX:-g++}" -std=c++20 -O1 -g1 -fsanitize=thread \
       -Wno-tsan -I"$root/include" -I"$root/tests" -isystem /usr/include/eigen3 \
-      "$root/tests/soak/soak.cpp" -o "$program" -pthread &&
+      -isystem /usr/local/include/eigen3 "$root/tests/soak/soak.cpp" -o "$program" -lgtest -pthread &&
     step "soaking for $1 s" "$program" "$1"
 }
 

@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include <eigenheads/attention.hpp>
 #include <eigenheads/attention_backward.hpp>
@@ -43,11 +44,13 @@ Asked asked_from(Input& input, const Shape& shape) {
   asked.score = input.between(0, 3);
   if (asked.score == 1) {
     const auto axis = [&](Index length) { return input.flag() ? Index{1} : length; };
-    asked.bias = support::random_tensor<float>(input.byte(), axis(shape.B), axis(shape.H),
-                                               axis(shape.Q), axis(shape.K));
-    for (Index n = input.between(0, 4); n > 0 && asked.bias.size() > 0; --n)
-      asked.bias.data()[input.raw<std::uint16_t>() % asked.bias.size()] =
-          input.one_of({-kInf<float>, -kInf<float>, 0.0f, 40.0f, kNan<float>, kInf<float>});
+    const auto seed = input.byte();
+    const Index axes[] = {axis(shape.B), axis(shape.H), axis(shape.Q), axis(shape.K)};
+    asked.bias = support::random_tensor<float>(seed, axes[0], axes[1], axes[2], axes[3]);
+    for (Index n = input.between(0, 4); n > 0 && asked.bias.size() > 0; --n) {
+      float& number = asked.bias.data()[input.raw<std::uint16_t>() % asked.bias.size()];
+      number = input.one_of({-kInf<float>, -kInf<float>, 0.0f, 40.0f, kNan<float>, kInf<float>});
+    }
   }
   if (asked.score == 2) asked.slopes = support::random_tensor<float>(input.byte(), shape.H);
   if (input.between(0, 3) == 3) {

@@ -90,7 +90,8 @@ struct Shape {
       const Index which = input.between(0, 31);
       return which == 31 ? length + 1 : which % 2 == 0 ? Index{1} : length;
     };
-    mask.allowed = Tensor<bool, 4>(axis(B), axis(H), axis(Q), axis(K));
+    const Index axes[] = {axis(B), axis(H), axis(Q), axis(K)};
+    mask.allowed = Tensor<bool, 4>(axes[0], axes[1], axes[2], axes[3]);
     support::Numbers numbers(input.raw<std::uint16_t>());
     const Index density = input.between(0, 8);
     for (Index i = 0; i < mask.allowed.size(); ++i)

@@ -46,11 +46,11 @@ class Description {
   if (Description::current()) std::fprintf(stderr, "in %s\n", Description::current()().c_str());
   std::abort();
 }
-inline void require(bool holds, const std::string& sentence) {
-  if (!holds) fail(sentence);
+inline void require(bool holds, std::string_view sentence) {
+  if (!holds) fail(std::string(sentence));
 }
-inline void require(const testing::AssertionResult& holds, const std::string& sentence) {
-  if (!holds) fail(sentence + ": " + holds.message());
+inline void require(const testing::AssertionResult& holds, std::string_view sentence) {
+  if (!holds) fail(std::string(sentence) + ": " + holds.message());
 }
 
 // Whether the call returns; if not, by an exception of this very type: another one ends the program.
@@ -70,7 +70,8 @@ template <class Exception, class Call>
   return true;
 }
 
-// Bytes, from the first to the last; when they are used up, zeros.
+// Bytes, from the first to the last; when they are used up, zeros. They are to mean the same to every
+// compiler: no two of these calls stand in the arguments of one call, whose order is any.
 class Input {
  public:
   Input(const std::uint8_t* bytes, std::size_t size) : at_(bytes), end_(bytes + size) {}
@@ -82,7 +83,8 @@ class Input {
   // Both ends included. Takes one byte where one is enough, two where it is not.
   Index between(Index first, Index last) {
     const Index count = last - first + 1;
-    const Index number = count <= 256 ? byte() : 256 * byte() + byte();
+    Index number = byte();
+    if (count > 256) number = 256 * number + byte();
     return first + number % count;
   }
   template <class Choice>

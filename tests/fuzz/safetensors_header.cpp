@@ -58,12 +58,13 @@ void add_tensor(fuzz::Input& input, File& file) {
   constexpr Type types[] = {{"BOOL", 1, 1}, {"U8", 1, 1},  {"I16", 2, 2}, {"F16", 2, 4},
                             {"BF16", 2, 4}, {"F32", 4, 4}, {"I64", 8, 8}, {"F64", 8, 8}};
   const Type& type = types[input.between(0, std::ssize(types) - 1)];
-  const std::string name(static_cast<std::size_t>(input.between(0, 2)), input.flag() ? 'a' : 'b');
+  const Index letters = input.between(0, 2);
+  const std::string name(static_cast<std::size_t>(letters), input.flag() ? 'a' : 'b');
   if (!file.names.insert(name).second) file.fits = false;
 
   // A length of 0 does not excuse the others: their product fits into memory all the same.
   const std::uint64_t most =
-      static_cast<std::uint64_t>((std::numeric_limits<std::int64_t>::max)()) / type.bytes_in_memory;
+      static_cast<std::uint64_t>((std::numeric_limits<Index>::max)()) / type.bytes_in_memory;
   std::string shape;
   std::uint64_t elements = 1;
   bool is_empty = false;
