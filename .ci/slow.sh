@@ -18,6 +18,12 @@ with_mpich() {
   step 'ranks that end' bash "$root/tests/mpi/ends_test.sh" mpirun.mpich "$root/build/mpich/ends"
 }
 
+# All of the tests that tests/run has built, but for those that build something themselves.
+fifty_times() {
+  run_tests "$root/build/release" -E '^(browser|compile_fail|consumer|flags|readme)(/|$)' \
+    --repeat until-fail:50
+}
+
 # A service under load: for a while as it is, and for a while where races are seen. In what is built
 # already, and, with Eigen's fences that the sanitizer does not know, in a program of its own.
 soak() { # soak SECONDS
@@ -38,6 +44,7 @@ each_slow_check() { # each_slow_check VISITOR
   "$1" 'the same bits from every compiler at every level with every flag' digests \
     bash "$root/tests/digest/run"
   "$1" 'ranks that are processes of MPICH' mpich with_mpich
+  "$1" 'all tests of g++, Release, fifty times' release fifty_times
   # For hours: FUZZ_SECONDS=10000 SOAK_SECONDS=10000 bash tests/run --full
   "$1" "fuzzing, ${FUZZ_SECONDS:-300} s a target" fuzz bash "$root/.ci/fuzz.sh" "${FUZZ_SECONDS:-300}"
   "$1" "a service under load, ${SOAK_SECONDS:-300} s" soak soak "${SOAK_SECONDS:-300}"
