@@ -66,14 +66,8 @@ link_one() {
     -lgtest -lutf8proc -pthread
 }
 on_all_cores() { # on_all_cores FUNCTION NAME...: the function for each name
-  local started=() status=0 name
-  for name in "${@:2}"; do
-    while (($(jobs -rp | wc -l) >= jobs)); do sleep 0.2; done
-    "$1" "$name" &
-    started+=($!)
-  done
-  for name in "${started[@]}"; do wait "$name" || status=1; done
-  return $status
+  # shellcheck disable=SC2016
+  printf '%s\n' "${@:2}" | xargs -P "$jobs" -I{} bash -c '"$@"' _ "$1" {}
 }
 make_all() {
   make_headers && on_all_cores make_one kernels "${targets[@]}" &&
@@ -125,6 +119,8 @@ keep_one() {
   echo "$target: $(find "$kept" -type f | wc -l) inputs"
 }
 
+export root build fuzz seconds
+export -f compile make_one link_one fuzz_one keep_one
 step "fuzzing: building ${#targets[@]} targets" make_all
 # Their files are in memory, where that can be.
 [ ! -w /dev/shm ] || export TMPDIR=/dev/shm
