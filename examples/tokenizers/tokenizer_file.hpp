@@ -67,7 +67,7 @@ using Json = nlohmann::json;
     return !is_too_deep;
   };
   Json json = Json::parse(bytes, watch, false);
-  if (is_too_deep) refuse("its JSON is nested too deeply");
+  if (is_too_deep) refuse("it is JSON that is nested too deeply");
   if (json.is_discarded()) refuse("it is not JSON");
   return json;
 }

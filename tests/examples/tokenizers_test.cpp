@@ -514,6 +514,36 @@ void expect_read_or_refused(const std::string& json, const std::vector<std::stri
   }
 }
 
+TEST(TokenizersRefusals, JsonIsNotNestedDeeply) {
+  const auto nested = [](std::size_t depth) {
+    return with(small_bert(), "\"clean_text\":true",
+                "\"clean_text\":" + std::string(depth, '[') + std::string(depth, ']'));
+  };
+  EXPECT_EQ(refusal(nested(60)).substr(0, 27), "normalizer.clean_text is [[");
+  EXPECT_EQ(refusal(nested(1'000'000)), "it is JSON that is nested too deeply");
+  EXPECT_EQ(refusal(with(small_bert(), "\"clean_text\":true",
+                         "\"clean_text\":true,\"" + std::string(100, '[') + "\\\"[\":1")),
+            "");
+}
+
+TEST(TokenizersRefusals, StepsThatDoubleATextTakeNotAllMemory) {
+  std::string steps;
+  for (int i = 0; i < 40; ++i)
+    steps += std::string(i > 0 ? "," : "") +
+             R"({"type":"Replace","pattern":{"String":"a"},"content":"aa"})";
+  const std::string doubling =
+      R"({"normalizer":{"type":"Sequence","normalizers":[)" + steps +
+      R"(]},"pre_tokenizer":{"type":"WhitespaceSplit"},"model":{"type":"WordPiece","vocab":{"[UNK]":0}}})";
+  const Tokenizer tokenizer = Tokenizer::parse(doubling);
+  try {
+    static_cast<void>(tokenizer.encode("a"));
+    ADD_FAILURE() << "not refused";
+  } catch (const std::runtime_error& error) {
+    EXPECT_STREQ(error.what(), "the text grew over 1048640 bytes as it was normalized");
+  }
+  EXPECT_EQ(tokenizer.encode("b").ids, std::vector<std::int32_t>{0});
+}
+
 TEST(TokenizersRefusals, MutatedFilesAreReadOrRefused) {
   std::mt19937 random(14);
   const auto below = [&](std::size_t end) { return random() % end; };
