@@ -222,17 +222,17 @@ namespace detail {
 template <Scalar T>
 class KeepGates {
  public:
-  explicit KeepGates(MultiHeadAttention<T>& layer) : layer_(layer), gates_(layer.gates()) {}
+  explicit KeepGates(MultiHeadAttention<T>& layer) : layer_(layer), gates_(layer.gates_) {}
   KeepGates(const KeepGates&) = delete;
   KeepGates& operator=(const KeepGates&) = delete;
-  ~KeepGates() { layer_.set_gates(gates_); }
+  ~KeepGates() { layer_.gates_ = std::move(gates_); }  // takes no memory
 
   // The gates with a 0 for head h.
   void close(Index h) {
     const Index H = layer_.num_heads();
-    Tensor<T, 2> gates = gates_;
+    Tensor<T, 2> gates = gates_.values();
     if (gates.dimension(0) == 0) {
-      gates.resize(1, H);
+      gates = Tensor<T, 2>(1, H);
       std::fill_n(gates.data(), H, T(1));
     }
     for (Index b = 0; b < gates.dimension(0); ++b) gates(b, h) = T(0);
@@ -241,7 +241,7 @@ class KeepGates {
 
  private:
   MultiHeadAttention<T>& layer_;
-  Tensor<T, 2> gates_;
+  HeadGates<T> gates_;
 };
 
 }  // namespace detail

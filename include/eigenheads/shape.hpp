@@ -7,6 +7,7 @@
 #include <limits>
 #include <span>
 #include <string_view>
+#include <tuple>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>   // refuse, any_size
@@ -70,6 +71,19 @@ void require_shape(std::string_view name, TensorView<T, Rank> tensor, std::strin
 }
 
 namespace detail {
+
+// Memory that fits is used again; other memory goes before the new is taken, not beside it. Without
+// memory for it the tensor is empty: Eigen's own resize, and its copy assignment, would leave it with
+// a pointer to what it freed.
+template <class T, int Rank>
+void resize(std::string_view name, Tensor<T, Rank>& tensor,
+            const std::array<Index, static_cast<std::size_t>(Rank)>& shape) {
+  if (require_size<T>(name, shape) != tensor.size()) tensor = Tensor<T, Rank>();
+  if (tensor.size() == 0)
+    tensor = make_tensor<T>(name, shape);
+  else
+    std::apply([&](auto... lengths) { tensor.resize(lengths...); }, shape);
+}
 
 // Gives a gradient its shape, or, if it is added to, refuses another. Memory that fits is used again.
 template <class T, int Rank>
