@@ -154,11 +154,15 @@ class HeadImportance {
         .heads = detail::head_table<T>(
             {saved.shape(), mask, parts.heads, saved.head_gates(), detail::Mode::training}, frame),
         .sinks = parts.sinks()};
+    // A copy, until nothing can fail any more.
+    const std::span<detail::RowStatistics> rows(frame.take<detail::RowStatistics>(H), rows_.size());
+    std::ranges::copy(rows_, rows.begin());
     detail::add_statistics<T>({attention, Layout::heads_apart(saved.lse().data(), queries, H, 1)},
-                              rows_, context);
+                              rows, context);
     detail::add_contributions<T>({saved.shape(), &mask, saved.heads().data(), layer.W_o.panels(),
                                   saved.head_gates().table()},
                                  contributions(), context);
+    std::ranges::copy(rows, rows_.begin());
     is_empty_ = false;
   }
 

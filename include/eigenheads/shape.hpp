@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // Shapes: what every public door checks of its tensors before anything is read or written.
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <functional>
@@ -8,6 +9,7 @@
 #include <span>
 #include <string_view>
 #include <tuple>
+#include <type_traits>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>   // refuse, any_size
@@ -83,6 +85,13 @@ void resize(std::string_view name, Tensor<T, Rank>& tensor,
     tensor = make_tensor<T>(name, shape);
   else
     std::apply([&](auto... lengths) { tensor.resize(lengths...); }, shape);
+}
+// A copy, in the same way.
+template <class T, int Rank>
+void assign(std::string_view name, Tensor<T, Rank>& tensor,
+            std::type_identity_t<TensorView<T, Rank>> from) {
+  resize(name, tensor, from.dimensions());
+  std::copy_n(from.data(), from.size(), tensor.data());
 }
 
 // Gives a gradient its shape, or, if it is added to, refuses another. Memory that fits is used again.

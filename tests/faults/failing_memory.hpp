@@ -3,7 +3,6 @@
 // Memory that runs out where a test says: the n-th allocation of all threads fails, alone or with all
 // that follow it. Defines malloc and its like: for one file of a program. operator new and Eigen's
 // allocations end here too.
-#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
@@ -11,30 +10,35 @@
 #include <new>
 #include <string>
 
+// A sanitizer's own beginnings come here too, before it can look at memory: so these functions, and
+// what they call, are left alone.
+#define EIGENHEADS_TEST_RAW [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
+
 namespace {
 
 constexpr long kNever = -1;
-std::atomic<long> allowed{kNever};    // allocations that succeed before one fails
-std::atomic<bool> for_good{false};    // all that follow fail too
-std::atomic<long> failures{0};        // so far
-std::atomic<long> live{0};            // blocks that were taken and not given back
-std::atomic<std::size_t> largest{0};  // the most bytes that were asked for at once
+// Of all threads, by what compilers make atomic themselves.
+long allowed = kNever;  // allocations that succeed before one fails
+bool for_good = false;  // all that follow fail too
+long failures = 0;      // so far
+long live = 0;          // blocks that were taken and not given back
+long largest = 0;       // the most bytes that were asked for at once
 
-[[nodiscard]] bool fails(std::size_t bytes) {
-  for (std::size_t most = largest; bytes > most && !largest.compare_exchange_weak(most, bytes);) {
-  }
-  long now = allowed.load(std::memory_order_relaxed);
-  while (now != kNever && !allowed.compare_exchange_weak(now, now > 0 ? now - 1 : 0)) {
+EIGENHEADS_TEST_RAW [[nodiscard]] bool fails(std::size_t bytes) {
+  const long size = static_cast<long>(bytes);
+  if (size > __atomic_load_n(&largest, __ATOMIC_RELAXED))
+    __atomic_store_n(&largest, size, __ATOMIC_RELAXED);
+  long now = __atomic_load_n(&allowed, __ATOMIC_RELAXED);
+  while (now > 0 && !__atomic_compare_exchange_n(&allowed, &now, now - 1, true, __ATOMIC_RELAXED,
+                                                 __ATOMIC_RELAXED)) {
   }
   if (now != 0) return false;
-  if (!for_good && failures > 0) return false;
-  ++failures;
+  if (__atomic_fetch_add(&failures, 1, __ATOMIC_RELAXED) > 0 && !for_good) return false;
   errno = ENOMEM;
   return true;
 }
-[[nodiscard]] void* taken(void* memory) {
-  if (memory != nullptr) ++live;
-  return memory;
+EIGENHEADS_TEST_RAW void note(const void* memory, long blocks) {
+  if (memory != nullptr) __atomic_fetch_add(&live, blocks, __ATOMIC_RELAXED);
 }
 
 }  // namespace
@@ -60,36 +64,46 @@ void* EIGENHEADS_TEST_REAL(realloc)(void*, std::size_t);
 void* EIGENHEADS_TEST_REAL(memalign)(std::size_t, std::size_t);
 void EIGENHEADS_TEST_REAL(free)(void*);
 
-void* malloc(std::size_t bytes) {
-  return fails(bytes) ? nullptr : taken(EIGENHEADS_TEST_REAL(malloc)(bytes));
+EIGENHEADS_TEST_RAW void* malloc(std::size_t bytes) {
+  void* const memory = fails(bytes) ? nullptr : EIGENHEADS_TEST_REAL(malloc)(bytes);
+  note(memory, 1);
+  return memory;
 }
-void* calloc(std::size_t number, std::size_t bytes) {
-  return fails(number * bytes) ? nullptr : taken(EIGENHEADS_TEST_REAL(calloc)(number, bytes));
+EIGENHEADS_TEST_RAW void* calloc(std::size_t number, std::size_t bytes) {
+  void* const memory =
+      fails(number * bytes) ? nullptr : EIGENHEADS_TEST_REAL(calloc)(number, bytes);
+  note(memory, 1);
+  return memory;
 }
-void* realloc(void* memory, std::size_t bytes) {
+EIGENHEADS_TEST_RAW void* realloc(void* memory, std::size_t bytes) {
   if (fails(bytes)) return nullptr;
   void* const moved = EIGENHEADS_TEST_REAL(realloc)(memory, bytes);
-  if (memory == nullptr && moved != nullptr) ++live;
+  if (memory == nullptr) note(moved, 1);
   return moved;
 }
-void* memalign(std::size_t alignment, std::size_t bytes) {
-  return fails(bytes) ? nullptr : taken(EIGENHEADS_TEST_REAL(memalign)(alignment, bytes));
+EIGENHEADS_TEST_RAW void* memalign(std::size_t alignment, std::size_t bytes) {
+  void* const memory = fails(bytes) ? nullptr : EIGENHEADS_TEST_REAL(memalign)(alignment, bytes);
+  note(memory, 1);
+  return memory;
 }
-void* aligned_alloc(std::size_t alignment, std::size_t bytes) { return memalign(alignment, bytes); }
-int posix_memalign(void** memory, std::size_t alignment, std::size_t bytes) {
+EIGENHEADS_TEST_RAW void* aligned_alloc(std::size_t alignment, std::size_t bytes) {
+  return memalign(alignment, bytes);
+}
+EIGENHEADS_TEST_RAW int posix_memalign(void** memory, std::size_t alignment, std::size_t bytes) {
   void* const given = memalign(alignment, bytes);
   if (given == nullptr) return ENOMEM;
   *memory = given;
   return 0;
 }
-void free(void* memory) {
-  if (memory != nullptr) --live;
+EIGENHEADS_TEST_RAW void free(void* memory) {
+  note(memory, -1);
   EIGENHEADS_TEST_REAL(free)(memory);
 }
 }
 
 #if defined(EIGENHEADS_TEST_SANITIZER)  // a sanitizer's own does not call malloc
 namespace {
+constexpr bool kThreadsCanFail = false;  // a thread that starts without memory ends the program
 [[nodiscard]] void* given(void* memory) {
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
@@ -117,6 +131,8 @@ void operator delete[](void* p, const std::nothrow_t&) noexcept { free(p); }
 void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { free(p); }
 void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept { free(p); }
 // clang-format on
+#else
+constexpr bool kThreadsCanFail = true;
 #endif
 
 namespace {

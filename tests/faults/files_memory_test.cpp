@@ -31,6 +31,8 @@ TEST_F(FilesMemory, WithoutItTheOldFileStays) {
     // Written by what is tried with others.
     if (writer.name == "sequence.safetensors" || writer.name == "model.safetensors") continue;
     SCOPED_TRACE(writer.name);
+    // What is thrown passes the same destructors, whatever is written.
+    const bool stays_away = writer.name == "a.npy" || writer.name == "some.safetensors.index.json";
     fs::remove_all(folder_);
     fs::create_directory(folder_);
     const fs::path path = folder_ / writer.name;
@@ -49,7 +51,8 @@ TEST_F(FilesMemory, WithoutItTheOldFileStays) {
           for (const auto& [name, bytes] : after)
             EXPECT_TRUE(now.contains(name) && now.at(name) == bytes);
           EXPECT_EQ(now.size(), before.size());
-        });
+        },
+        stays_away);
   }
 }
 
@@ -75,9 +78,9 @@ TEST_F(FilesMemory, WithoutItAModuleStaysWhatItIs) {
   eh::save_parameters(path, in_file);
   expect_whole_loads(before, in_file, [&](EncoderLayer& to) { eh::load_parameters(path, to); });
   eh::save_checkpoint(path, eh::checkpoint_families::torch_transformer, "", in_file);
-  expect_whole_loads(before, in_file, [&](EncoderLayer& to) {
-    eh::load_torch_parameters(to, eh::read_safetensors(path));
-  });
+  expect_whole_loads(
+      before, in_file,
+      [&](EncoderLayer& to) { eh::load_torch_parameters(to, eh::read_safetensors(path)); }, false);
   const fs::path index = folder_ / "some.safetensors.index.json";
   eh::save_checkpoint(index, eh::checkpoint_families::torch_transformer, "", in_file,
                       {.shard_bytes = 200});

@@ -10,6 +10,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -79,6 +80,7 @@ TEST(Memory, AContextThatCannotBeMadeLeavesNoThread) {
   struct Made {
     std::optional<Context> context{};
   };
+  if (!kThreadsCanFail) return;
   const long count = fails_at_each_allocation<std::runtime_error>(
       [] { return Made{}; }, [](Made& made) { made.context.emplace(3, kAnyWork); },
       [](const Made& made) { EXPECT_FALSE(made.context); },
@@ -425,6 +427,39 @@ TEST(Memory, ParametersAreCopiedWholeOrNotAtAll) {
                            [&](Layer& to) { eh::copy_parameters(doubles, to); },
                            [](const Layer& to) { EXPECT_TRUE(same_parameters(to, layer())); },
                            [&](const Layer& to) { EXPECT_TRUE(same_parameters(to, expected)); });
+}
+
+TEST(Memory, MeasuresOfHeadsTakeABatchWholeOrNotAtAll) {
+  Layer::Activations saved;
+  Cold cold(3);
+  Context& context = cold.context();
+  (void)layer().forward(x(), x(), x(), mask(), saved,
+                        {.seed = eh::DropoutSeed{5}, .context = context});
+  const auto added = [&](int times) {
+    eh::HeadImportance<T> importance(layer());
+    for (int i = 0; i < times; ++i) importance.add(layer(), saved, context);
+    context.release();
+    return importance;
+  };
+  const auto expect_same = [](const eh::HeadImportance<T>& a, const eh::HeadImportance<T>& b) {
+    const auto of_a = a.measures(), of_b = b.measures();
+    for (std::size_t h = 0; h < of_a.size(); ++h)
+      for (const auto& measure : eh::head_measures)
+        if (std::string_view(measure.name) != "gradient")
+          EXPECT_EQ(bits(of_a[h].*measure.value), bits(of_b[h].*measure.value)) << measure.name;
+  };
+  const auto before = added(1), after = added(2);
+  const long count = fails_at_each_allocation([&] { return added(1); },
+                                              [&](auto& of) { of.add(layer(), saved, context); },
+                                              [&](const auto& of) {
+                                                expect_same(of, before);
+                                                context.release();
+                                              },
+                                              [&](const auto& of) {
+                                                expect_same(of, after);
+                                                context.release();
+                                              });
+  EXPECT_GE(count, 4);
 }
 
 TEST(Memory, MeasuresOfHeadsPutTheGatesBack) {

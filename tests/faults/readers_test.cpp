@@ -173,8 +173,7 @@ class Readers : public FastFolder {
     try {
       target.read(path_);
     } catch (const eh::FileError& error) {
-      const std::size_t most = largest;
-      EXPECT_LT(most, whole_.size() + 4096);
+      EXPECT_LT(static_cast<std::size_t>(largest), whole_.size() + 4096);
       EXPECT_TRUE(std::string(error.what()).starts_with("eigenheads: " + folder_.string()))
           << error.what();
       EXPECT_TRUE(target.is_as_before());

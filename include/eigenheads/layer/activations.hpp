@@ -82,9 +82,9 @@ class LayerActivations {
     has_keys_ = differ(call.keys, call.queries);
     has_values_ = differ(call.values, call.keys);
     input_sizes_ = {call.queries.dimension(2), call.keys.dimension(2), call.values.dimension(2)};
-    copy(call.queries, queries_);
-    if (has_keys_) copy(call.keys, keys_);
-    if (has_values_) copy(call.values, values_);
+    detail::assign("queries", queries_, call.queries);
+    if (has_keys_) detail::assign("keys", keys_, call.keys);
+    if (has_values_) detail::assign("values", values_, call.values);
     detail::resize("q", q_, {blocks, H, Q, D});
     detail::resize("k", k_, {blocks, G, K, D});
     detail::resize("v", v_, {blocks, G, K, V});
@@ -102,11 +102,6 @@ class LayerActivations {
   void complete(const detail::LayerCall<T>& call) { shape_ = call.shape; }
 
  private:
-  static void copy(TensorView<T, 3> from, Tensor<T, 3>& to) {
-    detail::resize("a copy", to, from.dimensions());
-    std::copy_n(from.data(), from.size(), to.data());
-  }
-
   detail::AttentionShape shape_{};
   detail::SavedSequences queries_of_, keys_of_;
   std::array<Index, 3> input_sizes_{};

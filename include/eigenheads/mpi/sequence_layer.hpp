@@ -284,8 +284,7 @@ class SequenceParallel {
     saved.dealing = call.rows.dealing();
     saved.mask = mask;
     using eigenheads::detail::resize;
-    resize("x", saved.x, call.x.dimensions());
-    std::copy_n(call.x.data(), call.x.size(), saved.x.data());
+    eigenheads::detail::assign("x", saved.x, call.x);
     resize("q", saved.q, {H, n, D});
     resize("k", saved.k, {G, n, D});
     resize("v", saved.v, {G, n, V});

@@ -251,7 +251,7 @@ void TensorParallelAttention<T>::undo(Gradients& gradients, TensorView<T, 3> gra
   // heads = attention(q, k, v)
   eigenheads::detail::attend_heads_backward(own, mask, own_parts.sinks(), grad, of_heads,
                                             accumulate, context);
-  gradients.sink_logits = of_heads.sink_logits;
+  eigenheads::detail::assign("gradients.sink_logits", gradients.sink_logits, of_heads.sink_logits);
   gather_columns(*ranks_, {shares_.heads, eigenheads::detail::one(sequences)},
                  std::as_const(of_heads.gates).data(), gradients.gates.data(), context);
   // q and k were turned

@@ -139,6 +139,7 @@ class Optimizer {
       if (restored.find(name) != nullptr)
         detail::refuse({Rule::name, ": state ", first, " is there twice"});
       Slot slot = new_slot(name, static_cast<Index>(states[i].values.size()));
+      slot.last_step = step_count;
       for (std::size_t k = 0; k < count; ++k) {
         const std::string expected = state_name(name, k);
         if (i + k >= states.size() || states[i + k].name != expected)

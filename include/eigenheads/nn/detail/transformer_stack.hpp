@@ -247,9 +247,7 @@ class TransformerStack {
       with_saved_form(sequences, size(), grad, [&](const auto& rows) {
         layers[i].backward_into(gradients.layers[i], rows, saved.layers[i], accumulate, context);
       });
-    const TensorView<T, 3> x(gradients.layers.front().x);
-    resize("gradients.x", gradients.x, x.dimensions());
-    std::copy_n(x.data(), x.size(), gradients.x.data());
+    assign("gradients.x", gradients.x, gradients.layers.front().x);
   }
 
  private:
