@@ -54,11 +54,11 @@ class DotProductAttention {
 
   // All of the other, or, without memory for it, nothing.
   DotProductAttention(const DotProductAttention&) = default;
-  DotProductAttention(DotProductAttention&&) = default;
+  DotProductAttention(DotProductAttention&&) noexcept = default;
   DotProductAttention& operator=(const DotProductAttention& other) {
     return *this = DotProductAttention(other);
   }
-  DotProductAttention& operator=(DotProductAttention&&) = default;
+  DotProductAttention& operator=(DotProductAttention&&) noexcept = default;
 
   Tensor<T, 1> sink_logits;  // [1], or empty: none
 

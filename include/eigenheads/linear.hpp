@@ -59,9 +59,9 @@ class Linear {
 
   // All of the other, or, without memory for it, nothing.
   Linear(const Linear&) = default;
-  Linear(Linear&&) = default;
+  Linear(Linear&&) noexcept = default;
   Linear& operator=(const Linear& other) { return *this = Linear(other); }
-  Linear& operator=(Linear&&) = default;
+  Linear& operator=(Linear&&) noexcept = default;
 
   [[nodiscard]] Index in_features() const { return weight_.columns(); }  // 0 while lazy
   [[nodiscard]] Index out_features() const { return out_features_; }

@@ -54,11 +54,11 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
 
   // All of the other, or, without memory for it, nothing.
   MultiHeadAttention(const MultiHeadAttention&) = default;
-  MultiHeadAttention(MultiHeadAttention&&) = default;
+  MultiHeadAttention(MultiHeadAttention&&) noexcept = default;
   MultiHeadAttention& operator=(const MultiHeadAttention& other) {
     return *this = MultiHeadAttention(other);
   }
-  MultiHeadAttention& operator=(MultiHeadAttention&&) = default;
+  MultiHeadAttention& operator=(MultiHeadAttention&&) noexcept = default;
 
   Linear<T> W_q, W_k, W_v, W_o;
   Tensor<T, 1> sink_logits;  // [H], or empty: none

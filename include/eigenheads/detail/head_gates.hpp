@@ -25,9 +25,9 @@ class HeadGates {
  public:
   HeadGates() = default;
   HeadGates(const HeadGates&) = default;
-  HeadGates(HeadGates&&) = default;
+  HeadGates(HeadGates&&) noexcept = default;
   HeadGates& operator=(const HeadGates& other) { return *this = HeadGates(other); }
-  HeadGates& operator=(HeadGates&&) = default;
+  HeadGates& operator=(HeadGates&&) noexcept = default;
 
   // values: [1, H] for all sequences, or [B, H]; without any row, none are set. Throws
   // std::invalid_argument for another number of heads, or a gate that is not finite.

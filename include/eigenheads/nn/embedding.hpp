@@ -94,9 +94,9 @@ class Embedding {
 
   // All of the other, or, without memory for it, nothing.
   Embedding(const Embedding&) = default;
-  Embedding(Embedding&&) = default;
+  Embedding(Embedding&&) noexcept = default;
   Embedding& operator=(const Embedding& other) { return *this = Embedding(other); }
-  Embedding& operator=(Embedding&&) = default;
+  Embedding& operator=(Embedding&&) noexcept = default;
 
   [[nodiscard]] Index num_embeddings() const { return weight_.dimension(0); }
   [[nodiscard]] Index embedding_dim() const { return weight_.dimension(1); }

@@ -66,9 +66,9 @@ class Norm {
 
   // All of the other, or, without memory for it, nothing.
   Norm(const Norm&) = default;
-  Norm(Norm&&) = default;
+  Norm(Norm&&) noexcept = default;
   Norm& operator=(const Norm& other) { return *this = Norm(other); }
-  Norm& operator=(Norm&&) = default;
+  Norm& operator=(Norm&&) noexcept = default;
 
   [[nodiscard]] Index size() const { return settings_.size; }  // 0 while lazy
   [[nodiscard]] double eps() const { return settings_.eps; }

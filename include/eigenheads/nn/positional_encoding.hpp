@@ -74,11 +74,11 @@ class PositionalEncoding {
 
   // All of the other, or, without memory for it, nothing.
   PositionalEncoding(const PositionalEncoding&) = default;
-  PositionalEncoding(PositionalEncoding&&) = default;
+  PositionalEncoding(PositionalEncoding&&) noexcept = default;
   PositionalEncoding& operator=(const PositionalEncoding& other) {
     return *this = PositionalEncoding(other);
   }
-  PositionalEncoding& operator=(PositionalEncoding&&) = default;
+  PositionalEncoding& operator=(PositionalEncoding&&) noexcept = default;
 
   [[nodiscard]] Index num_hiddens() const { return table_.dimension(1); }  // 0 while lazy
   [[nodiscard]] Index max_len() const { return max_len_; }
