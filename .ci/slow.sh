@@ -18,6 +18,12 @@ with_mpich() {
   step 'ranks that end' bash "$root/tests/mpi/ends_test.sh" mpirun.mpich "$root/build/mpich/ends"
 }
 
+# All of the tests that tests/run has built, but for those that build something themselves.
+fifty_times() {
+  run_tests "$root/build/release" -E '^(browser|compile_fail|consumer|flags|readme)(/|$)' \
+    --repeat until-fail:50
+}
+
 # Calls VISITOR TITLE NAME COMMAND... for each, as check_tests is called.
 each_slow_check() { # each_slow_check VISITOR
   CXX=clang++ "$1" 'all tests, clang++, Release' clang build_and_test clang all ''
@@ -27,4 +33,5 @@ each_slow_check() { # each_slow_check VISITOR
   "$1" 'the same bits from every compiler at every level with every flag' digests \
     bash "$root/tests/digest/run"
   "$1" 'ranks that are processes of MPICH' mpich with_mpich
+  "$1" 'all tests of g++, Release, fifty times' release fifty_times
 }

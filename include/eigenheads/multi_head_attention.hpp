@@ -43,8 +43,9 @@ template <Scalar T>
 class KeepGates;  // head_importance.hpp
 }
 
-// Its calls with a cache, and with keys and values that stay, have headers of their own:
-// layer/step_calls.hpp, layer/key_value_calls.hpp.
+// The layer: its four projections, and its calls for inference and training, padded or packed. Its calls
+// with a cache, and with keys and values that stay, have headers of their own: layer/step_calls.hpp,
+// layer/key_value_calls.hpp.
 template <Scalar T>
 class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueCalls<T> {
  public:

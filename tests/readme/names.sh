@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# names.sh ROOT: what README.md and .github/*.md name is there:
+# names.sh ROOT: what README.md, .github/*.md and the documentation's pages name is there:
 #   `folder/file/Suite.Test`   a test of tests/folder/file_test.cpp; each promise C1 to C11 names one
 #   `name.hpp`                 a header of include/eigenheads, where a table's row begins with it
 #   (path)                     the target of a link within the repository
@@ -11,7 +11,7 @@ bad=0
 missing() { echo "$1" && bad=1; }
 
 tests() { grep -ohE '`[a-z0-9_/]+/[A-Za-z]+\.[A-Z][A-Za-z0-9]+`' "$@" | tr -d '`' | sort -u; }
-for test in $(tests README.md .github/*.md); do
+for test in $(tests README.md .github/*.md .docs/pages/*.md); do
   file=tests/${test%/*}_test.cpp name=${test##*/}
   [ -e "$file" ] && tr -d '\n' <"$file" | grep -qE "TEST(_F|_P)?\\(${name%.*}, *${name#*.}\\)" ||
     missing "$test: no such test in $file"
@@ -28,7 +28,7 @@ for header in $(grep -E '^\| `' README.md | cut -d'|' -f2 | grep -oE '[a-z_/]+\.
 done
 
 outside_code() { awk '/^```/ { inside = !inside } !inside' "$1"; } # [&](...) is no link
-for page in README.md .github/*.md; do
+for page in README.md .github/*.md .docs/pages/*.md; do
   for link in $(outside_code "$page" | grep -oE '\]\([^)#]+' | sed 's/](//' | grep -vE '^https?:' || true); do
     [ -e "$(dirname "$page")/$link" ] || missing "$page: there is no $link"
   done

@@ -152,6 +152,7 @@ void visit_layer(Layer& layer, Visitor& visit, std::string_view prefix) {
 
 }  // namespace detail
 
+// What backward gives: of the inputs, of the parameters, and of gates and an added bias.
 template <Scalar T>
 struct LayerGradients {
   Tensor<T, 3> queries, keys, values;  // of the inputs, each as if it were a tensor of its own

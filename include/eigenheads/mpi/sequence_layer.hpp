@@ -51,6 +51,7 @@ struct SequenceActivations {
   eigenheads::detail::HeadGates<T> gates{};
 };
 
+// A layer, and the ranks that its rows are dealt to.
 template <Scalar T>
 class SequenceParallel {
  public:

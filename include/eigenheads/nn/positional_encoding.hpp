@@ -57,7 +57,7 @@ struct PositionalEncodingOptions {
   Index max_len = 1000;   // positions of the table: 0 to max_len - 1
 };
 
-// The gradient of x is that of y. There is nothing to be learnt.
+// x + P, the waves at each row's position. The gradient of x is that of y: there is nothing to be learnt.
 template <Scalar T>
 class PositionalEncoding {
  public:
