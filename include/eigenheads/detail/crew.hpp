@@ -53,6 +53,7 @@ class Crew {
     next_.store(0, std::memory_order_relaxed);
     left_.store(0, std::memory_order_relaxed);
     has_failed_.store(false, std::memory_order_relaxed);
+    error_ = nullptr;  // of a loop that ended with an exception of call()
     is_at_work_ = true;
     {
       const Closing closing{*this, helpers};

@@ -72,6 +72,14 @@ class PositionalEncoding {
     if (options.num_hiddens > 0) initialize(options.num_hiddens);
   }
 
+  // All of the other, or, without memory for it, nothing.
+  PositionalEncoding(const PositionalEncoding&) = default;
+  PositionalEncoding(PositionalEncoding&&) noexcept = default;
+  PositionalEncoding& operator=(const PositionalEncoding& other) {
+    return *this = PositionalEncoding(other);
+  }
+  PositionalEncoding& operator=(PositionalEncoding&&) noexcept = default;
+
   [[nodiscard]] Index num_hiddens() const { return table_.dimension(1); }  // 0 while lazy
   [[nodiscard]] Index max_len() const { return max_len_; }
   [[nodiscard]] const Tensor<T, 2>& table() const { return table_; }  // [max_len, num_hiddens]
