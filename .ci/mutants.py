@@ -121,8 +121,21 @@ def write(path, text):
     path.write_text(text, encoding="utf-8")
 
 
+def is_fresh(target, program=None):
+    """Whether it was made of the headers, and the program, as they are."""
+    if not target.exists():
+        return False
+    sources = [pathlib.Path(__file__), *(ROOT / "include").rglob("*.[hi][pn][pl]")]
+    if program is not None:
+        sources += [ROOT / "tests" / f"{program}_test.cpp", *(ROOT / "tests").rglob("*.hpp")]
+        sources += (ROOT / "examples").rglob("*.hpp")
+    return target.stat().st_mtime > max(path.stat().st_mtime for path in sources)
+
+
 def prepare(pool):
     """What all programs begin with, and the kernels; the headers that these include."""
+    if is_fresh(BUILD / "kernels.o") and is_fresh(BUILD / "common.hpp.gch"):
+        return (BUILD / "kernels.d").read_text(encoding="utf-8")
     isa = (ROOT / "include" / "eigenheads" / "isa.hpp").read_text(encoding="utf-8")
     isa, count = re.subn(r"^#define EIGENHEADS_(X86|NEON) 1$", "", isa, flags=re.MULTILINE)
     if count == 0:
@@ -139,6 +152,8 @@ def prepare(pool):
 
 def compile_program(program, target, overlay, with_kernels):
     """None, or what the compiler said."""
+    if overlay is None and is_fresh(target, program):
+        return None
     target.parent.mkdir(parents=True, exist_ok=True)
     command = compiler() + ["-include", str(BUILD / "common.hpp")] + includes(overlay)
     command += [str(ROOT / "tests" / f"{program}_test.cpp"), "-o", str(target)]

@@ -143,6 +143,10 @@ TEST(Context, BodiesNotYetBegunAreLeftOutAfterAnException) {
     const auto body = [&](Index i) {
       ++begun;
       if (i == 2) {
+        // Until another thread, if there is one, is at work.
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+        while (threads > 1 && begun < 6 && std::chrono::steady_clock::now() < end)
+          std::this_thread::yield();
         thrown = true;
         throw std::runtime_error("third");
       }
