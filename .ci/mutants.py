@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""mutants.py [--jobs=N] [--some=N | NAME...]: does the named test find each fault of tests/mutants/?
+"""mutants.py [--jobs=N] [--list | --some=N | NAME...]: do tests find the faults of tests/mutants/?
 
 A mutant is one text of one header, put in the place of another. A program of tests/ is compiled with it
 and must fail; without it, it must pass. A crash, and a program that does not end, are failures too, and
@@ -12,6 +12,7 @@ for all programs.
 import argparse
 import concurrent.futures
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -183,12 +184,17 @@ def whole_target(program, with_kernels):
     return BUILD / "whole" / ("with_kernels" if with_kernels else "without") / program
 
 
+@functools.lru_cache(None)
+def run_whole(program, with_kernels, tests):
+    return run_program(whole_target(program, with_kernels), tests)
+
+
 def verdict(mutant, with_kernels, whole):
     """(whether it was killed, a word for it); `whole` is what the compiler said of the program as it is."""
     program = f"tests/{mutant.program}_test.cpp"
     if whole.result() is not None:
         return False, f"without it, {program} does not compile:\n{whole.result()}"
-    ends = run_program(whole_target(mutant.program, with_kernels), mutant.tests)
+    ends = run_whole(mutant.program, with_kernels, mutant.tests)
     if ends != "passes":
         return False, f"without it, {program} {ends}"
     folder = BUILD / "broken" / mutant.name
@@ -205,9 +211,17 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--some", type=int, default=0)
+    parser.add_argument("--list", action="store_true")  # promise by promise
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     table = read_table()
+    if options.list:
+        for promise in sorted({mutant.breaks for mutant in table}):
+            print(promise)
+            for mutant in table:
+                if mutant.breaks == promise:
+                    print(f"  {mutant.name}: {mutant.program} {mutant.tests}")
+        return
     failed = 0
     for mutant in table:  # of all, whichever are run
         try:

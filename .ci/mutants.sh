@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# mutants.sh [--some N | NAME...]: breaks the library in the small ways that tests/mutants/ lists, one at
-# a time, and shows that the test that is named for each finds it. All of them, or N of today's, or those
-# of these names; bash.
+# mutants.sh [--list | --some=N | NAME...]: breaks the library in the small ways that tests/mutants/ lists,
+# one at a time, and shows that the test that is named for each finds it. All of them, or N that change
+# from day to day, or those of these names; bash.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 need g++ command -v "${CXX:-g++}"
