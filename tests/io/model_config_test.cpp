@@ -8,6 +8,7 @@
 #include <variant>
 
 #include <eigenheads/io/model_config.hpp>
+#include <eigenheads/nn/transformer_encoder_layer.hpp>
 #include <eigenheads/rotary.hpp>
 
 #include "io/support.hpp"
@@ -48,6 +49,18 @@ TEST_F(ModelConfig, TakesTheSizeOfAHeadFromHeadDim) {
   EXPECT_EQ(config.encoder.layer.head_size, 128);
   EXPECT_EQ(config.encoder.layer.num_kv_heads, 8);
   EXPECT_EQ(config.encoder.layer.num_hiddens, 2560);
+  const eh::TransformerEncoderLayer<float> layer(config.encoder.layer, eh::undrawn);
+  const auto& attention = layer.self_attention;
+  const auto expect_shape = [](const eh::Linear<float>& linear, Index rows, Index columns) {
+    EXPECT_EQ(linear.out_features(), rows);
+    EXPECT_EQ(linear.in_features(), columns);
+  };
+  expect_shape(attention.W_q, 4096, 2560);
+  expect_shape(attention.W_k, 1024, 2560);
+  expect_shape(attention.W_v, 1024, 2560);
+  expect_shape(attention.W_o, 2560, 4096);
+  EXPECT_EQ(attention.rotary()->head_size(), 128);
+  EXPECT_EQ(eh::detail::default_scale<double>(attention.head_size()), 1 / std::sqrt(128.0));
   EXPECT_EQ(llama().encoder.layer.head_size, 80);
   EXPECT_EQ(llama(R"("head_dim":null)").encoder.layer.head_size, 80);
   EXPECT_EQ(llama_refusal(R"("head_dim":0)"), "head_dim is 0; expected a whole number, 1 or more");
