@@ -36,7 +36,7 @@ namespace eh = eigenheads;
 namespace fs = std::filesystem;
 using eh::Index;
 using eh::NpyType;
-using support::bytes_of, support::little_endian;
+using support::bytes_of, support::file_bytes_of, support::little_endian;
 using namespace std::string_literals;
 
 const std::string kMagic = "\x93NUMPY";
@@ -321,7 +321,7 @@ TEST_F(Npy, KeepsThePayloadOfNaNs) {
   EXPECT_EQ(bytes_of(eh::load_npy<double, 2>(path_)), bytes_of(twice));
 
   const auto transposed =
-      load<double, 2>(npy(dictionary("'<f8'", "(2, 2)", "True"), bytes_of(twice)));
+      load<double, 2>(npy(dictionary("'<f8'", "(2, 2)", "True"), file_bytes_of(twice)));
   EXPECT_EQ(std::memcmp(&transposed(1, 0), &doubles[1], 8), 0);
   EXPECT_EQ(std::memcmp(&transposed(0, 1), &doubles[2], 8), 0);
 }
