@@ -27,4 +27,6 @@ each_slow_check() { # each_slow_check VISITOR
   "$1" 'the same bits from every compiler at every level with every flag' digests \
     bash "$root/tests/digest/run"
   "$1" 'ranks that are processes of MPICH' mpich with_mpich
+  "$1" 'other compilers, standards, Eigens, flags, rounding and machines' matrix \
+    bash "$root/.ci/matrix.sh"
 }

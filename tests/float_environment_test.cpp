@@ -14,6 +14,7 @@
 #include <eigenheads/attention_reference.hpp>
 #include <eigenheads/kv_cache.hpp>
 #include <eigenheads/multi_head_attention.hpp>
+#include <eigenheads/score.hpp>
 
 #include "context.hpp"
 #include "layers.hpp"
@@ -142,6 +143,22 @@ TYPED_TEST(FloatEnvironmentTest, ResultsAreThoseOfTheReferenceToRounding) {
     for (Index i = 0; i < result.size(); ++i)
       ASSERT_NEAR(result.data()[i], expected.data()[i], 300 * Limits<T>::epsilon())
           << name << ' ' << i;
+  });
+}
+
+// What a soft cap's tanh loses where rounding is not to the nearest: its exponent is rounded likewise.
+TYPED_TEST(FloatEnvironmentTest, ASoftcapLosesDigitsOfItsOwn) {
+  using T = TypeParam;
+  std::vector<T> scores, expected;
+  for (int i = -4000; i <= 4000; ++i) {
+    scores.push_back(T(i) / 200);
+    expected.push_back(static_cast<T>(std::tanh(static_cast<long double>(scores.back()))));
+  }
+  const eh::Softcap<T> softcap(T(1));
+  in_each_environment([&](const char* name) {
+    for (std::size_t i = 0; i < scores.size(); ++i)
+      ASSERT_NEAR(softcap(scores[i], {}), expected[i], sizeof(T) == 4 ? 1e-5 : 2e-11)
+          << name << ' ' << scores[i];
   });
 }
 
