@@ -39,8 +39,8 @@ clang-c++23       | clang++    | -std=c++23  | -     | - | compiler
 clang-16          | clang++-16 | -std=c++20  | -     | - | all
 clang-19          | clang++-19 | -std=c++20  | -     | - | all
 clang-19-c++23    | clang++-19 | -std=c++23  | -     | - | compiler
-zig               | zig-c++    | -std=c++20 -fno-sanitize=undefined | - | - | units
-zig-c++23         | zig-c++    | -std=c++23 -fno-sanitize=undefined | - | - | arithmetic
+zig               | zig-c++    | -std=c++20 -fno-sanitize=undefined -idirafter /usr/include | - | - | units
+zig-c++23         | zig-c++    | -std=c++23 -fno-sanitize=undefined -idirafter /usr/include | - | - | arithmetic
 eigen-3.4.1       | g++        | -std=c++20  | 3.4.1 | - | compiler
 eigen-5           | g++        | -std=c++20  | 5     | - | all
 eigen-5-clang-19  | clang++-19 | -std=c++23  | 5     | - | compiler
@@ -129,6 +129,7 @@ need_what_rows_need() { # need_what_rows_need ROW...
   need libgtest-dev has_header gtest/gtest.h
   need googletest test -e /usr/src/googletest/CMakeLists.txt
   need nlohmann-json3-dev has_header nlohmann/json.hpp
+  need python3-venv python3 -c 'import ensurepip, venv'
   for row in "$@"; do
     IFS='|' read -r _ compiler _ _ runner _ <<<"$row"
     for command in $compiler $runner; do  # of the runner's words, those that are no options
