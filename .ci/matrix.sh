@@ -10,7 +10,8 @@ matrix=$root/build/matrix
 
 # Which tests a row runs: "all" and "compiler" are built by CMake, and are all there are and those that
 # depend on the compiler. The others are one of these lists, and are compiled here. (narrow_units: what
-# says no sizes that an Index of 32 bits has not.)
+# says no sizes that an Index of 32 bits has not; narrow_files: nor asks for a long double that is wider
+# than a double; sample: likewise, and valgrind takes a minute for each.)
 # shellcheck disable=SC2034
 {
   few_files='io/npy io/safetensors'
@@ -28,7 +29,9 @@ matrix=$root/build/matrix
     io/torch_weights kernels/math kernels/tile_edges kv_cache mask merge_attention
     multi_head_attention_backward nn/layer_norm nn/sampling packed random rotary score sequences softmax
     storage tensor train/optim"
-  sample='attention_edge_cases io/npy io/safetensors kv_cache mask nn/layer_norm packed sequences'
+  narrow_files="contract io/file io/kv_cache io/module io/safetensors io/safetensors_files
+    io/safetensors_shards io/torch_weights kv_cache random sequences storage"
+  sample='io/npy io/safetensors_shards kv_cache mask merge_attention sequences'
 }
 
 # name | compiler | flags | Eigen (-: the system's) | run by (-: itself) | tests
@@ -52,7 +55,7 @@ nan-in-new-memory | g++        | -DEIGEN_INITIALIZE_MATRICES_BY_NAN | - | - | un
 no-subnormals     | g++        | -include tests/flags/environment.hpp | - | - | paths
 valgrind          | g++        | -g | - | valgrind -q --error-exitcode=9  | sample
 aarch64           | aarch64-linux-gnu-g++   | -static | - | qemu-aarch64 | units
-armhf             | arm-linux-gnueabihf-g++ | -static | - | qemu-arm     | narrow_units
+armhf             | arm-linux-gnueabihf-g++ | -static | - | qemu-arm     | narrow_files
 i686              | i686-linux-gnu-g++      | -static -msse2 -mfpmath=sse | - | - | narrow_units
 s390x             | s390x-linux-gnu-g++     | -static | - | qemu-s390x   | units
 END
