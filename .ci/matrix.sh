@@ -193,7 +193,7 @@ as_programs() {
     "${each[@]}" "${own[@]}" "tests/{}_test.cpp" "${parts[@]}" -o "$build/{}/test" || return
   for name in "${programs[@]}"; do
     echo "---- $name"
-    timeout 1200 "${run[@]}" "$build/$name/test" --gtest_brief=1 || status=1
+    timeout 3600 "${run[@]}" "$build/$name/test" --gtest_brief=1 || status=1
   done
   return $status
 }
