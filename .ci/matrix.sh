@@ -55,7 +55,7 @@ nan-in-new-memory | g++        | -DEIGEN_INITIALIZE_MATRICES_BY_NAN | - | - | un
 no-subnormals     | g++        | -include tests/flags/environment.hpp | - | - | paths
 valgrind          | g++        | -g | - | valgrind -q --error-exitcode=9  | sample
 aarch64           | aarch64-linux-gnu-g++   | -static | - | qemu-aarch64 | units
-armhf             | arm-linux-gnueabihf-g++ | -static | - | qemu-arm     | narrow_files
+armhf             | arm-linux-gnueabihf-g++ | -static -Wno-psabi | - | qemu-arm | narrow_files
 i686              | i686-linux-gnu-g++      | -static -msse2 -mfpmath=sse | - | - | narrow_units
 s390x             | s390x-linux-gnu-g++     | -static | - | qemu-s390x   | units
 END

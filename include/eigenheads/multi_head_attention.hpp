@@ -38,6 +38,11 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
+// Declared here to be a friend: clang 16 takes a template with a constraint for another one.
+template <Scalar T>
+MultiHeadAttention<T> prune_heads(const MultiHeadAttention<T>& layer,
+                                  const std::vector<Index>& heads);
+
 // Its calls with a cache, and with keys and values that stay, have headers of their own:
 // layer/step_calls.hpp, layer/key_value_calls.hpp.
 template <Scalar T>
@@ -325,8 +330,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
 
   MultiHeadAttention(const Completed& c, std::uint64_t seed);
 
-  template <Scalar U>
-  friend MultiHeadAttention<U> prune_heads(const MultiHeadAttention<U>& layer,
+  friend MultiHeadAttention prune_heads<T>(const MultiHeadAttention& layer,
                                            const std::vector<Index>& heads);
 
   [[nodiscard]] bool is_lazy() const { return W_q.is_lazy() || W_k.is_lazy() || W_v.is_lazy(); }
