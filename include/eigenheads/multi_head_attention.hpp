@@ -43,6 +43,11 @@ template <Scalar T>
 class KeepGates;  // head_importance.hpp
 }
 
+// Declared here to be a friend: clang 16 takes a template with a constraint for another one.
+template <Scalar T>
+MultiHeadAttention<T> prune_heads(const MultiHeadAttention<T>& layer,
+                                  const std::vector<Index>& heads);
+
 // The layer: its four projections, and its calls for inference and training, padded or packed. Its calls
 // with a cache, and with keys and values that stay, have headers of their own: layer/step_calls.hpp,
 // layer/key_value_calls.hpp.
@@ -341,8 +346,7 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
 
   MultiHeadAttention(const Completed& c, std::uint64_t seed);
 
-  template <Scalar U>
-  friend MultiHeadAttention<U> prune_heads(const MultiHeadAttention<U>& layer,
+  friend MultiHeadAttention prune_heads<T>(const MultiHeadAttention& layer,
                                            const std::vector<Index>& heads);
   friend detail::KeepGates<T>;
 

@@ -46,7 +46,7 @@ namespace eh = eigenheads;
 namespace fs = std::filesystem;
 using eh::Index;
 using eh::SafetensorsType;
-using support::bytes_of, support::kNothing;
+using support::bytes_of, support::file_bytes_of, support::kNothing;
 using namespace std::string_literals;
 
 const fs::path kReference = fs::path(EIGENHEADS_SOURCE_DIR) / "tests/io/reference.safetensors";
@@ -374,7 +374,7 @@ TEST_F(Safetensors, TakesEveryKindOfTensor) {
   (void)written(contents);
   const eh::Safetensors loaded = eh::read_safetensors(path_);
   for (const char* name : {"view", "span", "map"})
-    EXPECT_EQ(bytes_of(loaded.tensor<float, 2>(name)), kSmallData.substr(0, 16));
+    EXPECT_EQ(file_bytes_of(loaded.tensor<float, 2>(name)), kSmallData.substr(0, 16));
   EXPECT_EQ(loaded.shape("nothing"), (std::vector<Index>{0, 3}));
 }
 
@@ -800,7 +800,7 @@ TEST_F(Safetensors, ReadsTheSameFromMemory) {
   const std::string around = "before" + kSmall + "after";
   const eh::Safetensors contents =
       eh::parse_safetensors(std::string_view(around).substr(6, kSmall.size()), "a part");
-  EXPECT_EQ(bytes_of(contents.tensor<float, 2>("W")), kSmallData.substr(0, 16));
+  EXPECT_EQ(file_bytes_of(contents.tensor<float, 2>("W")), kSmallData.substr(0, 16));
   EXPECT_EQ(refusal_of([&] { (void)contents.type("V"); }, "a part"), "no tensor \"V\"");
 }
 

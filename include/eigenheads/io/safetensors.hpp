@@ -252,7 +252,8 @@ namespace detail {
                           " bytes; at most " + std::to_string(safetensors_max_header) +
                           " are allowed");
   std::string length;
-  for (int i = 0; i < 64; i += 8) length += static_cast<char>(header.size() >> i & 0xFF);
+  for (const std::uint64_t size = header.size(); length.size() < 8;)
+    length += static_cast<char>(size >> 8 * length.size() & 0xFF);
   return length + header;
 }
 
