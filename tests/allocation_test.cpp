@@ -214,6 +214,31 @@ TYPED_TEST(Allocation, LongSequencesTakeLittleMoreThanTheirKeysAndValues) {
   }
 }
 
+// Before anything of that size is asked for; a sentence is.
+TYPED_TEST(Allocation, AShapeThatNoMemoryHoldsIsRefusedBeforeAnyIsTaken) {
+  using T = TypeParam;
+  constexpr Index big = Index{1} << 40;
+  const T one = 1;
+  const auto view = [&one](Index rows, Index columns) {
+    return TensorView<T, 4>(&one, {1, 1, rows, columns});
+  };
+  const auto refused = [](TensorView<T, 4> q, TensorView<T, 4> k, TensorView<T, 4> v) {
+    std::string sentence;
+    Context context;
+    const Counted seen = counted([&] {
+      sentence =
+          refusal([&] { return eh::scaled_dot_product_attention(q, k, v, {}, {}, context); });
+    });
+    EXPECT_NE(sentence.find("more than memory can hold"), std::string::npos) << sentence;
+    EXPECT_LT(seen.bytes, 4096);
+    EXPECT_EQ(context.scratch_bytes(), 0);
+  };
+  refused(view(big, big), view(1, big), view(1, 1));
+  refused(view(1, big), view(big, big), view(big, 1));
+  refused(view(1, 1), view(big, 1), view(big, big));
+  refused(view(8, 8), view(0, 8), view(0, Index{1} << 59));  // the output's
+}
+
 // What a call of `train` takes with n queries and n keys, the results and scratch memory among it.
 template <class Train>
 void expect_linear(const char* what, const Train& train) {

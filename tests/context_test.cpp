@@ -139,14 +139,16 @@ TEST(Context, BodiesNotYetBegunAreLeftOutAfterAnException) {
   for (const int threads : {1, 2}) {
     Context context(threads);
     std::atomic<int> begun{0};
-    std::atomic<bool> thrown{false};
     const auto body = [&](Index i) {
       ++begun;
       if (i == 2) {
-        thrown = true;
+        // Until another thread, if there is one, is at work.
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+        while (threads > 1 && begun < 6 && std::chrono::steady_clock::now() < end)
+          std::this_thread::yield();
         throw std::runtime_error("third");
       }
-      if (thrown) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      if (i > 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     };
     EXPECT_EQ(refusal<std::runtime_error>([&] { return context.parallel_for(2000, body), 0; }),
               "third");

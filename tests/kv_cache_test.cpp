@@ -3,6 +3,8 @@
 // forked and reordered on the way, and a refusal leaves everything as it was.
 #include <algorithm>
 #include <array>
+#include <cfenv>
+#include <cmath>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -386,6 +388,33 @@ TYPED_TEST(Decoding, WhatWasCutOffMayHaveBeenAnything) {
   }
 }
 
+TYPED_TEST(Decoding, WhatWasCutOffRaisesNoException) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(2, 2);
+  const auto x = random_tensor<T>(1, 1, 20, kSize);
+  auto infinite = random_tensor<T>(2, 1, 9, kSize);
+  for (Index t = 0; t < 9; ++t) infinite(0, t, 0) = kInf<T>;  // so that no key is NaN
+  KvCache<T> cache = cache_for(layer, 1, 40);
+  (void)layer.step(part(x, 0, 13), cache);
+  (void)layer.step(infinite, cache);
+  cache.truncate(0, 13);  // in the midst of a panel of any width
+  std::feclearexcept(FE_ALL_EXCEPT);
+  for (Index t = 13; t < 20; ++t) (void)layer.step(part(x, t, 1), cache);
+  EXPECT_EQ(std::fetestexcept(FE_INVALID | FE_OVERFLOW), 0);
+}
+
+TYPED_TEST(Decoding, ATokenOfInfinityIsSeenByNoTokenBeforeIt) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(2, 2);
+  auto x = random_tensor<T>(1, 1, 20, kSize);
+  x(0, 13, 0) = kInf<T>;  // the one before it is multiplied with it, whatever the tile
+  const Tensor<T, 3> whole = layer(x, x, x, causal());
+  EXPECT_FALSE(std::isnan(whole(0, 12, 0)));
+  KvCache<T> cache = cache_for(layer, 1, 40);
+  for (const auto& [t, n] : {std::pair<Index, Index>{0, 10}, {10, 5}, {15, 5}})
+    EXPECT_TRUE(same_bits(layer.step(part(x, t, n), cache), part(whole, t, n))) << t;
+}
+
 TYPED_TEST(Decoding, AStepMayWriteOverItsInputAndBringNoTokens) {
   using T = TypeParam;
   const auto layer = layer_of<T>(2, 1);
@@ -401,6 +430,41 @@ TYPED_TEST(Decoding, AStepMayWriteOverItsInputAndBringNoTokens) {
 }
 
 // ---- Named rows ----------------------------------------------------------------------------------
+
+// S5.03
+TYPED_TEST(Decoding, TokensOneAtATimeAreTheRowsOfTheWholeCall) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(4, 2);
+  const auto x = random_tensor<T>(1, 2, 130, kSize);
+  const Tensor<T, 3> whole = layer(x, x, x, causal());
+  for (const int threads : {1, 4}) {
+    Context context(threads, kAnyWork);
+    KvCache<T> cache = cache_for(layer, 2, 130);
+    for (Index t = 0; t < 130; ++t)
+      ASSERT_TRUE(same_bits(layer.step(part(x, t, 1), cache, context), part(whole, t, 1))) << t;
+  }
+}
+
+// S5.07
+TYPED_TEST(Decoding, SequencesOfOtherLengthsAreWhatTheyAreAlone) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(4, 2);
+  const Lens lengths{0, 1, 7};
+  const auto x = random_tensor<T>(1, 3, 7, kSize), next = random_tensor<T>(2, 3, 1, kSize);
+  KvCache<T> cache = cache_for(layer, 3, 9);
+  (void)layer.step(eh::pack(x, lengths), lengths, cache);
+  const Tensor<T, 3> y = layer.step(next, cache);
+  for (Index b = 0; b < 3; ++b) {
+    KvCache<T> alone = cache_for(layer, 1, 9);
+    const auto first = [](TensorView<T, 3> of, Index count) {
+      Tensor<T, 3> tokens(1, count, kSize);
+      std::copy_n(of.data(), count * kSize, tokens.data());
+      return tokens;
+    };
+    (void)layer.step(first(sequence(x, b), lengths[static_cast<std::size_t>(b)]), alone);
+    EXPECT_TRUE(same_bits(layer.step(first(sequence(next, b), 1), alone), sequence(y, b))) << b;
+  }
+}
 
 // T1.01
 TYPED_TEST(Decoding, ARingIsAFullCacheUnderItsWindowWhateverTheSteps) {
@@ -435,6 +499,26 @@ TYPED_TEST(Decoding, ARingKeepsItsSinks) {
   for (Index t = 0; t < 10; ++t)
     EXPECT_NEAR(layer.step(part(x, t, 1), ring)(0, 0, 0), expected[static_cast<std::size_t>(t)],
                 20 * Limits<T>::epsilon() * 5);
+}
+
+// Beyond some blocks of keys.
+TYPED_TEST(Decoding, ARingKeepsItsSinksWhenItLetsGoOfPages) {
+  using T = TypeParam;
+  const auto layer = layer_of<T>(2, 1);
+  const Index length = 1000, n = 90;
+  const auto x = random_tensor<T>(1, 1, length, kSize);
+  const Tensor<T, 3> whole =
+      layer(x, x, x, {.causal = eh::Causal::bottom_right, .window = {.left = 99}, .sinks = 3});
+  KvCache<T> ring({.batch_size = 1,
+                   .num_kv_heads = 1,
+                   .head_size = layer.head_size(),
+                   .capacity = 130,
+                   .window = 100,
+                   .sinks = 3});
+  for (Index t = 0; t < length; t += n) {
+    const Index count = std::min(n, length - t);
+    EXPECT_TRUE(same_bits(layer.step(part(x, t, count), ring), part(whole, t, count))) << t;
+  }
 }
 
 // T1.02

@@ -65,21 +65,21 @@ TEST(Sequences, RefuseWhatAreNoLengthsOrOffsets) {
 }
 
 TEST(Sequences, PackLeavesOutThePaddingAndUnpackPutsZerosThere) {
-  const Sequences sequences{1, 3, 0};
-  Tensor<float, 3> padded(3, 4, 2);
+  const Sequences sequences{2, 3, 0, 1};
+  Tensor<float, 3> padded(4, 4, 2);
   for (Index i = 0; i < padded.size(); ++i) padded.data()[i] = static_cast<float>(i + 1);
   const Tensor<float, 2> packed = eh::pack(padded, sequences);
-  ASSERT_EQ(packed.dimension(0), 4);
+  ASSERT_EQ(packed.dimension(0), 6);
   ASSERT_EQ(packed.dimension(1), 2);
-  const std::vector<float> expected{1, 2, 9, 10, 11, 12, 13, 14};
+  const std::vector<float> expected{1, 2, 3, 4, 9, 10, 11, 12, 13, 14, 25, 26};
   EXPECT_EQ(std::vector<float>(packed.data(), packed.data() + packed.size()), expected);
 
-  const std::vector<Index> lens{1, 3, 0};
+  const std::vector<Index> lens{2, 3, 0, 1};
   EXPECT_TRUE(same_bits(eh::pack(padded, lens), packed));
   const Tensor<float, 3> unpacked = eh::unpack(packed, lens);
-  ASSERT_EQ(unpacked.dimension(0), 3);
+  ASSERT_EQ(unpacked.dimension(0), 4);
   ASSERT_EQ(unpacked.dimension(1), 3);
-  for (Index b = 0; b < 3; ++b)
+  for (Index b = 0; b < 4; ++b)
     for (Index t = 0; t < 3; ++t)
       for (Index e = 0; e < 2; ++e)
         EXPECT_EQ(unpacked(b, t, e), t < sequences.length(b) ? padded(b, t, e) : 0);

@@ -114,6 +114,10 @@ TEST(ValidLens, RepeatInterleaveRepeatsEverySequence) {
             "eigenheads: repeat_interleave: n is -1; expected 0 or more");
 }
 
+// Nor of any other rank than 1 or 2.
+static_assert(!std::is_constructible_v<ValidLens, const Tensor<Index, 3>&>);
+static_assert(!std::is_constructible_v<ValidLens, const Tensor<Index, 0>&>);
+
 TEST(ValidLens, RaggedRowsAreRefused) {
   EXPECT_EQ(refusal([] { return ValidLens{{1, 2}, {3}}; }),
             "eigenheads: valid_lens: row 1 has 1 lengths; expected 2 as in the rows before it");

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -196,11 +197,27 @@ struct UnicodeForm {
   }
 };
 
+namespace detail {
+
+// Of what a text may become: steps that each double it would take all memory, a few of them.
+[[nodiscard]] inline std::size_t most_bytes(std::size_t text) {
+  constexpr std::size_t growth = 64, few = std::size_t{1} << 20;
+  return std::min(growth * text + few,
+                  std::size_t{std::numeric_limits<std::uint32_t>::max()});  // spans hold no more
+}
+inline void require_at_most(std::size_t most, std::size_t size) {
+  if (size > most)
+    throw std::runtime_error("the text grew over " + std::to_string(most) +
+                             " bytes as it was normalized");
+}
+
+}  // namespace detail
+
 // Every occurrence of a text, from the left, becomes another.
 struct Replace {
   std::string pattern, content;
 
-  [[nodiscard]] Text operator()(const Text& text) const {
+  [[nodiscard]] Text operator()(const Text& text, std::size_t most) const {
     Text result;
     for (std::size_t at = 0; at < text.bytes.size();) {
       const std::size_t found = std::min(text.bytes.find(pattern, at), text.bytes.size());
@@ -209,6 +226,7 @@ struct Replace {
       const auto begin = static_cast<std::uint32_t>(at);
       const auto end = static_cast<std::uint32_t>(at + pattern.size());
       result.add(content, text.source({begin, end}));
+      detail::require_at_most(most, result.bytes.size());
       at = end;
     }
     return result;
@@ -234,11 +252,19 @@ class Normalizer {
 
   void add(Step step) { steps_.push_back(std::move(step)); }
 
+  // Throws std::runtime_error for a text that becomes 64 times as long, and a MiB longer.
   [[nodiscard]] Text operator()(Text text) const {
+    const std::size_t most = detail::most_bytes(text.bytes.size());
     for (const Step& step : steps_) {
-      text = std::visit([&](const auto& normalize) { return normalize(text); }, step);
-      if (text.bytes.size() > std::numeric_limits<std::uint32_t>::max())
-        throw std::length_error("the text grew over 4 GiB as it was normalized");
+      text = std::visit(
+          [&](const auto& normalize) {
+            if constexpr (std::is_invocable_v<decltype(normalize), const Text&, std::size_t>)
+              return normalize(text, most);
+            else
+              return normalize(text);
+          },
+          step);
+      detail::require_at_most(most, text.bytes.size());
     }
     return text;
   }

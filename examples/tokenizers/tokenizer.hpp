@@ -63,7 +63,8 @@ class Tokenizer {
     return Tokenizer(detail::parts_of_json(json));
   }
 
-  // Throws std::invalid_argument for fewer tokens than the special ones, and for texts over 256 MiB.
+  // Throws std::invalid_argument for fewer tokens than the special ones, and for texts over 256 MiB;
+  // std::runtime_error for a file whose normalizer makes a text 64 times as long, and a MiB longer.
   [[nodiscard]] Encoding encode(std::string_view text, const Options& options = {}) const {
     const std::vector<Piece> pieces = pieces_of(text);
     const Template& around = options.special_tokens ? parts_.single : detail::kPlain;

@@ -17,6 +17,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -50,6 +51,8 @@ using Json = nlohmann::json;
 [[noreturn]] inline void refuse(const std::string& sentence) { throw std::runtime_error(sentence); }
 
 [[nodiscard]] inline std::string read_file(const std::filesystem::path& path) {
+  std::error_code error;  // a pipe would be waited for, and a device may never end
+  if (!std::filesystem::is_regular_file(path, error)) refuse("it cannot be read");
   std::ifstream file(path, std::ios::binary);
   std::string bytes{std::istreambuf_iterator<char>(file), {}};
   if (!file) refuse("it cannot be read");
@@ -57,7 +60,14 @@ using Json = nlohmann::json;
 }
 
 [[nodiscard]] inline Json parsed(const std::string& bytes) {
-  Json json = Json::parse(bytes, nullptr, false);
+  constexpr int deepest = 64;  // dump, which writes a value into a sentence, recurses
+  bool is_too_deep = false;
+  const auto watch = [&](int depth, Json::parse_event_t, const Json&) {
+    is_too_deep = is_too_deep || depth > deepest;
+    return !is_too_deep;
+  };
+  Json json = Json::parse(bytes, watch, false);
+  if (is_too_deep) refuse("it is JSON that is nested too deeply");
   if (json.is_discarded()) refuse("it is not JSON");
   return json;
 }

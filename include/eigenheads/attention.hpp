@@ -24,6 +24,7 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
+// Of a call of scaled_dot_product_attention.
 template <class T>
 struct AttentionOptions {
   std::optional<double> scale{};  // of the scores; 1 / sqrt(D) unless given

@@ -15,6 +15,7 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
+// What scaled_dot_product_attention_backward gives.
 template <Scalar T>
 struct AttentionGradients {
   Tensor<T, 4> queries, keys, values;  // of the shapes of those; keys' and values' over all heads

@@ -32,6 +32,7 @@ struct CallOptions {
   ContextRef context{};
 };
 
+// As CallOptions, of forward: the score function needs a derivative, and dropout a seed.
 template <class T>
 struct TrainingOptions {
   TrainableScoreRef<T> score{};

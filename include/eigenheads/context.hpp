@@ -170,7 +170,8 @@ class LastContext {
 }  // namespace detail
 
 // The calling thread's own context: one thread. It may be asked for at any time, the end of the
-// program included.
+// program included. (The first time, the C library takes memory to destroy it one day, and ends the
+// program where there is none.)
 [[nodiscard]] inline Context& default_context() {
   // Both are there until the thread's memory is: nothing destroys them.
   static thread_local constinit bool is_destroyed = false;

@@ -52,6 +52,14 @@ class DotProductAttention {
     std::fill_n(sink_logits.data(), sink_logits.size(), T(0));
   }
 
+  // All of the other, or, without memory for it, nothing.
+  DotProductAttention(const DotProductAttention&) = default;
+  DotProductAttention(DotProductAttention&&) noexcept = default;
+  DotProductAttention& operator=(const DotProductAttention& other) {
+    return *this = DotProductAttention(other);
+  }
+  DotProductAttention& operator=(DotProductAttention&&) noexcept = default;
+
   Tensor<T, 1> sink_logits;  // [1], or empty: none
 
   [[nodiscard]] const Dropout& dropout() const { return dropout_; }
@@ -146,15 +154,17 @@ class DotProductAttention {
                              .sink_logits = sinks()};
     auto result = attend({queries, keys, values}, mask, kept, options.context.get());
     auto output = without_heads(result.output);
-    saved.queries_ = copy(queries);
-    saved.keys_ = copy(keys);
-    saved.values_ = copy(values);
-    saved.mask_ = mask;
-    kept.score = options.score.copy(saved.score_owner_);
+    Activations all;  // or none of it
+    all.queries_ = copy(queries);
+    all.keys_ = copy(keys);
+    all.values_ = copy(values);
+    all.mask_ = mask;
+    kept.score = options.score.copy(all.score_owner_);
     kept.sink_logits.reset();
-    saved.options_ = kept;
-    saved.sink_logits_ = sink_logits;
-    saved.result_ = std::move(result);
+    all.options_ = kept;
+    all.sink_logits_ = sink_logits;
+    all.result_ = std::move(result);
+    saved = std::move(all);
     return output;
   }
 

@@ -154,11 +154,15 @@ class HeadImportance {
         .heads = detail::head_table<T>(
             {saved.shape(), mask, parts.heads, saved.head_gates(), detail::Mode::training}, frame),
         .sinks = parts.sinks()};
+    // A copy, until nothing can fail any more.
+    const std::span<detail::RowStatistics> rows(frame.take<detail::RowStatistics>(H), rows_.size());
+    std::ranges::copy(rows_, rows.begin());
     detail::add_statistics<T>({attention, Layout::heads_apart(saved.lse().data(), queries, H, 1)},
-                              rows_, context);
+                              rows, context);
     detail::add_contributions<T>({saved.shape(), &mask, saved.heads().data(), layer.W_o.panels(),
                                   saved.head_gates().table()},
                                  contributions(), context);
+    std::ranges::copy(rows, rows_.begin());
     is_empty_ = false;
   }
 
@@ -222,17 +226,17 @@ namespace detail {
 template <Scalar T>
 class KeepGates {
  public:
-  explicit KeepGates(MultiHeadAttention<T>& layer) : layer_(layer), gates_(layer.gates()) {}
+  explicit KeepGates(MultiHeadAttention<T>& layer) : layer_(layer), gates_(layer.gates_) {}
   KeepGates(const KeepGates&) = delete;
   KeepGates& operator=(const KeepGates&) = delete;
-  ~KeepGates() { layer_.set_gates(gates_); }
+  ~KeepGates() { layer_.gates_ = std::move(gates_); }  // takes no memory
 
   // The gates with a 0 for head h.
   void close(Index h) {
     const Index H = layer_.num_heads();
-    Tensor<T, 2> gates = gates_;
+    Tensor<T, 2> gates = gates_.values();
     if (gates.dimension(0) == 0) {
-      gates.resize(1, H);
+      gates = Tensor<T, 2>(1, H);
       std::fill_n(gates.data(), H, T(1));
     }
     for (Index b = 0; b < gates.dimension(0); ++b) gates(b, h) = T(0);
@@ -241,7 +245,7 @@ class KeepGates {
 
  private:
   MultiHeadAttention<T>& layer_;
-  Tensor<T, 2> gates_;
+  HeadGates<T> gates_;
 };
 
 }  // namespace detail

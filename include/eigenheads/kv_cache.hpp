@@ -24,6 +24,7 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
+// Sizes are fixed: a cache takes its memory when it is made.
 struct KvCacheOptions {
   Index batch_size = 0, num_kv_heads = 0, head_size = 0;  // those of the layer and its calls
   Index capacity = 0;                                     // tokens of a sequence

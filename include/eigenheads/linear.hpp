@@ -57,6 +57,12 @@ class Linear {
     if (options.in_features > 0) initialize(options.in_features);
   }
 
+  // All of the other, or, without memory for it, nothing.
+  Linear(const Linear&) = default;
+  Linear(Linear&&) noexcept = default;
+  Linear& operator=(const Linear& other) { return *this = Linear(other); }
+  Linear& operator=(Linear&&) noexcept = default;
+
   [[nodiscard]] Index in_features() const { return weight_.columns(); }  // 0 while lazy
   [[nodiscard]] Index out_features() const { return out_features_; }
   [[nodiscard]] bool has_bias() const { return has_bias_; }
@@ -129,7 +135,7 @@ class Linear {
     linear.out_features_ = std::ssize(outputs);
     linear.store(kept);
     if (has_bias_) {
-      linear.bias_.resize(std::ssize(outputs));
+      linear.bias_ = Tensor<T, 1>(std::ssize(outputs));
       for (Index o = 0; o < linear.out_features_; ++o)
         linear.bias_(o) = bias_(outputs[static_cast<std::size_t>(o)]);
     }

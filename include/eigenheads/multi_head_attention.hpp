@@ -38,14 +38,33 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
-// Its calls with a cache, and with keys and values that stay, have headers of their own:
-// layer/step_calls.hpp, layer/key_value_calls.hpp.
+namespace detail {
+template <Scalar T>
+class KeepGates;  // head_importance.hpp
+}
+
+// Declared here to be a friend: clang 16 takes a template with a constraint for another one.
+template <Scalar T>
+MultiHeadAttention<T> prune_heads(const MultiHeadAttention<T>& layer,
+                                  const std::vector<Index>& heads);
+
+// The layer: its four projections, and its calls for inference and training, padded or packed. Its calls
+// with a cache, and with keys and values that stay, have headers of their own: layer/step_calls.hpp,
+// layer/key_value_calls.hpp.
 template <Scalar T>
 class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueCalls<T> {
  public:
   // Weights depend on (seed, parameter name, shape) alone: a lazy layer ends with an eager one's
   // bits. Throws std::invalid_argument for invalid options.
   explicit MultiHeadAttention(const MultiHeadAttentionOptions& options, std::uint64_t seed = 0);
+
+  // All of the other, or, without memory for it, nothing.
+  MultiHeadAttention(const MultiHeadAttention&) = default;
+  MultiHeadAttention(MultiHeadAttention&&) noexcept = default;
+  MultiHeadAttention& operator=(const MultiHeadAttention& other) {
+    return *this = MultiHeadAttention(other);
+  }
+  MultiHeadAttention& operator=(MultiHeadAttention&&) noexcept = default;
 
   Linear<T> W_q, W_k, W_v, W_o;
   Tensor<T, 1> sink_logits;  // [H], or empty: none
@@ -237,7 +256,8 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
   // live until backward). A score function must add only, or have a derivative; the ScoreBias that
   // is added last gets its gradient. Which weights are dropped is a function of options.seed and of
   // their position alone. Throws std::invalid_argument also if the layer drops weights and no seed
-  // is given.
+  // is given. A call that fails later on, as where a score function throws or memory runs out, keeps
+  // nothing for backward.
   Tensor<T, 3> forward(TensorView<T, 3> queries, TensorView<T, 3> keys, TensorView<T, 3> values,
                        const Mask& mask, Activations& saved,
                        const TrainingOptions<T>& options = {}) const;
@@ -251,7 +271,8 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
   // linear in Q and K.
   [[nodiscard]] Gradients backward(TensorView<T, 3> grad_output, const Activations& saved,
                                    Context& context = default_context()) const;
-  // The same into `gradients`, or added to what it holds.
+  // The same into `gradients`, or added to what it holds. A call that fails after its checks leaves
+  // part of them there.
   void backward_into(Gradients& gradients, TensorView<T, 3> grad_output, const Activations& saved,
                      bool accumulate = false, Context& context = default_context()) const;
 
@@ -325,9 +346,9 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
 
   MultiHeadAttention(const Completed& c, std::uint64_t seed);
 
-  template <Scalar U>
-  friend MultiHeadAttention<U> prune_heads(const MultiHeadAttention<U>& layer,
+  friend MultiHeadAttention prune_heads<T>(const MultiHeadAttention& layer,
                                            const std::vector<Index>& heads);
+  friend detail::KeepGates<T>;
 
   [[nodiscard]] bool is_lazy() const { return W_q.is_lazy() || W_k.is_lazy() || W_v.is_lazy(); }
 

@@ -42,7 +42,7 @@ template <Scalar T>
   pruned.W_v = layer.W_v.part(kv_columns, all(layer.W_v.in_features()));
   pruned.W_o = layer.W_o.part(all(layer.W_o.out_features()), columns);
   if (layer.sink_logits.size() > 0) {
-    pruned.sink_logits.resize(static_cast<Index>(kept.heads.size()));
+    pruned.sink_logits = Tensor<T, 1>(static_cast<Index>(kept.heads.size()));
     for (Index h = 0; h < pruned.sink_logits.size(); ++h)
       pruned.sink_logits(h) = layer.sink_logits(kept.heads[static_cast<std::size_t>(h)]);
   }

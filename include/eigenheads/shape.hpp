@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // Shapes: what every public door checks of its tensors before anything is read or written.
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <functional>
 #include <limits>
 #include <span>
 #include <string_view>
+#include <tuple>
+#include <type_traits>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>   // refuse, any_size
@@ -70,6 +73,26 @@ void require_shape(std::string_view name, TensorView<T, Rank> tensor, std::strin
 }
 
 namespace detail {
+
+// Memory that fits is used again; other memory goes before the new is taken, not beside it. Without
+// memory for it the tensor is empty: Eigen's own resize, and its copy assignment, would leave it with
+// a pointer to what it freed.
+template <class T, int Rank>
+void resize(std::string_view name, Tensor<T, Rank>& tensor,
+            const std::array<Index, static_cast<std::size_t>(Rank)>& shape) {
+  if (require_size<T>(name, shape) != tensor.size()) tensor = Tensor<T, Rank>();
+  if (tensor.size() == 0)
+    tensor = make_tensor<T>(name, shape);
+  else
+    std::apply([&](auto... lengths) { tensor.resize(lengths...); }, shape);
+}
+// A copy, in the same way.
+template <class T, int Rank>
+void assign(std::string_view name, Tensor<T, Rank>& tensor,
+            std::type_identity_t<TensorView<T, Rank>> from) {
+  resize(name, tensor, from.dimensions());
+  std::copy_n(from.data(), from.size(), tensor.data());
+}
 
 // Gives a gradient its shape, or, if it is added to, refuses another. Memory that fits is used again.
 template <class T, int Rank>

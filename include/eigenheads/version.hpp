@@ -15,6 +15,9 @@
 #if defined(_MSC_VER) && !defined(__clang__)
 #error "Eigenheads needs g++ 12, clang 14 or newer: MSVC cannot compile its kernels for each CPU."
 #endif
+#if defined(__i386__) && !defined(__SSE2_MATH__)
+#error "Eigenheads needs -msse2 -mfpmath=sse on 32-bit x86: x87 rounds as registers are spilled."
+#endif
 #if !EIGEN_VERSION_AT_LEAST(3, 4, 0)
 #error "Eigenheads needs Eigen 3.4.0 or newer."
 #endif

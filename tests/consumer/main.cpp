@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <cstdio>
+#include <unsupported/Eigen/CXX11/Tensor>
 
+// Eigen's threads are asked for after its first header, and in other.cpp before.
+#define EIGEN_USE_THREADS
 #include "all_headers.hpp"
 
 // In other.cpp, which includes the same headers: a function that is not inline would be defined

@@ -50,5 +50,7 @@ Report UNIT() {
   eh::Context context(2);
   const auto threaded = layer(queries, keys, values, mask, context);
   std::copy_n(threaded.data(), report.threaded.size(), report.threaded.begin());
+  const auto nothing = layer(queries, keys, values, {.valid_lens = {0, 5}});
+  std::copy_n(nothing.data(), report.nothing.size(), report.nothing.begin());
   return report;
 }

@@ -18,17 +18,20 @@ struct Owner {
   Arena memory;
 };
 
+// In the pieces of a first call, and in the one piece of the next.
 TEST(Arena, PartsOfAFrameAreApartAndAligned) {
   Owner owner;
-  const Frame frame(owner);
-  std::vector<int*> parts;
-  for (int i = 0; i < 50; ++i) {
-    parts.push_back(frame.take<int>(i));
-    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(parts.back()) % 64, 0u);
-    std::fill_n(parts.back(), i, i);
+  for (int call = 0; call < 2; ++call) {
+    const Frame frame(owner);
+    std::vector<int*> parts;
+    for (int i = 0; i < 50; ++i) {
+      parts.push_back(frame.take<int>(i));
+      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(parts.back()) % 64, 0u);
+      std::fill_n(parts.back(), i, i);
+    }
+    for (int i = 0; i < 50; ++i)
+      for (int k = 0; k < i; ++k) ASSERT_EQ(parts[static_cast<std::size_t>(i)][k], i) << call;
   }
-  for (int i = 0; i < 50; ++i)
-    for (int k = 0; k < i; ++k) ASSERT_EQ(parts[static_cast<std::size_t>(i)][k], i);
 }
 
 TEST(Arena, AnInnerFrameGivesItsMemoryBack) {

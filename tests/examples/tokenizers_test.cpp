@@ -16,6 +16,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <sys/stat.h>  // mkfifo
 #include <vector>
 
 #include "tokenizers/tokenizer.hpp"
@@ -481,6 +482,16 @@ TEST(TokenizersRefusals, NameTheValueThatDoesNotFit) {
       "the two");
 }
 
+// Sentences show a value that does not fit, whole or cut short, and it may be of any depth.
+TEST(TokenizersRefusals, SurviveAnyNesting) {
+  for (const std::string_view bracket : {"[", "{\"a\":"})
+    for (const std::string_view file : {"", "{\"model\":", "{\"model\":{\"type\":"})
+      for (const std::string_view end : {"", "]", "}"})
+        EXPECT_NE(refusal(std::string(file) + times(200'000, bracket) +
+                          (end.empty() ? "" : times(200'000, end) + "}}")),
+                  "");
+}
+
 // Whatever a file says, it is read or refused, and what is read can be used.
 void expect_read_or_refused(const std::string& json, const std::vector<std::string>& texts) {
   try {
@@ -501,6 +512,36 @@ void expect_read_or_refused(const std::string& json, const std::vector<std::stri
   } catch (const std::runtime_error& error) {
     ASSERT_GT(std::string_view(error.what()).size(), 10u);
   }
+}
+
+TEST(TokenizersRefusals, JsonIsNotNestedDeeply) {
+  const auto nested = [](std::size_t depth) {
+    return with(small_bert(), "\"clean_text\":true",
+                "\"clean_text\":" + std::string(depth, '[') + std::string(depth, ']'));
+  };
+  EXPECT_EQ(refusal(nested(60)).substr(0, 27), "normalizer.clean_text is [[");
+  EXPECT_EQ(refusal(nested(1'000'000)), "it is JSON that is nested too deeply");
+  EXPECT_EQ(refusal(with(small_bert(), "\"clean_text\":true",
+                         "\"clean_text\":true,\"" + std::string(100, '[') + "\\\"[\":1")),
+            "");
+}
+
+TEST(TokenizersRefusals, StepsThatDoubleATextTakeNotAllMemory) {
+  std::string steps;
+  for (int i = 0; i < 40; ++i)
+    steps += std::string(i > 0 ? "," : "") +
+             R"({"type":"Replace","pattern":{"String":"a"},"content":"aa"})";
+  const std::string doubling =
+      R"({"normalizer":{"type":"Sequence","normalizers":[)" + steps +
+      R"(]},"pre_tokenizer":{"type":"WhitespaceSplit"},"model":{"type":"WordPiece","vocab":{"[UNK]":0}}})";
+  const Tokenizer tokenizer = Tokenizer::parse(doubling);
+  try {
+    static_cast<void>(tokenizer.encode("a"));
+    ADD_FAILURE() << "not refused";
+  } catch (const std::runtime_error& error) {
+    EXPECT_STREQ(error.what(), "the text grew over 1048640 bytes as it was normalized");
+  }
+  EXPECT_EQ(tokenizer.encode("b").ids, std::vector<std::int32_t>{0});
 }
 
 TEST(TokenizersRefusals, MutatedFilesAreReadOrRefused) {
@@ -653,6 +694,10 @@ TEST_F(TokenizersFiles, AreRefusedByNameAndReason) {
   EXPECT_EQ(refusal_of(folder_),
             "FOLDER: there is no tokenizer.json, vocab.txt or vocab.json in it");
   EXPECT_EQ(refusal_of(folder_ / "none.json"), "FOLDER/none.json: it cannot be read");
+  ASSERT_EQ(::mkfifo((folder_ / "pipe.json").c_str(), 0600), 0);
+  EXPECT_EQ(refusal_of(folder_ / "pipe.json"), "FOLDER/pipe.json: it cannot be read");
+  fs::create_symlink("/dev/zero", folder_ / "endless.json");
+  EXPECT_EQ(refusal_of(folder_ / "endless.json"), "FOLDER/endless.json: it cannot be read");
   write("vocab.txt", "[UNK]\n[CLS]\n");
   EXPECT_EQ(refusal_of(folder_),
             "FOLDER/vocab.txt: sep_token is \"[SEP]\"; expected a token of the vocabulary");

@@ -246,7 +246,7 @@ TYPED_TEST(KvCacheFile, HoldsWhatTheProjectionsMade) {
     EXPECT_EQ((file.tensor<std::int64_t, 1>("lengths", {2})(1)), 280);
     for (Index b = 0; b < 2; ++b) {
       EXPECT_GE(oldest, first(b));
-      const Index n = 280 - first(b);
+      const auto n = static_cast<Index>(280 - first(b));
       for (const auto& [name, linear] :
            {std::pair{".keys", &this->layer_.W_k}, std::pair{".values", &this->layer_.W_v}}) {
         const Tensor<T, 3> made = (*linear)(x);

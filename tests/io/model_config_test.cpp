@@ -79,6 +79,7 @@ TEST_F(ModelConfig, TakesAbsentKeyValueHeadsForAllAndRefusesWhatDoesNotDivide) {
 TEST_F(ModelConfig, SaysThatItTookTheBaseForWhatTheFamilyHas) {
   const auto config = llama();
   EXPECT_EQ(config.encoder.layer.rotary->base, 10000);
+  EXPECT_EQ(config.encoder.layer.norm_eps, 1e-6);
   ASSERT_EQ(config.notes.size(), 1u);
   EXPECT_EQ(config.notes[0], "rope_theta is not said: it is taken for 10000");
   EXPECT_TRUE(llama(R"("rope_theta":500000.0)").notes.empty());

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include <array>
+#include <bit>
+#include <cstdint>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <set>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include <eigenheads/io/module.hpp>
 #include <eigenheads/linear.hpp>
@@ -123,6 +128,46 @@ TYPED_TEST(ModuleFile, IsRefusedUnlessItIsThatModule) {
             "tensor \"down.bias\" is " + other + " [5]; expected " + type + " [5]");
   std::filesystem::remove(this->path());
   EXPECT_EQ(this->refused(module), "No such file or directory");
+}
+
+TYPED_TEST(ModuleFile, CutAnywhereIsRefusedAndTheModuleStays) {
+  using T = TypeParam;
+  const Pair<T> saved{linear<T>(2, 3, 1), linear<T>(3, 2, 2)};
+  eh::save_parameters(this->path(), saved);
+  const std::string whole = eh::read_file(this->path());
+  Pair<T> module{linear<T>(2, 3, 3), linear<T>(3, 2, 4)};
+  const Pair<T> kept = module;
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    std::ofstream(this->path(), std::ios::binary) << whole.substr(0, size);
+    EXPECT_NE(file_refusal(this->path(), [&] { eh::load_parameters(this->path(), module); }),
+              kNothing)
+        << size;
+    for (const auto& [linear, before] :
+         {std::pair{&module.up, &kept.up}, {&module.down, &kept.down}})
+      EXPECT_TRUE(same_bits(linear->weight(), before->weight()) &&
+                  same_bits(linear->bias(), before->bias()))
+          << size;
+  }
+}
+
+// Signalling and quiet, both signs, with a payload.
+TYPED_TEST(ModuleFile, KeepsThePayloadOfNaNs) {
+  using T = TypeParam;
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  const Bits infinity = std::bit_cast<Bits>(kInf<T>), minus = std::bit_cast<Bits>(-kInf<T>),
+             quiet = Bits{1} << (Limits<T>::digits - 2);
+  const std::array<Bits, 4> numbers{infinity + 0x12345, minus + 0x12345, infinity + quiet + 0x54321,
+                                    ~Bits{0}};
+  Tensor<T, 2> weight(2, 2);
+  std::memcpy(weight.data(), numbers.data(), sizeof numbers);
+  Linear<T> saved({.in_features = 2, .out_features = 2}), loaded = saved;
+  saved.set_weight(weight);
+  eh::save_parameters(this->path(), saved);
+  const std::string bytes = eh::read_file(this->path());
+  EXPECT_TRUE(bytes.ends_with(bytes_of(weight)));
+  eh::load_parameters(this->path(), loaded);
+  eh::save_parameters(this->path(), loaded);
+  EXPECT_EQ(eh::read_file(this->path()), bytes);
 }
 
 TYPED_TEST(ModuleFile, APrefixTellsModulesOfOneFileApart) {

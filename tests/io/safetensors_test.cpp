@@ -4,10 +4,12 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <gtest/gtest.h>
 #include <limits>
 #include <map>
+#include <new>
 #include <random>
 #include <set>
 #include <stdexcept>
@@ -26,13 +28,25 @@
 #include <unistd.h>
 #endif
 
+// The largest single request since it was last set to 0. Inlined, the three would look to GCC like
+// a `delete` of what `malloc` gave.
+static std::size_t largest_allocation = 0;
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  largest_allocation = (std::max)(largest_allocation, size);
+  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
 namespace {
 
 namespace eh = eigenheads;
 namespace fs = std::filesystem;
 using eh::Index;
 using eh::SafetensorsType;
-using support::bytes_of, support::kNothing;
+using support::bytes_of, support::file_bytes_of, support::kNothing;
 using namespace std::string_literals;
 
 const fs::path kReference = fs::path(EIGENHEADS_SOURCE_DIR) / "tests/io/reference.safetensors";
@@ -360,7 +374,7 @@ TEST_F(Safetensors, TakesEveryKindOfTensor) {
   (void)written(contents);
   const eh::Safetensors loaded = eh::read_safetensors(path_);
   for (const char* name : {"view", "span", "map"})
-    EXPECT_EQ(bytes_of(loaded.tensor<float, 2>(name)), kSmallData.substr(0, 16));
+    EXPECT_EQ(file_bytes_of(loaded.tensor<float, 2>(name)), kSmallData.substr(0, 16));
   EXPECT_EQ(loaded.shape("nothing"), (std::vector<Index>{0, 3}));
 }
 
@@ -473,6 +487,20 @@ TEST_F(Safetensors, RefusesWhatIsNoSafetensorsFile) {
   EXPECT_EQ(refusal_of([&] { (void)eh::read_safetensors(missing); }, missing),
             "No such file or directory");
   EXPECT_EQ(refusal_of([&] { (void)eh::read_safetensors(folder_); }, folder_), "Is a directory");
+}
+
+TEST_F(Safetensors, RefusesAnyHeaderLengthButItsOwn) {
+  for (const std::uint64_t length :
+       {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{kSmallHeader.size() - 1},
+        std::uint64_t{kSmallHeader.size() + 1}, std::uint64_t{kSmall.size() - 7},
+        std::uint64_t{kSmall.size()}, std::uint64_t{100'000'000}, std::uint64_t{100'000'001},
+        std::uint64_t{1} << 32, std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
+    const std::string file = length_bytes(length) + kSmall.substr(8);
+    eh::write_file(path_, file);
+    largest_allocation = 0;
+    EXPECT_NE(refusal_of([&] { (void)eh::read_safetensors(path_); }), kNothing) << length;
+    EXPECT_LT(largest_allocation, file.size() + 4096) << length;
+  }
 }
 
 TEST_F(Safetensors, RefusesTextThatIsNotUtf8) {
@@ -772,7 +800,7 @@ TEST_F(Safetensors, ReadsTheSameFromMemory) {
   const std::string around = "before" + kSmall + "after";
   const eh::Safetensors contents =
       eh::parse_safetensors(std::string_view(around).substr(6, kSmall.size()), "a part");
-  EXPECT_EQ(bytes_of(contents.tensor<float, 2>("W")), kSmallData.substr(0, 16));
+  EXPECT_EQ(file_bytes_of(contents.tensor<float, 2>("W")), kSmallData.substr(0, 16));
   EXPECT_EQ(refusal_of([&] { (void)contents.type("V"); }, "a part"), "no tensor \"V\"");
 }
 

@@ -13,6 +13,7 @@
 #include <string>
 #include <system_error>
 
+#include <eigenheads/io/byte_order.hpp>
 #include <eigenheads/io/file.hpp>
 
 namespace support {
@@ -62,6 +63,14 @@ template <class Action>
 [[nodiscard]] std::string bytes_of(const auto& tensor) {
   return {reinterpret_cast<const char*>(tensor.data()),
           static_cast<std::size_t>(tensor.size()) * sizeof(*tensor.data())};
+}
+
+// The same as files have them.
+[[nodiscard]] std::string file_bytes_of(const auto& tensor) {
+  std::string bytes = bytes_of(tensor);
+  if constexpr (eigenheads::detail::is_big_endian)
+    eigenheads::detail::reverse_each(bytes.data(), bytes.size(), sizeof(*tensor.data()));
+  return bytes;
 }
 
 [[nodiscard]] inline std::string little_endian(std::uint64_t value, std::size_t bytes) {

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include <eigenheads/detail/float_environment.hpp>  // FloatEnvironment
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/version.hpp>  // EIGENHEADS_ABI, Index
 
@@ -50,9 +51,11 @@ class Crew {
   void work_on(Index count, Task task, int helpers, const Call& call) {
     count_ = count;
     task_ = task;
+    environment_ = FloatEnvironment();
     next_.store(0, std::memory_order_relaxed);
     left_.store(0, std::memory_order_relaxed);
     has_failed_.store(false, std::memory_order_relaxed);
+    error_ = nullptr;  // of a loop that ended with an exception of call()
     is_at_work_ = true;
     {
       const Closing closing{*this, helpers};
@@ -70,7 +73,10 @@ class Crew {
                                                      std::memory_order_relaxed)) {
     }
     if (seat == 0) return;
-    take_part(seat);
+    {
+      const InFloatEnvironment callers(environment_);
+      take_part(seat);
+    }
     ++left_;
     left_.notify_one();
   }
@@ -113,6 +119,7 @@ class Crew {
 
   Index count_ = 0;
   Task task_{};
+  FloatEnvironment environment_;
   std::exception_ptr error_;
   bool is_at_work_ = false;
   std::atomic<bool> has_failed_{false};

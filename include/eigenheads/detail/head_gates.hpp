@@ -23,6 +23,12 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail {
 template <Scalar T>
 class HeadGates {
  public:
+  HeadGates() = default;
+  HeadGates(const HeadGates&) = default;
+  HeadGates(HeadGates&&) noexcept = default;
+  HeadGates& operator=(const HeadGates& other) { return *this = HeadGates(other); }
+  HeadGates& operator=(HeadGates&&) noexcept = default;
+
   // values: [1, H] for all sequences, or [B, H]; without any row, none are set. Throws
   // std::invalid_argument for another number of heads, or a gate that is not finite.
   void set(TensorView<T, 2> values, Index num_heads);

@@ -17,6 +17,7 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
+// Of loading and of saving; what is not given is found out from the file or the modules.
 struct CheckpointOptions {
   // What names in the file begin with. If it is given, no other prefix is tried, and tensors whose
   // names begin otherwise are others'; it is also what saved names begin with.

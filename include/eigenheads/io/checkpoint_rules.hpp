@@ -36,6 +36,7 @@ enum class CheckpointPresence {
   refused       // what the library's layers cannot express
 };
 
+// One tensor of a family's files, and the parameter that it is.
 struct CheckpointRule {
   std::string_view name;       // in the file, after the family's prefix
   std::string_view parameter;  // as for_each_parameter says it; of what is refused, the reason
@@ -47,6 +48,7 @@ struct CheckpointRule {
       false;  // its rows are turned: they are in the order of the family's rotary layout
 };
 
+// How a library names and lays out the tensors of one kind of model.
 struct CheckpointFamily {
   std::string_view name;
   std::span<const CheckpointRule> rules;

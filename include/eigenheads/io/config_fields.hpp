@@ -25,6 +25,28 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 
 namespace detail {
 
+// Empties a document part by part. nlohmann's destructor takes memory for the parts that are not
+// empty, and ends the program if there is none.
+inline void empty_json(nlohmann::json& value) {
+  if (value.is_object()) {
+    auto& members = value.get_ref<nlohmann::json::object_t&>();
+    for (auto& [name, member] : members) empty_json(member);
+    members.clear();
+  } else if (value.is_array()) {
+    auto& elements = value.get_ref<nlohmann::json::array_t&>();
+    for (nlohmann::json& element : elements) empty_json(element);
+    elements.clear();
+  }
+}
+// At the end of a scope, unless it is handed on.
+struct EmptiedJson {
+  nlohmann::json& document;
+  bool is_handed_on = false;
+  ~EmptiedJson() {
+    if (!is_handed_on) empty_json(document);
+  }
+};
+
 // A document without second keys, of which a parser would keep the last.
 [[nodiscard]] inline nlohmann::json parse_json(const std::filesystem::path& path,
                                                const std::string& text) {
@@ -45,15 +67,19 @@ namespace detail {
   nlohmann::json document = text.find('\0') == text.npos
                                 ? nlohmann::json::parse(text, watch, false)
                                 : nlohmann::json(nlohmann::json::value_t::discarded);
+  EmptiedJson emptied{document};
   if (is_too_deep) refuse_file(path, "JSON that is nested too deeply");
   if (document.is_discarded()) refuse_file(path, "not well-formed JSON");
   if (!second.empty()) refuse_file(path, "second key " + quoted_name(second));
+  emptied.is_handed_on = true;
   return document;
 }
 [[nodiscard]] inline nlohmann::json parse_json_object(const std::filesystem::path& path,
                                                       const std::string& text) {
   nlohmann::json document = parse_json(path, text);
+  EmptiedJson emptied{document};
   if (!document.is_object()) refuse_file(path, "expected a JSON object");
+  emptied.is_handed_on = true;
   return document;
 }
 
@@ -66,8 +92,15 @@ class ConfigFields {
   explicit ConfigFields(const std::filesystem::path& path)
       : ConfigFields(path, detail::parse_json_object(path, read_file(path))) {}
   // path: what messages name. document: an object.
-  ConfigFields(const std::filesystem::path& path, nlohmann::json document)
-      : path_(path), object_(std::make_shared<const nlohmann::json>(std::move(document))) {}
+  ConfigFields(const std::filesystem::path& path, nlohmann::json document) : path_(path) {
+    struct Owner {
+      nlohmann::json document;
+      ~Owner() { detail::empty_json(document); }
+    };
+    const auto owner = std::make_shared<Owner>();
+    owner->document = std::move(document);
+    object_ = {owner, &owner->document};
+  }
 
   [[nodiscard]] const nlohmann::json* find(std::string_view name) const {
     const auto found = object_->find(name);

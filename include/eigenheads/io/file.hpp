@@ -38,12 +38,20 @@ namespace detail {
 
 [[nodiscard]] inline std::string last_error() { return std::generic_category().message(errno); }
 
+// fopen, again after a signal: the call is simply made again.
+[[nodiscard]] inline std::FILE* open_file(const char* name, const char* mode) {
+  std::FILE* file = nullptr;
+  do file = std::fopen(name, mode);
+  while (file == nullptr && errno == EINTR);
+  return file;
+}
+
 // An open file. `path` is the one that messages name, even where another is open in its place.
 class File {
  public:
   File(const std::filesystem::path& path, const char* mode) : File(path, path.string(), mode) {}
   File(const std::filesystem::path& path, const std::string& name, const char* mode)
-      : path_(path), handle_(std::fopen(name.c_str(), mode)) {
+      : path_(path), handle_(open_file(name.c_str(), mode)) {
     if (handle_ == nullptr) refuse_file(path_, last_error());
     // Calls move whole headers and tensors, and only unbuffered writes can go on after a signal:
     // fwrite then tells exactly how much is written.
@@ -72,7 +80,10 @@ class File {
   // Its size was asked before it was opened, so another program may have replaced or grown it
   // since.
   void require_end() {
-    if (std::fgetc(handle_) != EOF) refuse_file(path_, "changed while it was read");
+    do
+      if (std::fgetc(handle_) != EOF) refuse_file(path_, "changed while it was read");
+    while (interrupted());
+    if (std::ferror(handle_) != 0) refuse_file(path_, last_error());
   }
   void write(std::string_view bytes) {
     while (!bytes.empty()) {
@@ -147,16 +158,18 @@ inline void require_regular(const std::filesystem::path& path,
 }
 
 // Creates an empty file beside `target` that no other thread or program has, and returns its name.
-[[nodiscard]] inline std::string create_beside(const std::filesystem::path& path,
-                                               const std::filesystem::path& target) {
+// Nothing takes memory once it is there.
+[[nodiscard]] inline std::filesystem::path create_beside(const std::filesystem::path& path,
+                                                         const std::filesystem::path& target) {
   constexpr unsigned most = 100'000;  // the short names of short names repeat
   bool is_short = false;
   for (unsigned number = 0; number < most;) {
-    const std::filesystem::path unfinished = unfinished_name(target, number, is_short);
+    std::filesystem::path unfinished = unfinished_name(target, number, is_short);
     if (unfinished != target) {
-      if (std::FILE* file = std::fopen(unfinished.string().c_str(), "wbx"); file != nullptr) {
+      const std::string name = unfinished.string();
+      if (std::FILE* file = open_file(name.c_str(), "wbx"); file != nullptr) {
         std::fclose(file);
-        return unfinished.string();
+        return unfinished;
       }
       if (errno != EEXIST && (errno != ENAMETOOLONG || is_short)) refuse_file(path, last_error());
       if (errno == ENAMETOOLONG) {
@@ -170,7 +183,7 @@ inline void require_regular(const std::filesystem::path& path,
 }
 
 struct Removal {
-  std::string name;
+  std::filesystem::path name;  // of which no other is made: there may be no memory for one
 
   ~Removal() {
     std::error_code ignored;
@@ -206,7 +219,7 @@ class Replacement {
 
   // All parts, one after the other.
   void write(std::span<const std::string_view> parts) const {
-    File file(path_, unfinished_.name, "wb");
+    File file(path_, unfinished_.name.string(), "wb");
     for (const std::string_view part : parts) file.write(part);
     file.close();
   }

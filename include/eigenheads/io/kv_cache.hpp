@@ -126,8 +126,9 @@ class SavedCache {
         return file.tensor<T, 3>(*names.insert(names_.of(b, what)).first,
                                  {size.heads, n, size.head_size});
       };
-      const Index n = lengths(b) - oldest(b), s = (std::min)(size.sinks, lengths(b));
-      sequences_.push_back({oldest(b), lengths(b), tensor("keys", n), tensor("values", n)});
+      const auto first = static_cast<Index>(oldest(b)), length = static_cast<Index>(lengths(b));
+      const Index n = length - first, s = (std::min)(size.sinks, length);
+      sequences_.push_back({first, length, tensor("keys", n), tensor("values", n)});
       if (size.sinks == 0) continue;
       sequences_.back().sink_keys = tensor("sink_keys", s);
       sequences_.back().sink_values = tensor("sink_values", s);
@@ -156,17 +157,18 @@ class SavedCache {
   [[nodiscard]] Tensor<std::int64_t, 1> numbers(const std::string& name) const {
     return file_.tensor<std::int64_t, 1>(name, {size_.sequences});
   }
-  // What a cache of this window and capacity can have come to.
-  void require_tokens(Index b, Index oldest, Index length) const {
+  // What a cache of this window and capacity can have come to. In the file's integers: an Index may be
+  // narrower.
+  void require_tokens(Index b, std::int64_t oldest, std::int64_t length) const {
     const bool is_ring = size_.window > 0;
-    const Index most =
-        is_ring ? Index{(std::numeric_limits<std::int32_t>::max)() - 1} : size_.capacity;
+    const std::int64_t most =
+        is_ring ? (std::numeric_limits<std::int32_t>::max)() - 1 : std::int64_t{size_.capacity};
     const std::string sequence = "sequence " + std::to_string(b);
     if (length < 0 || length > most)
       refuse(sequence + " has " + std::to_string(length) + " tokens; expected 0 to " +
              std::to_string(most) +
              (is_ring ? ", the most that are counted" : ", the cache's capacity"));
-    const Index last = is_ring ? (std::max)(length - size_.window + 1, Index{0}) : 0;
+    const std::int64_t last = is_ring ? (std::max)(length - size_.window + 1, std::int64_t{0}) : 0;
     if (oldest < 0 || oldest > last)
       refuse(sequence + " has " + std::to_string(length) + " tokens and begins with token " +
              std::to_string(oldest) + "; expected one from 0 to " + std::to_string(last) +

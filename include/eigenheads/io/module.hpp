@@ -48,11 +48,16 @@ void add_parameters(Safetensors& file, const Module& module, std::string_view pr
 
 namespace detail {
 
-using ParameterValues = std::variant<std::vector<float>, std::vector<double>>;
+// A parameter, and what it becomes.
+template <class T>
+struct ReadInto {
+  Parameter<T> parameter;
+  std::vector<T> values;
+};
 
 template <class T>
-[[nodiscard]] ParameterValues read_parameter(const Safetensors& file,
-                                             const Parameter<T>& parameter) {
+[[nodiscard]] std::vector<T> read_parameter(const Safetensors& file,
+                                            const Parameter<T>& parameter) {
   const auto values = [](const auto& tensor) {
     return std::vector<T>(tensor.data(), tensor.data() + tensor.size());
   };
@@ -67,23 +72,21 @@ template <class T>
 // are looked at: all of them must be parameters. Throws FileError as load_parameters does.
 template <HasParameters Module>
 void set_parameters(Module& module, const Safetensors& file, std::string_view prefix = "") {
-  std::vector<detail::ParameterValues> values;
+  std::vector<std::variant<detail::ReadInto<float>, detail::ReadInto<double>>> all;
   std::set<std::string, std::less<>> names;
   module.for_each_parameter(
-      [&](const auto& parameter) {
+      [&]<class T>(const Parameter<T>& parameter) {
         if (!names.insert(parameter.name()).second)
           detail::refuse({"set_parameters: two parameters are named ", parameter.name()});
-        values.push_back(detail::read_parameter(file, parameter));
+        all.push_back(detail::ReadInto<T>{parameter, detail::read_parameter(file, parameter)});
       },
       prefix);
   for (const std::string& name : file.names())
     if (name.starts_with(prefix) && !names.contains(name))
       detail::refuse_file(file.path(), "tensor " + detail::quoted_name(name) +
                                            " is none of the module's parameters");
-  std::size_t next = 0;
-  module.for_each_parameter([&]<class T>(const Parameter<T>& parameter) {
-    parameter.copy_from(std::get<std::vector<T>>(values[next++]));
-  });
+  for (const auto& any : all)  // takes no memory any more
+    std::visit([](const auto& read) { read.parameter.copy_from(read.values); }, any);
 }
 
 // Throws FileError, and then leaves `path` as it was, if the file cannot be written.

@@ -50,7 +50,7 @@ inline constexpr std::array<NpyTypeFacts, 5> npy_types{
     {{NpyType::float32, "<f4", "float32", "float", 4},
      {NpyType::float64, "<f8", "float64", "double", 8},
      {NpyType::int32, "<i4", "int32", "std::int32_t", 4},
-     {NpyType::int64, "<i8", "int64", "eigenheads::Index", 8},
+     {NpyType::int64, "<i8", "int64", sizeof(Index) == 8 ? "eigenheads::Index" : "std::int64_t", 8},
      {NpyType::boolean, "|b1", "bool", "bool", 1}}};
 
 [[nodiscard]] constexpr const NpyTypeFacts& facts_of(NpyType type) {

@@ -26,7 +26,8 @@ class PositionedFile {
  public:
   explicit PositionedFile(const std::filesystem::path& path) : path_(path) {
     static_cast<void>(regular_file_size(path));  // to open a FIFO would be to wait for its writer
-    handle_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    do handle_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    while (handle_ < 0 && errno == EINTR);
     if (handle_ < 0) refuse_file(path_, last_error());
     struct ::stat status {};
     if (::fstat(handle_, &status) == 0 && S_ISREG(status.st_mode)) {

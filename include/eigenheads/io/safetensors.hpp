@@ -110,13 +110,15 @@ class Safetensors {
       detail::reverse_each(bytes.data(), bytes.size(), sizeof(T));
     const std::uint64_t begin = header_.entries.empty() ? 0 : header_.entries.back().end;
     const std::uint64_t end = begin + bytes.size();
+    decltype(header_.positions) position;  // what takes memory comes first
+    position.emplace(name, header_.entries.size());
     header_.entries.push_back({.name = name,
                                .type = detail::safetensors_type_of<T>(),
                                .shape = {view.dimensions().begin(), view.dimensions().end()},
                                .begin = begin,
                                .end = end,
                                .bytes = std::move(bytes)});
-    header_.positions.emplace(name, header_.entries.size() - 1);
+    header_.positions.merge(position);
   }
   // A tensor without dimensions: a counter, a seed.
   template <SafetensorsElement T>
@@ -127,7 +129,7 @@ class Safetensors {
     const std::string what = "metadata " + detail::quoted_name(key);
     require_utf8(what, key);
     require_utf8(what, text);
-    header_.metadata[key] = text;
+    header_.metadata.insert_or_assign(key, std::string(text));
   }
 
   // ---- Read. For a name that is not there these throw FileError.
@@ -250,7 +252,8 @@ namespace detail {
                           " bytes; at most " + std::to_string(safetensors_max_header) +
                           " are allowed");
   std::string length;
-  for (int i = 0; i < 64; i += 8) length += static_cast<char>(header.size() >> i & 0xFF);
+  for (const std::uint64_t size = header.size(); length.size() < 8;)
+    length += static_cast<char>(size >> 8 * length.size() & 0xFF);
   return length + header;
 }
 

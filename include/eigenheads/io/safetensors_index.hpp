@@ -14,7 +14,7 @@
 #include <utility>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/io/config_fields.hpp>       // parse_json_object
+#include <eigenheads/io/config_fields.hpp>       // parse_json_object, EmptiedJson
 #include <eigenheads/io/file.hpp>                // read_file, refuse_file
 #include <eigenheads/io/safetensors_header.hpp>  // quoted_name
 
@@ -36,7 +36,8 @@ inline void require_beside(const std::filesystem::path& index, std::string_view 
 }
 
 [[nodiscard]] inline SafetensorsIndex read_safetensors_index(const std::filesystem::path& path) {
-  const nlohmann::json document = parse_json_object(path, read_file(path));
+  nlohmann::json document = parse_json_object(path, read_file(path));
+  const EmptiedJson emptied{document};
   SafetensorsIndex index;
   const auto map = document.find("weight_map");
   if (map == document.end() || !map->is_object())

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <filesystem>
-#include <nlohmann/json.hpp>
+#include <map>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -17,8 +17,9 @@
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/io/file.hpp>         // Replacement, refuse_file
-#include <eigenheads/io/safetensors.hpp>  // Safetensors, write_safetensors_to
+#include <eigenheads/io/file.hpp>                // Replacement, refuse_file
+#include <eigenheads/io/safetensors.hpp>         // Safetensors, write_safetensors_to
+#include <eigenheads/io/safetensors_header.hpp>  // json_text
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -50,6 +51,19 @@ namespace detail {
   };
   return std::string(stem) + '-' + five_digits(number) + "-of-" + five_digits(count) +
          ".safetensors";
+}
+
+// As nlohmann's dump(2) writes it, which leaks where memory runs out.
+[[nodiscard]] inline std::string safetensors_index_text(
+    const std::map<std::string, std::string>& files, std::uint64_t total) {
+  std::string text = "{\n  \"metadata\": {\n    \"total_size\": " + std::to_string(total) +
+                     "\n  },\n  \"weight_map\": {";
+  bool is_first = true;
+  for (const auto& [tensor, file] : files) {
+    text += std::exchange(is_first, false) ? "\n    " : ",\n    ";
+    text.append(json_text(tensor)).append(": ").append(json_text(file));
+  }
+  return text + "\n  }\n}\n";
 }
 
 // The index is the last of the files: while the others are not all of one checkpoint, there is none.
@@ -85,7 +99,7 @@ inline void write_safetensors_shards(const std::filesystem::path& index, Safeten
       detail::shards_of(std::move(contents.header_), most_bytes);
   if (shards.empty()) detail::refuse_file(index, "there is no tensor to be written");
 
-  nlohmann::json places = nlohmann::json::object();
+  std::map<std::string, std::string> places;
   std::uint64_t total = 0;
   std::deque<detail::Replacement> files;
   for (std::size_t i = 0; i < shards.size(); ++i) {
@@ -95,8 +109,7 @@ inline void write_safetensors_shards(const std::filesystem::path& index, Safeten
     const std::string beginning = detail::safetensors_beginning(folder / shard, shards[i]);
     detail::write_safetensors_to(files.emplace_back(folder / shard), beginning, shards[i]);
   }
-  const nlohmann::json document{{"metadata", {{"total_size", total}}}, {"weight_map", places}};
-  const std::string text = document.dump(2) + '\n';
+  const std::string text = detail::safetensors_index_text(places, total);
   const std::string_view all = text;
   files.emplace_back(index).write({&all, 1});
   detail::take_places(files);

@@ -38,7 +38,7 @@ struct PackColumnsCall {
 // one sequence at a time have the same bits, and rows can be shared out by blocks.
 inline constexpr Index gradient_rows = 256;
 
-// sums[o][j] += sum_r dy[rows[r]][o] x[r][j], block after block, for the outputs o and the panels of
+// sums[o][j] (+)= sum_r dy[rows[r]][o] x[r][j], block after block, for the outputs o and the panels of
 // columns j.
 template <class T>
 struct WeightGradientCall {
@@ -48,8 +48,10 @@ struct WeightGradientCall {
   std::span<const Index> ends;  // of blocks of `rows`, each of gradient_rows rows at most
   const T* x;                   // its rows `rows`, in panels of columns: [in / W][rows][W]
   Range outputs, panels;
-  T* sums;  // [outputs, panels * W]
-  T* bias;  // null, or bias[o] += sum_r dy[rows[r]][o], as long as a whole task of outputs
+  T* sums;  // [outputs, panels * W], `sums_stride` from one output to the next
+  Index sums_stride;
+  bool goes_on;  // blocks are added to what sums hold; else the first one begins them
+  T* bias;       // null, or bias[o] += sum_r dy[rows[r]][o], as long as a whole task of outputs
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

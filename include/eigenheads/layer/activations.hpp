@@ -66,7 +66,8 @@ class LayerActivations {
   // Features of a query, a key and a value, before they are projected.
   [[nodiscard]] const std::array<Index, 3>& input_sizes() const { return input_sizes_; }
 
-  // Copies all but what the steps compute, and makes room for that.
+  // Copies all but what the steps compute, and makes room for that. When they have computed it, not
+  // if one of them failed, complete() follows.
   [[nodiscard]] detail::HeadTensors<T> keep(const detail::LayerCall<T>& call, const Mask& mask,
                                             const detail::HeadSet& heads,
                                             const detail::HeadGates<T>& gates,
@@ -77,18 +78,18 @@ class LayerActivations {
     const auto differ = [](const auto& x, const auto& y) {
       return x.data() != y.data() || x.dimensions() != y.dimensions();
     };
-    shape_ = {};  // until all is there, nothing is saved
+    shape_ = {};  // nothing is saved until complete() says so
     has_keys_ = differ(call.keys, call.queries);
     has_values_ = differ(call.values, call.keys);
     input_sizes_ = {call.queries.dimension(2), call.keys.dimension(2), call.values.dimension(2)};
-    copy(call.queries, queries_);
-    if (has_keys_) copy(call.keys, keys_);
-    if (has_values_) copy(call.values, values_);
-    q_.resize(blocks, H, Q, D);
-    k_.resize(blocks, G, K, D);
-    v_.resize(blocks, G, K, V);
-    heads_.resize(blocks, Q, H * V);
-    lse_.resize(blocks, H, Q);
+    detail::assign("queries", queries_, call.queries);
+    if (has_keys_) detail::assign("keys", keys_, call.keys);
+    if (has_values_) detail::assign("values", values_, call.values);
+    detail::resize("q", q_, {blocks, H, Q, D});
+    detail::resize("k", k_, {blocks, G, K, D});
+    detail::resize("v", v_, {blocks, G, K, V});
+    detail::resize("heads", heads_, {blocks, Q, H * V});
+    detail::resize("lse", lse_, {blocks, H, Q});
     queries_of_.keep(queries);
     keys_of_.keep(keys);
     mask_ = mask;
@@ -96,16 +97,11 @@ class LayerActivations {
     dropout_ = dropout;
     head_set_ = heads;
     gates_ = gates;
-    shape_ = call.shape;
     return {q_.data(), k_.data(), v_.data(), heads_.data(), lse_.data()};
   }
+  void complete(const detail::LayerCall<T>& call) { shape_ = call.shape; }
 
  private:
-  static void copy(TensorView<T, 3> from, Tensor<T, 3>& to) {
-    to.resize(from.dimension(0), from.dimension(1), from.dimension(2));
-    std::copy_n(from.data(), from.size(), to.data());
-  }
-
   detail::AttentionShape shape_{};
   detail::SavedSequences queries_of_, keys_of_;
   std::array<Index, 3> input_sizes_{};
@@ -137,6 +133,7 @@ void train_layer(const LayerParts<T>& layer, const LayerCall<T>& call, const Mas
   const T* const gated =
       gate_heads(heads.heads, call.shape, call.mask.query_rows(), layer.gates, frame, context);
   project_output(layer.W_o, call, part, gated, output, context);
+  saved.complete(call);
 }
 
 // visit(Parameter) for those of the four projections of a layer, or of its gradients, and its sink logits.
@@ -155,6 +152,7 @@ void visit_layer(Layer& layer, Visitor& visit, std::string_view prefix) {
 
 }  // namespace detail
 
+// What backward gives: of the inputs, of the parameters, and of gates and an added bias.
 template <Scalar T>
 struct LayerGradients {
   Tensor<T, 3> queries, keys, values;  // of the inputs, each as if it were a tensor of its own

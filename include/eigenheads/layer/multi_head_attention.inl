@@ -46,9 +46,16 @@ void MultiHeadAttention<T>::initialize(Index query_size, Index key_size, Index v
   detail::require_input_size("query_size", query_size, W_q);
   detail::require_input_size("key_size", key_size, W_k);
   detail::require_input_size("value_size", value_size, W_v);
-  W_q.initialize(query_size);
-  W_k.initialize(key_size);
+  if (!is_lazy()) return;
+  const auto initialized = [](const Linear<T>& linear, Index size) {
+    Linear<T> copy(linear);
+    copy.initialize(size);
+    return copy;
+  };
+  auto q = initialized(W_q, query_size), k = initialized(W_k, key_size);
   W_v.initialize(value_size);
+  W_q = std::move(q);
+  W_k = std::move(k);
 }
 
 template <Scalar T>

@@ -14,6 +14,7 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
+// The chapter's names. What is 0 here follows from the others, or from the first call.
 struct MultiHeadAttentionOptions {
   Index num_hiddens = 0, num_heads = 0;
   double dropout = 0;                                  // of the attention weights, in training

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstring>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <list>
@@ -69,6 +70,19 @@ class LocalTransport final : public Transport {
   Request send(int to, int tag, std::span<const std::byte> bytes) override {
     const auto request = std::make_shared<LocalRequest>();
     request->expected = bytes.size();
+    make_number();
+    std::list<Mailbox::Sent> one(1);  // what takes memory comes before others see it
+    Mailbox::Sent& sent = one.front();
+    sent.from = rank_;
+    sent.tag = tag;
+    const bool is_eager = tag == control_tag || bytes.size() <= options_.eager_bytes;
+    if (is_eager) {
+      sent.copy.assign(bytes.begin(), bytes.end());
+      sent.bytes = sent.copy;
+    } else {
+      sent.bytes = bytes;
+      sent.request = request;
+    }
     Mailbox& box = mailbox(to);
     const std::lock_guard lock(box.mutex);
     const auto posted =
@@ -78,15 +92,9 @@ class LocalTransport final : public Transport {
       deliver(bytes, *posted);
       box.posted.erase(posted);
       request->bytes.store(bytes.size());
-    } else if (tag == control_tag || bytes.size() <= options_.eager_bytes) {
-      Mailbox::Sent& sent = box.sent.emplace_back();
-      sent.from = rank_;
-      sent.tag = tag;
-      sent.copy.assign(bytes.begin(), bytes.end());
-      sent.bytes = sent.copy;
-      request->bytes.store(bytes.size());
     } else {
-      box.sent.push_back({rank_, tag, bytes, {}, request});
+      box.sent.splice(box.sent.end(), one);
+      if (is_eager) request->bytes.store(bytes.size());
     }
     return number({.request = request, .mailbox = to, .from = rank_});
   }
@@ -94,16 +102,17 @@ class LocalTransport final : public Transport {
   Request receive(int from, int tag, std::span<std::byte> bytes) override {
     const auto request = std::make_shared<LocalRequest>();
     request->expected = bytes.size();
+    make_number();
+    std::list<Mailbox::Posted> one{{from, tag, bytes, request}};
     Mailbox& box = mailbox(rank_);
     const std::lock_guard lock(box.mutex);
-    const Mailbox::Posted posted{from, tag, bytes, request};
     const auto sent = std::find_if(box.sent.begin(), box.sent.end(), [&](const Mailbox::Sent& s) {
       return s.from == from && s.tag == tag;
     });
     if (sent == box.sent.end()) {
-      box.posted.push_back(posted);
+      box.posted.splice(box.posted.end(), one);
     } else {
-      deliver(sent->bytes, posted);
+      deliver(sent->bytes, one.front());
       if (sent->request != nullptr) sent->request->bytes.store(sent->bytes.size());
       box.sent.erase(sent);
     }
@@ -161,11 +170,14 @@ class LocalTransport final : public Transport {
   [[nodiscard]] Numbered& at(Request request) {
     return requests_[static_cast<std::size_t>(request)];
   }
+  // There is one to be had then, and room to give all of them back.
+  void make_number() {
+    if (!free_.empty()) return;
+    requests_.emplace_back();
+    free_.reserve(requests_.capacity());
+    free_.push_back(static_cast<Request>(requests_.size()) - 1);
+  }
   [[nodiscard]] Request number(Numbered numbered) {
-    if (free_.empty()) {
-      requests_.push_back(std::move(numbered));
-      return static_cast<Request>(requests_.size()) - 1;
-    }
     const Request request = free_.back();
     free_.pop_back();
     at(request) = std::move(numbered);
@@ -204,8 +216,11 @@ inline void run_locally(std::vector<std::unique_ptr<Transport>> transports,
                         const std::function<void(Ranks&)>& run, RanksOptions options = {}) {
   std::vector<std::exception_ptr> thrown(transports.size());
   std::vector<char> is_rank_error(transports.size());
+  // All are made before one begins: the others would wait for one that could not be.
+  std::deque<std::optional<Ranks>> all(transports.size());
+  for (std::size_t r = 0; r < all.size(); ++r) all[r].emplace(std::move(transports[r]), options);
   const auto be_rank = [&](std::size_t r) {
-    Ranks ranks(std::move(transports[r]), options);
+    Ranks& ranks = *all[r];
     try {
       run(ranks);
       ranks.leave("it has returned");
@@ -217,9 +232,11 @@ inline void run_locally(std::vector<std::unique_ptr<Transport>> transports,
       ranks.leave("an exception that is no std::exception");
       thrown[r] = std::current_exception();
     }
+    all[r].reset();
   };
   const auto be_nobody = [&](std::size_t r) {
-    Ranks(std::move(transports[r]), options).leave("there is no thread for each of the ranks");
+    all[r]->leave("there is no thread for each of the ranks");
+    all[r].reset();
   };
   std::vector<std::thread> threads;
   threads.reserve(transports.size());

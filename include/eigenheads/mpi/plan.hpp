@@ -27,6 +27,7 @@ struct LayerSizes {
   [[nodiscard]] Index weights() const { return 2 * num_hiddens * (columns() + kv_columns()); }
 };
 
+// What one rank sends, computes and holds.
 struct RankPlan {
   Traffic traffic;  // of data
   // 2 for a multiply-add; of them, those that are computed while data comes.

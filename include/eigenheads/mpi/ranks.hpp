@@ -146,6 +146,7 @@ class Ranks {
   std::string mishap_;                // of this round, in a destructor, which cannot throw it
   std::optional<RankError> failure_;  // of this round, by another rank
   std::optional<RankError> broken_;   // for good
+  RankError left_, silent_;  // what broken_ may become when there is no memory for a sentence
   // std::uncaught_exceptions() when these ranks were made, and when the round began.
   int exceptions_before_, exceptions_before_round_ = 0;
 };

@@ -15,6 +15,9 @@ inline Ranks::Ranks(std::unique_ptr<Transport> transport, RanksOptions options)
                                       std::chrono::milliseconds(std::chrono::hours(365 * 24)))},
       control_(*transport_),
       messages_(*transport_),
+      left_(rank(), "eigenheads: rank " + std::to_string(rank()) + " has left its ranks"),
+      silent_(rank(), "eigenheads: rank " + std::to_string(rank()) +
+                          " could not tell the others of a failure"),
       exceptions_before_(std::uncaught_exceptions()) {}
 
 inline Ranks::~Ranks() {
@@ -159,7 +162,7 @@ inline void Ranks::fail(std::string_view sentence) noexcept {
 
 inline void Ranks::leave(std::string_view sentence) noexcept {
   if (broken_) return;
-  broken_.emplace(rank(), "eigenheads: rank " + std::to_string(rank()) + " has left its ranks");
+  broken_ = left_;
   keep_what_it_throws([&] {
     control_.send_all({.says = detail::Says::left, .numbers = {}, .text = std::string(sentence)});
   });
@@ -172,8 +175,12 @@ void Ranks::keep_what_it_throws(const Call& call) noexcept {
     call();
   } catch (const RankError&) {  // NOLINT: it is in failure_ or broken_
   } catch (const std::exception& exception) {
-    broken_.emplace(rank(), "eigenheads: rank " + std::to_string(rank()) +
-                                " could not tell the others of a failure: " + exception.what());
+    broken_ = silent_;
+    try {
+      broken_.emplace(rank(), std::string(silent_.what()) + ": " + exception.what());
+    } catch (const std::bad_alloc&) {  // NOLINT: then without the reason
+      broken_ = silent_;
+    }
   }
 }
 
@@ -349,8 +356,10 @@ inline void Ranks::let_go(int message) noexcept {
         wait(pending);
       } catch (const RankError&) {  // NOLINT: kept for the next call, as failure_ or broken_
       } catch (const std::exception& exception) {
-        mishap_ = exception.what();
-        keep_what_it_throws([&] { settle(); });  // other pieces of it may be under way
+        keep_what_it_throws([&] {
+          mishap_ = exception.what();
+          settle();  // other pieces of it may be under way
+        });
       }
     }
   }

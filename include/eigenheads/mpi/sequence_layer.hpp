@@ -51,6 +51,7 @@ struct SequenceActivations {
   eigenheads::detail::HeadGates<T> gates{};
 };
 
+// A layer, and the ranks that its rows are dealt to.
 template <Scalar T>
 class SequenceParallel {
  public:
@@ -283,13 +284,13 @@ class SequenceParallel {
     saved.shape = {};  // until all is there, nothing is saved
     saved.dealing = call.rows.dealing();
     saved.mask = mask;
-    saved.x.resize(n, call.x.dimension(1));
-    std::copy_n(call.x.data(), call.x.size(), saved.x.data());
-    saved.q.resize(H, n, D);
-    saved.k.resize(G, n, D);
-    saved.v.resize(G, n, V);
-    saved.heads.resize(n, H * V);
-    saved.lse.resize(H, n);
+    using eigenheads::detail::resize;
+    eigenheads::detail::assign("x", saved.x, call.x);
+    resize("q", saved.q, {H, n, D});
+    resize("k", saved.k, {G, n, D});
+    resize("v", saved.v, {G, n, V});
+    resize("heads", saved.heads, {n, H * V});
+    resize("lse", saved.lse, {H, n});
     saved.dropout = dropout_of(options);
     saved.score = options.score.copy(saved.score_owner);
     saved.head_set = layer_.parts().heads;

@@ -41,7 +41,7 @@ TensorParallelAttention<T>::TensorParallelAttention(const MultiHeadAttention<T>&
   W_o = outputs_of(whole.W_o, output_shares_.of(rank));
   has_sinks_ = whole.sink_logits.size() > 0;
   if (has_sinks_) {
-    sink_logits.resize(heads.count());
+    sink_logits = Tensor<T, 1>(heads.count());
     std::copy_n(whole.sink_logits.data() + heads.begin, heads.count(), sink_logits.data());
   }
   if (whole.rotary() != nullptr) rotary_ = std::make_shared<const Rotary<T>>(*whole.rotary());
@@ -71,7 +71,7 @@ TensorParallelAttention<T>::TensorParallelAttention(const MultiHeadAttentionOpti
   W_v = empty_outputs<T>(all.value_size, kv_columns, all.bias);
   W_o = empty_outputs<T>(num_heads() * head_size_, output_shares_.count(ranks.rank()), all.bias);
   has_sinks_ = all.sink_logits;
-  sink_logits.resize(has_sinks_ ? own_.count() : 0);
+  sink_logits = Tensor<T, 1>(has_sinks_ ? own_.count() : 0);
   sink_logits.setZero();
   rotary_ = eigenheads::detail::rotary_of<T>(all);
 }

@@ -35,7 +35,7 @@ void TensorParallelAttention<T>::train(const Call& call, const Mask& mask, Activ
   const eigenheads::detail::HeadTensors<T> heads =
       saved.own.keep(call, mask, own_, own_gates_, dropout);
   saved.gates = gates_;
-  saved.heads.resize(rows.total(), num_heads() * call.shape.V);
+  eigenheads::detail::resize("heads", saved.heads, {rows.total(), num_heads() * call.shape.V});
   saved.heads.setZero();  // padding is not gathered
   const eigenheads::detail::Frame frame(context);
   const auto training = [&](const eigenheads::detail::AttentionShape& shape,
@@ -54,6 +54,7 @@ void TensorParallelAttention<T>::train(const Call& call, const Mask& mask, Activ
   const eigenheads::detail::Participation of_all = training(shape, heads_, gates_);
   gather_heads(call, of_all, gated, saved.heads.data(), context);
   project(call, of_all, saved.heads.data(), output, context);
+  saved.own.complete(call);
   saved.is_saved = true;
 }
 
@@ -223,7 +224,7 @@ void TensorParallelAttention<T>::undo(Gradients& gradients, TensorView<T, 3> gra
   // Of this rank's heads. That of a gate goes on from what is there.
   Gradients of_heads;
   const eigenheads::detail::Range heads = shares_.heads.of(ranks_->rank());
-  of_heads.gates.resize(B, H);
+  eigenheads::detail::resize("gradients.gates", of_heads.gates, {B, H});
   for (Index b = 0; b < B; ++b)
     for (Index h = 0; h < H; ++h)
       of_heads.gates(b, h) = accumulate ? gradients.gates(b, heads.begin + h) : T(0);
@@ -250,7 +251,7 @@ void TensorParallelAttention<T>::undo(Gradients& gradients, TensorView<T, 3> gra
   // heads = attention(q, k, v)
   eigenheads::detail::attend_heads_backward(own, mask, own_parts.sinks(), grad, of_heads,
                                             accumulate, context);
-  gradients.sink_logits = of_heads.sink_logits;
+  eigenheads::detail::assign("gradients.sink_logits", gradients.sink_logits, of_heads.sink_logits);
   gather_columns(*ranks_, {shares_.heads, eigenheads::detail::one(sequences)},
                  std::as_const(of_heads.gates).data(), gradients.gates.data(), context);
   // q and k were turned

@@ -212,7 +212,7 @@ class TensorParallelEncoderLayer {
       eigenheads::detail::require_form(view, saved.sequences, size());
       fit(gradients, saved, accumulate);
       const auto [B, L, E] = saved.sequences.shape(size());
-      gradients.x.resize(B, L, E);
+      eigenheads::detail::resize("gradients.x", gradients.x, {B, L, E});
       undo(gradients, view.data(), saved,
            {.sequences = saved.sequences, .size = E, .accumulate = accumulate, .context = context});
     });

@@ -158,7 +158,7 @@ class TensorParallelFeedForward {
                                     " sequences, those of the forward call"});
       fit(gradients, accumulate);
       const auto [B, L, E] = saved.sequences().shape(size());
-      gradients.x.resize(B, L, E);
+      eigenheads::detail::resize("gradients.x", gradients.x, {B, L, E});
       undo(gradients, view.data(), saved, accumulate, context);
     };
     round("the backward pass of a feed-forward network", view, run_backward, accumulate);

@@ -97,6 +97,7 @@ Tensor<T, Rank> TensorParallelFeedForward<T>::train(
     T* const h = frame.template take<T>(rows * up.out_features());
     make_hidden(kept.x, rows, {kept.up, kept.gate, h}, context);
     project_down(h, rows, y.data(), context);
+    saved.complete();
   });
   return y;
 }

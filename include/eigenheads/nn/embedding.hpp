@@ -92,6 +92,12 @@ class Embedding {
     if (padding) std::fill_n(weight_.data() + *padding * E, E, T(0));
   }
 
+  // All of the other, or, without memory for it, nothing.
+  Embedding(const Embedding&) = default;
+  Embedding(Embedding&&) noexcept = default;
+  Embedding& operator=(const Embedding& other) { return *this = Embedding(other); }
+  Embedding& operator=(Embedding&&) noexcept = default;
+
   [[nodiscard]] Index num_embeddings() const { return weight_.dimension(0); }
   [[nodiscard]] Index embedding_dim() const { return weight_.dimension(1); }
   [[nodiscard]] std::optional<Index> padding_idx() const {
@@ -168,8 +174,7 @@ class Embedding {
   Tensor<T, rank_of<Ids> + 1> forward(const Ids& ids, Activations& saved,
                                       Context& context = default_context()) const {
     auto y = (*this)(ids, context);
-    save(TensorView<element_of<Ids>, rank_of<Ids>>(ids), saved);
-    saved.is_packed_ = false;
+    save(TensorView<element_of<Ids>, rank_of<Ids>>(ids), nullptr, saved);
     return y;
   }
   template <detail::IdsTensor Ids>
@@ -179,9 +184,7 @@ class Embedding {
     const TensorView<element_of<Ids>, 1> view(ids);
     detail::require_rows("ids", view, sequences);
     auto y = (*this)(ids, context);
-    save(view, saved);
-    saved.sequences_ = sequences;
-    saved.is_packed_ = true;
+    save(view, &sequences, saved);
     return y;
   }
 
@@ -256,7 +259,10 @@ class Embedding {
   }
 
   template <class Number, int Rank>
-  static void save(TensorView<Number, Rank> ids, Activations& saved) {
+  static void save(TensorView<Number, Rank> ids, const Sequences* packed, Activations& saved) {
+    saved.shape_.clear();  // until all is there, nothing is saved
+    saved.is_packed_ = packed != nullptr;
+    if (packed != nullptr) saved.sequences_ = *packed;
     saved.ids_.resize(static_cast<std::size_t>(ids.size()));
     std::transform(ids.data(), ids.data() + ids.size(), saved.ids_.begin(),
                    [](Number id) { return static_cast<Index>(id); });

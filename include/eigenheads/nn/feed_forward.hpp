@@ -69,10 +69,13 @@ class FeedForward {
       detail::refuse({"FeedForward: size is ", size, "; expected ",
                       (is_lazy() ? "1 or more" : std::to_string(this->size()))});
     if (!is_lazy()) return;
-    if (gate) gate->initialize(size);  // if it was replaced, by one of another size
-    down = Linear<T>({.in_features = hidden_size(), .out_features = size, .bias = options_.bias},
-                     seed_, "down");
+    auto initialized_gate = gate;  // so that nothing changes if there is no memory for all
+    if (gate) initialized_gate->initialize(size);  // if it was replaced, by one of another size
+    Linear<T> to({.in_features = hidden_size(), .out_features = size, .bias = options_.bias}, seed_,
+                 "down");
     up.initialize(size);
+    gate = std::move(initialized_gate);
+    down = std::move(to);
   }
 
   // visit(Parameter) for "up.weight", "up.bias", those of "gate" if there is one, and of "down".
@@ -175,7 +178,7 @@ class FeedForward {
                       saved.sequences().rows().count(), " sequences, those of the forward call"});
     fit(gradients, accumulate);
     const auto [B, L, E] = saved.sequences().shape(saved.size());
-    gradients.x.resize(B, L, E);
+    detail::resize("gradients.x", gradients.x, {B, L, E});
     backward_rows(gradients, view.data(), saved, gradients.x.data(), {accumulate, context});
   }
 
@@ -335,6 +338,7 @@ class FeedForward {
         parts(),
         {.x = x.data(), .y = y.data(), .rows = x.size() / size(), .up = kept.up, .gate = kept.gate},
         context);
+    saved.complete();
     return y;
   }
 

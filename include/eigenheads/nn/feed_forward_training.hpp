@@ -34,15 +34,16 @@ class FeedForwardActivations {
   };
   [[nodiscard]] Kept keep(const detail::SavedSequences& sequences,
                           const detail::FeedForwardParts<T>& parts) {
-    size_ = 0;  // until all is there, nothing is saved
+    size_ = 0;  // nothing is saved until complete() says so
     sequences_ = sequences;
     const Index rows = sequences_.rows().total(), hidden = parts.hidden();
-    x_.resize(rows, parts.size());
-    up_.resize(rows, hidden);
-    gate_.resize(parts.is_gated() ? rows : 0, parts.is_gated() ? hidden : 0);
-    size_ = parts.size();
+    detail::resize("x", x_, {rows, parts.size()});
+    detail::resize("up", up_, {rows, hidden});
+    detail::resize("gate", gate_, {parts.is_gated() ? rows : 0, parts.is_gated() ? hidden : 0});
     return {x_.data(), up_.data(), parts.is_gated() ? gate_.data() : nullptr};
   }
+  // When what keep() gave room to is filled.
+  void complete() { size_ = x_.dimension(1); }
 
  private:
   Index size_ = 0;

@@ -66,6 +66,7 @@ std::ostream& operator<<(std::ostream& out, const Norm<T>& norm) {
 
 }  // namespace detail
 
+// y = (x - mean) / sqrt(variance + eps) * weight + bias, of each row.
 template <Scalar T>
 class LayerNorm : public detail::Norm<T> {
  public:
@@ -79,6 +80,7 @@ class LayerNorm : public detail::Norm<T> {
                          .is_centered = true}) {}
 };
 
+// y = x / sqrt(mean of x^2 + eps) * weight, of each row.
 template <Scalar T>
 class RmsNorm : public detail::Norm<T> {
  public:
@@ -97,6 +99,7 @@ class RmsNorm : public detail::Norm<T> {
 // Either of the two, for modules whose options say which.
 enum class NormKind { layer_norm, rms_norm };
 
+// A LayerNorm or an RmsNorm.
 template <Scalar T>
 class AnyNorm : public detail::Norm<T> {
  public:

@@ -64,6 +64,12 @@ class Norm {
  public:
   using Gradients = NormGradients<T>;
 
+  // All of the other, or, without memory for it, nothing.
+  Norm(const Norm&) = default;
+  Norm(Norm&&) noexcept = default;
+  Norm& operator=(const Norm& other) { return *this = Norm(other); }
+  Norm& operator=(Norm&&) noexcept = default;
+
   [[nodiscard]] Index size() const { return settings_.size; }  // 0 while lazy
   [[nodiscard]] double eps() const { return settings_.eps; }
   [[nodiscard]] bool has_weight() const { return settings_.has_weight; }
@@ -76,8 +82,9 @@ class Norm {
     if (!is_lazy() || size < 1)
       refuse({settings_.name, ": size is ", size, "; expected ",
               (is_lazy() ? "1 or more" : std::to_string(this->size()))});
-    if (has_weight()) weight_ = constant("weight", size, T(1));
-    if (has_bias()) bias_ = constant("bias", size, T(0));
+    auto weight = constant("weight", has_weight() ? size : 0, T(1));
+    bias_ = constant("bias", has_bias() ? size : 0, T(0));
+    weight_ = std::move(weight);
     settings_.size = size;
   }
 

@@ -5,6 +5,8 @@
 //   copy_parameters(floats, doubles);
 #include <algorithm>
 #include <cstddef>
+#include <span>
+#include <tuple>
 #include <variant>
 #include <vector>
 
@@ -39,9 +41,27 @@ void require_same_parameter(const ReadParameter& from, const Parameter<T>& to) {
       from);
 }
 
+using WrittenParameter = std::variant<Parameter<float>, Parameter<double>>;
+
+// Room for the elements of one parameter.
+class ParameterRoom {
+ public:
+  template <class T>
+  [[nodiscard]] std::span<T> of(const Parameter<const T>& parameter) {
+    auto& all = std::get<std::vector<T>>(all_);
+    const auto size = static_cast<std::size_t>(parameter.size());
+    if (all.size() < size) all.resize(size);
+    return std::span(all).first(size);
+  }
+
+ private:
+  std::tuple<std::vector<float>, std::vector<double>> all_;
+};
+
 template <class From, class T>
-void copy_parameter(const Parameter<const From>& from, const Parameter<T>& to) {
-  std::vector<From> values(static_cast<std::size_t>(from.size()));
+void copy_parameter(const Parameter<const From>& from, const Parameter<T>& to,
+                    ParameterRoom& room) {
+  const std::span<From> values = room.of(from);
   from.copy_to(values);
   to.update([&](Index i, T) { return static_cast<T>(values[static_cast<std::size_t>(i)]); });
 }
@@ -56,20 +76,24 @@ template <HasParameters From, HasParameters To>
 void copy_parameters(const From& from, To& to) {
   std::vector<detail::ReadParameter> sources;
   from.for_each_parameter([&](const auto& parameter) { sources.emplace_back(parameter); });
+  std::vector<detail::WrittenParameter> targets;
   std::size_t count = 0;
   to.for_each_parameter([&](const auto& parameter) {
     if (count < sources.size()) detail::require_same_parameter(sources[count], parameter);
     ++count;
+    targets.emplace_back(parameter);
   });
   if (count != sources.size())
     detail::refuse({"copy_parameters: from a module with ", sources.size(),
                     " parameters to one with ", count,
                     "; expected modules with the same parameters"});
-  count = 0;
-  to.for_each_parameter([&](const auto& parameter) {
-    std::visit([&](const auto& source) { detail::copy_parameter(source, parameter); },
-               sources[count++]);
-  });
+  detail::ParameterRoom room;  // for the largest, before anything is written
+  for (const detail::ReadParameter& any : sources)
+    std::visit([&](const auto& source) { static_cast<void>(room.of(source)); }, any);
+  for (std::size_t i = 0; i < count; ++i)
+    std::visit([&](const auto& source,
+                   const auto& target) { detail::copy_parameter(source, target, room); },
+               sources[i], targets[i]);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

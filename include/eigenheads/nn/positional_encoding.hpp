@@ -57,7 +57,7 @@ struct PositionalEncodingOptions {
   Index max_len = 1000;   // positions of the table: 0 to max_len - 1
 };
 
-// The gradient of x is that of y. There is nothing to be learnt.
+// x + P, the waves at each row's position. The gradient of x is that of y: there is nothing to be learnt.
 template <Scalar T>
 class PositionalEncoding {
  public:
@@ -71,6 +71,14 @@ class PositionalEncoding {
                       "; expected 1 or more, or 0 to take it from the first input"});
     if (options.num_hiddens > 0) initialize(options.num_hiddens);
   }
+
+  // All of the other, or, without memory for it, nothing.
+  PositionalEncoding(const PositionalEncoding&) = default;
+  PositionalEncoding(PositionalEncoding&&) noexcept = default;
+  PositionalEncoding& operator=(const PositionalEncoding& other) {
+    return *this = PositionalEncoding(other);
+  }
+  PositionalEncoding& operator=(PositionalEncoding&&) noexcept = default;
 
   [[nodiscard]] Index num_hiddens() const { return table_.dimension(1); }  // 0 while lazy
   [[nodiscard]] Index max_len() const { return max_len_; }

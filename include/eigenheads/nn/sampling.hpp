@@ -49,6 +49,7 @@ struct SamplingDraw {
   std::span<const Index> seen{};  // for the repetition penalty
 };
 
+// Draws ids from logits, by the filters above, in their order.
 class Sampler {
  public:
   // Throws std::invalid_argument for an option that is out of range.

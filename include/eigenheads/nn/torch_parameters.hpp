@@ -13,12 +13,13 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <utility>
+#include <variant>
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/io/checkpoint_families.hpp>  // torch_transformer
 #include <eigenheads/io/checkpoint_rules.hpp>     // CheckpointRule, match_name, filled
+#include <eigenheads/io/module.hpp>               // ReadInto
 #include <eigenheads/io/safetensors.hpp>          // Safetensors
 #include <eigenheads/parameter.hpp>               // Parameter, HasParameters
 #include <eigenheads/shape.hpp>                   // refuse
@@ -76,9 +77,8 @@ void load_torch_parameters(Module& module, const Safetensors& file, std::string_
   std::set<std::string> others;
   for (const auto& name : file.names())
     if (std::string_view(name).substr(0, prefix.size()) == prefix) others.insert(name);
-  std::vector<std::pair<std::string, std::vector<double>>> read;
-  const auto read_one = [&](const auto& parameter) {
-    using T = typename std::remove_cvref_t<decltype(parameter)>::Value;
+  std::vector<std::variant<detail::ReadInto<float>, detail::ReadInto<double>>> all;
+  const auto read_one = [&]<class T>(const Parameter<T>& parameter) {
     const TorchParameter from = torch_parameter(parameter.name());
     std::array<Index, 2> shape{};
     std::ranges::copy(parameter.shape(), shape.begin());
@@ -87,19 +87,15 @@ void load_torch_parameters(Module& module, const Safetensors& file, std::string_
     const std::vector<T> elements =
         detail::read_elements<T>(file, name, std::span(shape).first(parameter.shape().size()));
     const auto begin = elements.begin() + from.part * parameter.size();
-    read.emplace_back(parameter.name(), std::vector<double>(begin, begin + parameter.size()));
+    all.push_back(detail::ReadInto<T>{parameter, {begin, begin + parameter.size()}});
     others.erase(name);
   };
-  std::as_const(module).for_each_parameter(read_one);
+  module.for_each_parameter(read_one);
   if (!others.empty())
     detail::refuse<FileError>(
         {"the file has ", *others.begin(), ", which is no parameter of the module"});
-  std::size_t next = 0;
-  module.for_each_parameter([&](const auto& parameter) {
-    using T = typename std::remove_cvref_t<decltype(parameter)>::Value;
-    const auto& elements = read[next++].second;
-    parameter.copy_from(std::vector<T>(elements.begin(), elements.end()));
-  });
+  for (const auto& any : all)  // takes no memory any more
+    std::visit([](const auto& read) { read.parameter.copy_from(read.values); }, any);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

@@ -203,7 +203,7 @@ class TransformerDecoder : public detail::TransformerStack<T, TransformerDecoder
                      bool accumulate = false, Context& context = default_context()) const {
     Stack::undo(gradients, TensorView<T, rank_of<Y>>(grad_y), saved, accumulate, context);
     // From the last layer to the first, in which order they are made.
-    gradients.memory = gradients.layers.back().memory;
+    detail::assign("gradients.memory", gradients.memory, gradients.layers.back().memory);
     T* const sum = gradients.memory.data();
     for (std::size_t i = gradients.layers.size() - 1; i-- > 0;)
       detail::add_elements<T>(sum, gradients.layers[i].memory.data(), sum, gradients.memory.size(),

@@ -17,6 +17,7 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
+// Of a layer of an encoder or of a decoder.
 struct TransformerLayerOptions {
   Index num_hiddens = 0, num_heads = 0;  // num_hiddens: of the inputs and of the outputs
   Index feed_forward_size = 0;           // of what lies between its projections

@@ -84,6 +84,7 @@ namespace eigenheads::inline EIGENHEADS_ABI::plot {
   return ems * font_size;
 }
 
+// A number is a length in px, to the hundredth.
 struct SvgAttribute {
   SvgAttribute(std::string_view name_, std::string value_)
       : name(name_), value(std::move(value_)) {}
@@ -94,6 +95,7 @@ struct SvgAttribute {
   std::string value;
 };
 
+// Writes elements one after the other, escaped and closed in their order.
 class SvgWriter {
  public:
   using Attributes = std::initializer_list<SvgAttribute>;

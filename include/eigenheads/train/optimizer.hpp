@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <span>
 #include <stdexcept>
@@ -83,6 +84,7 @@ class Optimizer {
   void step(Module& module, const Gradients& gradients) {
     const auto updates = paired(module, gradients, "");
     require_fit(updates, step_count_ + 1);
+    make_slots(updates);
     begin_step();
     apply(updates);
   }
@@ -95,6 +97,7 @@ class Optimizer {
   void update(Module& module, const Gradients& gradients, std::string_view prefix = "") {
     const auto updates = paired(module, gradients, prefix);
     require_fit(updates, step_count_);
+    make_slots(updates);
     apply(updates);
   }
   // gradient: an element for each of the parameter's.
@@ -104,6 +107,7 @@ class Optimizer {
                       " elements; expected ", parameter.size()});
     const std::vector<Update> one{{parameter, gradient}};
     require_fit(one, step_count_);
+    make_slots(one);
     apply(one);
   }
 
@@ -134,7 +138,8 @@ class Optimizer {
       const std::string name = first.substr(0, first.size() - ending.size());
       if (restored.find(name) != nullptr)
         detail::refuse({Rule::name, ": state ", first, " is there twice"});
-      Slot& slot = restored.make_slot(name, static_cast<Index>(states[i].values.size()));
+      Slot slot = new_slot(name, static_cast<Index>(states[i].values.size()));
+      slot.last_step = step_count;
       for (std::size_t k = 0; k < count; ++k) {
         const std::string expected = state_name(name, k);
         if (i + k >= states.size() || states[i + k].name != expected)
@@ -145,6 +150,8 @@ class Optimizer {
                           " elements; expected ", slot.size});
         slot.moments[k] = values;
       }
+      restored.index_.emplace(name, restored.slots_.size());
+      restored.slots_.push_back(std::move(slot));
     }
     *this = std::move(restored);
   }
@@ -218,8 +225,7 @@ class Optimizer {
   void apply(const std::vector<Update>& updates) {
     const Rule rule(options_, step_count_);
     for (const Update& update : updates) {
-      Slot* slot = find(update.parameter.name());
-      if (slot == nullptr) slot = &make_slot(update.parameter.name(), update.parameter.size());
+      Slot* const slot = find(update.parameter.name());
       slot->last_step = step_count_;
       std::array<T*, most_moments> moments;
       for (std::size_t k = 0; k < most_moments; ++k) moments[k] = slot->moments[k].data();
@@ -236,13 +242,26 @@ class Optimizer {
   [[nodiscard]] Slot* find(std::string_view name) {
     return const_cast<Slot*>(std::as_const(*this).find(name));
   }
-  Slot& make_slot(const std::string& name, Index size) {
-    Slot slot{name, size, step_count_, {}};
+  // 0, of a parameter that no step has seen.
+  [[nodiscard]] Slot new_slot(const std::string& name, Index size) const {
+    Slot slot{name, size, 0, {}};
     for (std::size_t k = 0; k < moment_count(); ++k)
       slot.moments[k].resize(static_cast<std::size_t>(size));
-    slots_.push_back(std::move(slot));
-    index_.emplace(name, slots_.size() - 1);
-    return slots_.back();
+    return slot;
+  }
+  // For all parameters that have none, or for none: what takes memory comes first.
+  void make_slots(const std::vector<Update>& updates) {
+    std::vector<Slot> slots;
+    decltype(index_) index;
+    for (const auto& [parameter, gradient] : updates)
+      if (find(parameter.name()) == nullptr) {
+        slots.push_back(new_slot(parameter.name(), parameter.size()));
+        index.emplace(parameter.name(), slots_.size() + slots.size() - 1);
+      }
+    if (slots_.size() + slots.size() > slots_.capacity())
+      slots_.reserve((std::max)(slots_.size() + slots.size(), 2 * slots_.capacity()));
+    std::ranges::move(slots, std::back_inserter(slots_));
+    index_.merge(index);
   }
 
   Options options_;

@@ -41,7 +41,8 @@ void add_to_keys(const KeySums<T>& call, const QueryBlock<T>& block, const SeenB
                           .b_stride = W,
                           .depth = seen.queries.count(),
                           .c = to + k * to_stride,
-                          .c_stride = to_stride});
+                          .c_stride = to_stride,
+                          .goes_on = true});
     });
     for (Index k = 0; !is_whole && k < keys; ++k)
       std::copy_n(edge + k * W, width, sums + k * row_stride);
@@ -96,7 +97,8 @@ void add_to_queries(const AttentionBackwardCall<T>& call, const QueryBlock<T>& b
                                      .b_stride = W,
                                      .depth = seen.keys.count(),
                                      .c = block.sums + (from + q) * s.padded_D + d,
-                                     .c_stride = s.padded_D});
+                                     .c_stride = s.padded_D,
+                                     .goes_on = true});
     });
 }
 

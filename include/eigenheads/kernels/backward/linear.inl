@@ -43,7 +43,7 @@ void add_to_bias(const T* dy, Index rows, T* bias) {
 template <class T>
 void weight_gradient(const WeightGradientCall<T>& call, T* copy) {
   constexpr Index W = panel_width<T>;
-  const Index count = static_cast<Index>(call.rows.size()), columns = call.panels.count() * W;
+  const Index count = static_cast<Index>(call.rows.size());
   const Index outputs = call.outputs.count();
   for (std::size_t first = 0, end = 0; first < call.ends.size(); first = end) {
     const Index begin = first == 0 ? 0 : call.ends[first - 1];
@@ -64,13 +64,15 @@ void weight_gradient(const WeightGradientCall<T>& call, T* copy) {
     for (Index p = call.panels.begin; p < call.panels.end; ++p)
       for_each_tile(outputs, [&](Index o, Index n) {
         for_each_block([&](Index row, Index rows) {
-          add_transposed_tile<T>(n, {.a = copy + (row - begin) * gradient_outputs + o,
-                                     .a_stride = gradient_outputs,
-                                     .b = call.x + (p * count + row) * W,
-                                     .b_stride = W,
-                                     .depth = rows,
-                                     .c = call.sums + o * columns + (p - call.panels.begin) * W,
-                                     .c_stride = columns});
+          add_transposed_tile<T>(
+              n, {.a = copy + (row - begin) * gradient_outputs + o,
+                  .a_stride = gradient_outputs,
+                  .b = call.x + (p * count + row) * W,
+                  .b_stride = W,
+                  .depth = rows,
+                  .c = call.sums + o * call.sums_stride + (p - call.panels.begin) * W,
+                  .c_stride = call.sums_stride,
+                  .goes_on = call.goes_on || row > 0});
         });
       });
   }

@@ -55,8 +55,12 @@ EIGEN_ALWAYS_INLINE Register<T> max(Register<T> a, Register<T> b) {
 // To the nearest integer, ties to even, where |a| < 2^22; anything where it is not.
 template <class T>
 EIGEN_ALWAYS_INLINE Register<T> round(Register<T> a) {
+  // rint rounds as the program does, which need not be to the nearest.
   Register<T> result;
-  for (int i = 0; i < Register<T>::width; ++i) result.v[i] = std::rint(a.v[i]);
+  for (int i = 0; i < Register<T>::width; ++i) {
+    const T n = std::rint(a.v[i]), rest = a.v[i] - n;
+    result.v[i] = n + (rest > T(0.5) ? T(1) : rest < T(-0.5) ? T(-1) : T(0));
+  }
   return result;
 }
 template <class T>

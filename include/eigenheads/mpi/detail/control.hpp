@@ -4,7 +4,6 @@
 // their own, that nobody needs to have posted a receive for.
 #include <cstddef>
 #include <cstring>
-#include <deque>
 #include <list>
 #include <optional>
 #include <string>
@@ -48,11 +47,13 @@ class Control {
                             static_cast<Index>(message.numbers.size())};
     head.insert(head.end(), message.numbers.begin(), message.numbers.end());
     const std::size_t head_bytes = head.size() * sizeof(Index);
-    Outgoing& outgoing = outbox_.emplace_back();
+    std::list<Outgoing> one(1);  // what takes memory comes before it is sent
+    Outgoing& outgoing = one.front();
     outgoing.bytes.resize(head_bytes + text.size());
     std::memcpy(outgoing.bytes.data(), head.data(), head_bytes);
     if (!text.empty()) std::memcpy(outgoing.bytes.data() + head_bytes, text.data(), text.size());
     outgoing.request = transport_.send(to, tag, outgoing.bytes);
+    outbox_.splice(outbox_.end(), one);
     ++sent_;
   }
   void send_all(const ControlMessage& message) {
@@ -68,11 +69,11 @@ class Control {
 
   // The oldest message of that rank that was not taken yet, or null.
   [[nodiscard]] const ControlMessage* next(int from) const {
-    const std::deque<ControlMessage>& queue = inbox_[static_cast<std::size_t>(from)];
+    const std::list<ControlMessage>& queue = inbox_[static_cast<std::size_t>(from)];
     return queue.empty() ? nullptr : &queue.front();
   }
   ControlMessage take(int from) {
-    std::deque<ControlMessage>& queue = inbox_[static_cast<std::size_t>(from)];
+    std::list<ControlMessage>& queue = inbox_[static_cast<std::size_t>(from)];
     ControlMessage message = std::move(queue.front());
     queue.pop_front();
     if (message.says == Says::stop) --stops_;
@@ -101,14 +102,19 @@ class Control {
   };
 
   void take_in(const Arrival& arrival) {
+    // Once it is received it is nowhere else, so what takes memory comes first.
     std::vector<std::byte> bytes(arrival.bytes);
+    std::list<ControlMessage> one(1);
+    ControlMessage& message = one.front();
+    message.numbers.reserve(bytes.size() / sizeof(Index));
+    message.text.reserve(bytes.size());
     const Transport::Request request = transport_.receive(arrival.from, tag, bytes);
     while (!transport_.is_done(request)) {  // it is there; MPI may want to be asked again
     }
     Index says = 0, count = 0;
     std::memcpy(&says, bytes.data(), sizeof says);
     std::memcpy(&count, bytes.data() + sizeof says, sizeof count);
-    ControlMessage message{.says = static_cast<Says>(says), .numbers = {}, .text = {}};
+    message.says = static_cast<Says>(says);
     message.numbers.resize(static_cast<std::size_t>(count));
     const std::size_t numbers_bytes = message.numbers.size() * sizeof(Index),
                       head_bytes = 2 * sizeof(Index) + numbers_bytes;
@@ -121,12 +127,13 @@ class Control {
     if (message.says == Says::gave_up) {
       if (!gave_up_) gave_up_ = std::move(message);
     } else {
-      inbox_[static_cast<std::size_t>(arrival.from)].push_back(std::move(message));
+      auto& queue = inbox_[static_cast<std::size_t>(arrival.from)];
+      queue.splice(queue.end(), one);
     }
   }
 
   Transport& transport_;
-  std::vector<std::deque<ControlMessage>> inbox_;  // by rank
+  std::vector<std::list<ControlMessage>> inbox_;  // by rank
   std::list<Outgoing> outbox_;
   std::optional<ControlMessage> gave_up_;
   int stops_ = 0;

@@ -36,6 +36,7 @@ class Messages {
   // A number for the message, which is_done() takes until forget() has taken it.
   [[nodiscard]] int send(int to, std::span<const std::byte> bytes) {
     return in_pieces(bytes, [&](std::span<const std::byte> piece) {
+      make_slot();
       const Transport::Request request = transport_.send(to, tag, piece);
       traffic_.send(static_cast<Index>(piece.size()));
       return new_slot({.peer = to,
@@ -47,6 +48,7 @@ class Messages {
   }
   [[nodiscard]] int receive(int from, std::span<std::byte> bytes) {
     return in_pieces(bytes, [&](std::span<std::byte> piece) {
+      make_slot();
       const Transport::Request request = transport_.receive(from, tag, piece);
       return new_slot({.peer = from,
                        .sends = false,
@@ -146,11 +148,13 @@ class Messages {
     }
     return first;
   }
+  // Room for a message, before the transport has it: what is under way must be remembered.
+  void make_slot() {
+    if (free_ != none) return;
+    slots_.push_back({.is_under_way = false});
+    free_ = static_cast<int>(slots_.size()) - 1;
+  }
   [[nodiscard]] int new_slot(const Slot& slot) {
-    if (free_ == none) {
-      slots_.push_back(slot);
-      return static_cast<int>(slots_.size()) - 1;
-    }
     const int i = free_;
     free_ = slots_[static_cast<std::size_t>(i)].next;
     slots_[static_cast<std::size_t>(i)] = slot;

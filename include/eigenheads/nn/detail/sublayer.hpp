@@ -157,7 +157,7 @@ template <class T, class Form, class Function>
   const Index rows = form.rows();
   const auto save_and_drop = [&](T* output) {
     saved.dropout = of.dropout;
-    saved.normed.resize(rows, form.size);
+    resize("normed", saved.normed, {rows, form.size});
     if (saved.dropout.threshold == 0) return;
     const SavedSequences sequences = form.sequences();
     drop_elements<T>(saved.dropout, sequences.rows(), form.size, output, output, context);

@@ -227,7 +227,7 @@ void TransformerDecoderLayer<T>::undo(Gradients& gradients, const T* grad_y,
                                    saved.cross_attention, grad, of);
         // The memory is the keys and the values.
         const auto [B, K, M] = saved.memory_sequences.shape(memory_size());
-        gradients.memory.resize(B, K, M);
+        detail::resize("gradients.memory", gradients.memory, {B, K, M});
         detail::add_elements<T>(of.keys.data(), of.values.data(), gradients.memory.data(),
                                 gradients.memory.size(), call.context);
         return of.queries.data();

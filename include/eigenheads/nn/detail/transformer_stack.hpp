@@ -215,7 +215,7 @@ class TransformerStack {
       x = TensorView<T, Rank>(y);
     }
     const Index rows = x.size() / size();
-    saved.normed.resize(norm ? rows : 0, norm ? size() : 0);
+    resize("normed", saved.normed, {norm ? rows : 0, norm ? size() : 0});
     if (norm) {
       std::copy_n(y.data(), y.size(), saved.normed.data());
       norm->apply({.x = y.data(), .y = y.data(), .rows = rows}, options.context.get());
@@ -247,7 +247,7 @@ class TransformerStack {
       with_saved_form(sequences, size(), grad, [&](const auto& rows) {
         layers[i].backward_into(gradients.layers[i], rows, saved.layers[i], accumulate, context);
       });
-    gradients.x = gradients.layers.front().x;
+    assign("gradients.x", gradients.x, gradients.layers.front().x);
   }
 
  private:
