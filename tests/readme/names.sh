@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# names.sh ROOT: what README.md, .github/*.md, the documentation's pages and tests/edge_cases.md name is
-# there:
+# names.sh ROOT: what README.md, .github/*.md, the documentation's pages, tests/edge_cases.md and
+# tests/invariants.md name is there:
 #   `folder/file/Suite.Test`   a test of tests/folder/file_test.cpp; each promise C1 to C11 names one
 #   `kind/name`                a test of another kind, such as compile_fail; each row of
 #                              edge_cases.md, numbered without a gap, names a test
@@ -14,7 +14,7 @@ bad=0
 missing() { echo "$1" && bad=1; }
 
 tests() { grep -ohE '`[a-z0-9_/]+/[A-Za-z]+\.[A-Z][A-Za-z0-9]+`' "$@" | tr -d '`' | sort -u; }
-pages=(README.md .github/*.md .docs/pages/*.md tests/edge_cases.md)
+pages=(README.md .github/*.md .docs/pages/*.md tests/edge_cases.md tests/invariants.md)
 for test in $(tests "${pages[@]}"); do
   file=tests/${test%/*}_test.cpp name=${test##*/}
   [ -e "$file" ] && tr -d '\n' <"$file" | grep -qE "TEST(_F|_P)?\\(${name%.*}, *${name#*.}\\)" ||
