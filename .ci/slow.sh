@@ -28,5 +28,4 @@ each_slow_check() { # each_slow_check VISITOR
     bash "$root/tests/digest/run"
   "$1" 'ranks that are processes of MPICH' mpich with_mpich
   "$1" 'every mutant is killed by its test' mutants bash "$root/.ci/mutants.sh"
-  "$1" 'the tests run the lines and branches of the library' coverage bash "$root/.ci/coverage.sh"
 }
