@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # coverage.sh: which lines and branches of include/ the tests run, on all instruction sets that this CPU
-# has together; bash. Prints the sum and what is left over, and fails if that is more than
-# tests/coverage.md allows. Branches that only an exception takes do not count.
+# has together; bash. Prints the sum and what is left over, and fails below 98 % of lines or 92 % of
+# branches. A lower bound: gcov 12 says of lambdas in templates that they do not run, where they do.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 build=$root/build/coverage
 
