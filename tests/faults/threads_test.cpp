@@ -120,7 +120,7 @@ TEST(Threads, RanksWithoutMemoryAllEnd) {
   const auto expected = got;
   const long count = fails_at_each_allocation<RankError>(
       [] { return 1; }, [&](int& patience) { run(std::exchange(patience, 60)); }, [](int) {},
-      [&](int) { EXPECT_EQ(got, expected); }, false);
+      [&](int) { EXPECT_EQ(got, expected); }, false, true);
   EXPECT_GE(count, 30);
 }
 

@@ -13,12 +13,16 @@
 
 #include <eigenheads/io/file.hpp>
 
-#define EIGENHEADS_FUZZ_TARGETS(TARGET)                                     \
-  TARGET(attention)                                                         \
-  TARGET(config)                                                            \
-  TARGET(kv_cache)                                                          \
-  TARGET(masks) TARGET(npy) TARGET(packed) TARGET(plot) TARGET(safetensors) \
-      TARGET(safetensors_header) TARGET(safetensors_index) EIGENHEADS_FUZZ_TOKENIZER(TARGET)
+#define EIGENHEADS_FUZZ_TARGETS(TARGET) \
+  TARGET(attention)                     \
+  TARGET(config)                        \
+  TARGET(kv_cache)                      \
+  TARGET(masks)                         \
+  TARGET(npy)                           \
+  TARGET(packed)                        \
+  TARGET(plot)                          \
+  TARGET(safetensors)                   \
+  TARGET(safetensors_header) TARGET(safetensors_index) EIGENHEADS_FUZZ_TOKENIZER(TARGET)
 #if defined(EIGENHEADS_HAS_UTF8PROC)
 #define EIGENHEADS_FUZZ_TOKENIZER(TARGET) TARGET(tokenizer)
 #else

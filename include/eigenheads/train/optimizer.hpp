@@ -225,10 +225,10 @@ class Optimizer {
   void apply(const std::vector<Update>& updates) {
     const Rule rule(options_, step_count_);
     for (const Update& update : updates) {
-      Slot* const slot = find(update.parameter.name());
-      slot->last_step = step_count_;
+      Slot& slot = slots_[index_.find(update.parameter.name())->second];  // as make_slots() made it
+      slot.last_step = step_count_;
       std::array<T*, most_moments> moments;
-      for (std::size_t k = 0; k < most_moments; ++k) moments[k] = slot->moments[k].data();
+      for (std::size_t k = 0; k < most_moments; ++k) moments[k] = slot.moments[k].data();
       const T* gradient = update.gradient.data();
       const auto element = [=](Index i, T x) { return rule(x, gradient[i], moments, i); };
       detail::run_on_this_cpu([&] { update.parameter.update(element); });
@@ -238,9 +238,6 @@ class Optimizer {
   [[nodiscard]] const Slot* find(std::string_view name) const {
     const auto found = index_.find(name);
     return found == index_.end() ? nullptr : &slots_[found->second];
-  }
-  [[nodiscard]] Slot* find(std::string_view name) {
-    return const_cast<Slot*>(std::as_const(*this).find(name));
   }
   // 0, of a parameter that no step has seen.
   [[nodiscard]] Slot new_slot(const std::string& name, Index size) const {
