@@ -306,7 +306,7 @@ TYPED_TEST(Sampling, NeighboursInAnyDirectionAreDrawnIndependently) {
   std::vector<double> pairs;
   for (const double a : p)
     for (const double b : p) pairs.push_back(a * b);
-  std::vector<double> positions(16, 0.0), sequences(16, 0.0), seeds(16, 0.0);
+  std::vector<double> positions(16, 0.0), sequences(16, 0.0), seeds(16, 0.0), diagonals(16, 0.0);
   for (Index i = 0; i < 20000; ++i) {
     const auto at = [&](std::uint64_t seed, std::uint64_t sequence, Index position) {
       return static_cast<std::size_t>(
@@ -316,10 +316,12 @@ TYPED_TEST(Sampling, NeighboursInAnyDirectionAreDrawnIndependently) {
     ++positions[4 * at(1, 5, 2 * i) + at(1, 5, 2 * i + 1)];
     ++sequences[4 * at(1, 2 * n, 6) + at(1, 2 * n + 1, 6)];
     ++seeds[4 * at(2 * n, 0, 6) + at(2 * n + 1, 0, 6)];
+    ++diagonals[4 * at(1, n, i + 1) + at(1, n + 1, i)];
   }
   expect_drawn_from(pairs, positions);
   expect_drawn_from(pairs, sequences);
   expect_drawn_from(pairs, seeds);
+  expect_drawn_from(pairs, diagonals);
 }
 
 TYPED_TEST(Sampling, AnIdDependsOnNoBatchNoPlaceInItAndNoThread) {

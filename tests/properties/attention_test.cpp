@@ -294,7 +294,8 @@ TYPED_TEST(Properties, OutputsOfSumsOfValuesAreSums) {
   using T = TypeParam;
   for_each_case(10, [](std::uint64_t seed) {
     auto call = RandomCall<T>(seed).without_sinks();
-    const auto first = call.attend().output, first_bound = call.exact().output_bound;
+    const auto first = call.attend().output;
+    const auto first_bound = call.exact().output_bound;
     const auto v = call.v;
     call.v = random_tensor<T>(seed + 1, call.B, call.G, call.K, call.V);
     const auto second = call.attend().output;
