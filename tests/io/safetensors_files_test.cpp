@@ -340,8 +340,9 @@ TEST_F(FilesOfTensors, ThatTheIndexDoesNotNameAreLeftOutAndReported) {
 TEST_F(FilesOfTensors, OfFilesOutsideOfTheFolderAreRefused) {
   write_shards();
   const std::string outside = (folder_ / "1.safetensors").string();
-  for (const std::string& name : {"../1.safetensors"s, outside, ".."s, "."s, ""s, "a/../1"s,
-                                  R"(..\\1.safetensors)"s, "C:1.safetensors"s, R"(1\u0000)"s}) {
+  for (const std::string& name :
+       {"../1.safetensors"s, outside, ".."s, "."s, ""s, "a/../1"s, R"(..\\1.safetensors)"s,
+        "C:1.safetensors"s, R"(1\u0000)"s, R"(1\u000d2.safetensors)"s, R"(1\u007f)"s}) {
     write_index(R"({"a":")" + name + R"("})");
     EXPECT_TRUE(refused("", "model.safetensors.index.json")
                     .ends_with("; expected the name of a file beside the index"))

@@ -3,6 +3,7 @@
 // Which of several .safetensors files holds which tensor, as model.safetensors.index.json says it:
 //   {"metadata": {"total_size": 8888}, "weight_map": {"a name": "model-00001-of-00002.safetensors"}}
 // The files lie beside the index: a name that leaves its folder is refused.
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -25,11 +26,14 @@ struct SafetensorsIndex {
   std::optional<std::uint64_t> total_size;                // in bytes, of all tensors
 };
 
-// A file of the index's own folder.
+// A file of the index's own folder, whose name a sentence may show.
 inline void require_beside(const std::filesystem::path& index, std::string_view tensor,
                            const std::string& file) {
-  const bool is_name = !file.empty() && file != "." && file != ".." &&
-                       file.find_first_of(std::string_view("/\\:\0", 4)) == std::string::npos;
+  const bool is_name =
+      !file.empty() && file != "." && file != ".." && std::ranges::none_of(file, [](char c) {
+        return static_cast<unsigned char>(c) < ' ' ||
+               std::string_view("/\\:\x7f").find(c) != std::string_view::npos;
+      });
   if (!is_name)
     refuse_file(index, "tensor " + quoted_name(tensor) + " is said to be in " + quoted_name(file) +
                            "; expected the name of a file beside the index");
