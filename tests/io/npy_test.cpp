@@ -19,7 +19,7 @@
 
 #include "io/support.hpp"
 
-// The largest single request since it was last set to 0. Inlined, the three would look to GCC like
+// The largest single request since it was last set to 0. Inlined, these would look to GCC like
 // a `delete` of what `malloc` gave.
 static std::size_t largest_allocation = 0;
 

@@ -28,7 +28,7 @@
 #include <unistd.h>
 #endif
 
-// The largest single request since it was last set to 0. Inlined, the three would look to GCC like
+// The largest single request since it was last set to 0. Inlined, these would look to GCC like
 // a `delete` of what `malloc` gave.
 static std::size_t largest_allocation = 0;
 
