@@ -17,7 +17,7 @@ check() { # check TITLE COMMAND...
   fi
 }
 
-# Tests that may be skipped, for want of a model that is downloaded, or, with sanitizers, of address space.
+# Tests that may be skipped, for want of a model that is downloaded, or, with a sanitizer, of address space.
 may_be_skipped='/(SentenceEncoder.MiniLmTellsMeaningsApart|Tokenizers.HaveTheIdsOfMiniLM|ThreadPool.SaysThat'
 may_be_skipped+='TheSystemStartsNoMoreThreads) '
 
@@ -57,8 +57,8 @@ build_and_test() { # build_and_test NAME TARGET "CTEST OPTIONS" [CMAKE OPTIONS..
 }
 
 # Tests under sanitizers, and with assertions.
-test_with_sanitizers() { # test_with_sanitizers NAME TARGET [FLAGS]
+test_with_sanitizers() { # test_with_sanitizers NAME TARGET "CTEST OPTIONS" [FLAGS]
   local flags='-fsanitize=address,undefined -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS'
-  build_and_test "$1" "$2" '-E _NOT_BUILT$' -DEIGENHEADS_BUILD_EXAMPLES=OFF -DCMAKE_BUILD_TYPE=Debug \
-    -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DCMAKE_CXX_FLAGS="$flags ${3:-}"
+  build_and_test "$1" "$2" "$3" -DEIGENHEADS_BUILD_EXAMPLES=OFF -DCMAKE_BUILD_TYPE=Debug \
+    -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DCMAKE_CXX_FLAGS="$flags ${4:-}"
 }

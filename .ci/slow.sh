@@ -40,7 +40,7 @@ each_slow_check() { # each_slow_check VISITOR
   CXX=clang++ "$1" 'all tests, clang++, Release' clang build_and_test clang all ''
   # With sanitizers, g++ is wrong about what is uninitialised.
   CXX=g++ "$1" 'all tests, g++, address and undefined behaviour sanitizers, assertions' sanitize_gxx \
-    test_with_sanitizers sanitize_gxx all -Wno-maybe-uninitialized
+    test_with_sanitizers sanitize_gxx all '' -Wno-maybe-uninitialized
   "$1" 'the same bits from every compiler at every level with every flag' digests \
     bash "$root/tests/digest/run"
   "$1" 'ranks that are processes of MPICH' mpich with_mpich
