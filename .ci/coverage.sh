@@ -9,6 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 build=$root/build/coverage
 profiles=$build/profiles
 
+can_profile() { echo 'int main() {}' | clang++ -fprofile-instr-generate -x c++ - -o /dev/null; }
 need clang command -v clang++
 need llvm command -v llvm-cov
 need libclang-rt-dev can_profile
@@ -18,7 +19,6 @@ need libutf8proc-dev has_header utf8proc.h
 need libopenmpi-dev command -v mpicxx
 need openmpi-bin command -v mpirun
 need python3 command -v python3
-can_profile() { echo 'int main() {}' | clang++ -fprofile-instr-generate -x c++ - -o /dev/null; }
 CXX=clang++ need_build_tools
 install_missing 'coverage:'
 
