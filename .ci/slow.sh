@@ -50,6 +50,7 @@ each_slow_check() { # each_slow_check VISITOR
   "$1" "fuzzing, ${FUZZ_SECONDS:-300} s a target" fuzz bash "$root/.ci/fuzz.sh" "${FUZZ_SECONDS:-300}"
   "$1" "a service under load, ${SOAK_SECONDS:-300} s" soak soak "${SOAK_SECONDS:-300}"
   "$1" 'every mutant is killed by its test' mutants bash "$root/.ci/mutants.sh"
+  "$1" 'the tests run the lines and branches of the library' coverage bash "$root/.ci/coverage.sh"
   "$1" 'other compilers, standards, Eigens, flags, rounding and machines' matrix \
     bash "$root/.ci/matrix.sh"
 }
