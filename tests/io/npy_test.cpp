@@ -17,23 +17,8 @@
 
 #include <eigenheads/io/npy.hpp>
 
+#include "io/largest_request.hpp"
 #include "io/support.hpp"
-
-// The largest single request since it was last set to 0. Inlined, these would look to GCC like
-// a `delete` of what `malloc` gave.
-static std::size_t largest_allocation = 0;
-
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  largest_allocation = (std::max)(largest_allocation, size);
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-  largest_allocation = (std::max)(largest_allocation, size);
-  return std::malloc(size == 0 ? 1 : size);
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -386,9 +371,9 @@ TEST_F(Npy, RefusesAnyHeaderLengthButItsOwn) {
       std::string file = kMatrix;
       file.replace(6, 4,
                    static_cast<char>(major) + "\0"s + little_endian(length, major == 1 ? 2 : 4));
-      largest_allocation = 0;
+      largest_request = 0;
       EXPECT_NE((refusal<float, 2>(file)), "nothing is refused") << length;
-      EXPECT_LT(largest_allocation, file.size() + 4096);
+      EXPECT_LT(largest_request, file.size() + 4096);
     }
 }
 
@@ -399,9 +384,9 @@ TEST_F(Npy, AllocatesNoMoreThanTheFileIsLong) {
        {npy(dictionary("'<f4'", "(1000000000000,)")), npy(dictionary("'<f4'", zeros + ")"), "", 2),
         npy(std::string(200'000, '{'), "", 2), npy(std::string(200'000, ' '), "", 2),
         npy("{'" + std::string(200'000, 'k') + "': 1}", "", 2)}) {
-    largest_allocation = 0;
+    largest_request = 0;
     EXPECT_NE(refusal(file), "nothing is refused");
-    EXPECT_LT(largest_allocation, file.size() + 4096);
+    EXPECT_LT(largest_request, file.size() + 4096);
   }
 }
 

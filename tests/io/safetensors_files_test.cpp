@@ -19,25 +19,8 @@
 
 #include <eigenheads/io/safetensors_files.hpp>
 
+#include "io/largest_request.hpp"
 #include "io/support.hpp"
-
-namespace {
-std::atomic<std::size_t> largest_request{0};  // in bytes
-}
-
-// Kept from being inlined: g++ would find that these do not belong to each other.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  if (size > largest_request) largest_request = size;
-  if (void* memory = std::malloc(size > 0 ? size : 1)) return memory;
-  throw std::bad_alloc();
-}
-// For std::stable_sort: what it asks for is given back by the others here.
-[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-  if (size > largest_request) largest_request = size;
-  return std::malloc(size > 0 ? size : 1);
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 

@@ -20,6 +20,7 @@
 
 #include <eigenheads/io/safetensors.hpp>
 
+#include "io/largest_request.hpp"
 #include "io/support.hpp"
 
 #if __has_include(<unistd.h>)
@@ -27,22 +28,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #endif
-
-// The largest single request since it was last set to 0. Inlined, these would look to GCC like
-// a `delete` of what `malloc` gave.
-static std::size_t largest_allocation = 0;
-
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  largest_allocation = (std::max)(largest_allocation, size);
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-  largest_allocation = (std::max)(largest_allocation, size);
-  return std::malloc(size == 0 ? 1 : size);
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -501,9 +486,9 @@ TEST_F(Safetensors, RefusesAnyHeaderLengthButItsOwn) {
         std::uint64_t{1} << 32, std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
     const std::string file = length_bytes(length) + kSmall.substr(8);
     eh::write_file(path_, file);
-    largest_allocation = 0;
+    largest_request = 0;
     EXPECT_NE(refusal_of([&] { (void)eh::read_safetensors(path_); }), kNothing) << length;
-    EXPECT_LT(largest_allocation, file.size() + 4096) << length;
+    EXPECT_LT(largest_request, file.size() + 4096) << length;
   }
 }
 
