@@ -2,9 +2,11 @@
 // Once warm, a call allocates nothing, counted where all memory comes from, on all threads; with
 // one thread it takes no lock; and memory grows with queries plus keys, never with their product.
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -133,6 +135,24 @@ TYPED_TEST(Allocation, ShapesThatWereSeenBeforeMayComeInAnyOrder) {
       const auto seen = counted([&] { layer.forward_into(y, x, x, x, Mask{}, context); });
       EXPECT_TRUE(seen.allocations == 0 || !is_warm) << n;
     }
+}
+
+// The first one is on one thread, later ones on both.
+TYPED_TEST(Allocation, SmallCallsDoNoneWhenTheyFollowEachOther) {
+  using T = TypeParam;
+  const Index E = 64;
+  const auto layer = make_layer<T>(E, {.num_hiddens = E, .num_heads = 4});
+  const auto x = random_tensor<T>(1, 1, 40, E);
+  auto y = x;
+  constexpr double large = 1e6;  // of which each step of the call has a quarter at most
+  Context context(2, large / 2);
+  start_threads(context);
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  layer.forward_into(y, x, x, x, Mask{}, context);
+  const auto seen = counted([&] {
+    for (int repeat = 0; repeat < 50; ++repeat) layer.forward_into(y, x, x, x, Mask{}, context);
+  });
+  EXPECT_EQ(seen.allocations, 0) << seen.bytes << " bytes";
 }
 
 TYPED_TEST(Allocation, AWarmCallDoesNoneWithGatesOrPruned) {

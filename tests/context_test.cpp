@@ -76,13 +76,45 @@ TEST(Context, WorkOfLessThanNothingIsRefused) {
 
 TEST(Context, HasAsManyThreadsForWorkAsItIsWorth) {
   const Context context(3, 100), all(3, 0), one(3, kInf<double>);
-  EXPECT_EQ(context.threads_for(0), 1);
-  EXPECT_EQ(context.threads_for(199), 1);
-  EXPECT_EQ(context.threads_for(200), 2);
-  EXPECT_EQ(context.threads_for(300), 3);
-  EXPECT_EQ(context.threads_for(1e300), 3);
-  EXPECT_EQ(all.threads_for(0), 3);
-  EXPECT_EQ(one.threads_for(1e300), 1);
+  const auto least_and_most = [](const Context& of, double work) {
+    const auto threads = of.threads_for(work);
+    EXPECT_EQ(threads.work, work);
+    return std::pair{threads.least, threads.most};
+  };
+  using Pair = std::pair<int, int>;
+  EXPECT_EQ(least_and_most(context, 0), Pair(1, 1));
+  EXPECT_EQ(least_and_most(context, 49), Pair(1, 1));
+  EXPECT_EQ(least_and_most(context, 50), Pair(1, 2));  // a quarter each, if the others are awake
+  EXPECT_EQ(least_and_most(context, 75), Pair(1, 3));
+  EXPECT_EQ(least_and_most(context, 199), Pair(1, 3));
+  EXPECT_EQ(least_and_most(context, 200), Pair(2, 3));
+  EXPECT_EQ(least_and_most(context, 300), Pair(3, 3));
+  EXPECT_EQ(least_and_most(context, 1e300), Pair(3, 3));
+  EXPECT_EQ(least_and_most(all, 0), Pair(3, 3));
+  EXPECT_EQ(least_and_most(one, 1e300), Pair(1, 1));
+}
+
+TEST(Context, SmallLoopsAreSharedIfTheyFollowEachOther) {
+  Context context(2, 1000);
+  const auto has_help = [&](double work) {  // a helper that comes is waited for
+    const auto caller = std::this_thread::get_id();
+    std::atomic<bool> came{false};
+    context.parallel_for(2, context.threads_for(work), [&](Index) {
+      if (std::this_thread::get_id() != caller) came = true;
+      const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
+      while (!came && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    });
+    return came.load();
+  };
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    std::this_thread::sleep_for(2 * eh::detail::awake_time);
+    EXPECT_FALSE(has_help(1999));  // those who sleep are left alone
+  }
+  for (int repeat = 0; repeat < 5; ++repeat) EXPECT_FALSE(has_help(499));
+  // A loop after another one, unless the system has let this thread wait in between.
+  bool was_helped = false;
+  for (int repeat = 0; repeat < 1000 && !was_helped; ++repeat) was_helped = has_help(1999);
+  EXPECT_TRUE(was_helped);
 }
 
 TEST(Context, AnExceptionReachesTheCallerAndTheThreadsGoOn) {

@@ -65,9 +65,9 @@ TEST_F(Explain, TellsHowManyThreadsTheWorkIsWorth) {
   };
   EXPECT_EQ(explained(6).threads, 1);
   EXPECT_EQ(explained(6).projection_threads, 1);
-  EXPECT_EQ(explained(600).threads, 2);
-  EXPECT_EQ(explained(600).projection_threads, 1);  // 16 to 80 features, 1200 rows
-  EXPECT_EQ(explained(2000).projection_threads, 2);
+  EXPECT_EQ(explained(300).threads, 2);
+  EXPECT_EQ(explained(300).projection_threads, 1);  // 16 to 80 features, 600 rows
+  EXPECT_EQ(explained(600).projection_threads, 2);  // if the other one is awake
 }
 
 TEST_F(Explain, MemoryIsWhatTheContextHoldsAfterwards) {

@@ -47,10 +47,10 @@ void rotate_by_tables(const GivenTables<T>& call, const ApplyRotaryOptions& opti
   const bool is_interleaved = options.layout == RotaryLayout::interleaved;
   const Index half = call.half, unfolded = is_interleaved ? 4 * half : 0;
   Context& context = options.context.get();
-  const int threads = context.threads_for(floats_per<T> * multiply_adds_per_packed *
-                                          product(call.rows, call.H, 2 * half));
+  const auto threads = context.threads_for(floats_per<T> * multiply_adds_per_packed *
+                                           product(call.rows, call.H, 2 * half));
   const Frame frame(context);
-  T* const scratch = frame.take<T>(threads * unfolded);
+  T* const scratch = frame.take<T>(threads.most * unfolded);
   context.parallel_for(blocks_of(call.rows, rows_per_task), threads, [&](Index task, int thread) {
     const Index first = task * rows_per_task;
     for (Index r = first, end = (std::min)(first + rows_per_task, call.rows); r < end; ++r) {

@@ -5,15 +5,17 @@
 // (contract C3).
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <new>
 #include <type_traits>
 #include <utility>
 
 #include <eigenheads/detail/arena.hpp>    // Arena
+#include <eigenheads/detail/burst.hpp>    // Burst
 #include <eigenheads/detail/helpers.hpp>  // Helpers, CallersPool, Task
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/detail/work.hpp>  // threads_worth
+#include <eigenheads/detail/work.hpp>  // Threads, threads_worth
 #include <eigenheads/error.hpp>        // refuse, number_text
 
 namespace eigenheads::inline EIGENHEADS_ABI {
@@ -47,8 +49,8 @@ class LastContext;
 class Context {
  public:
   // `threads` counts the calling one. Work too small for all of them is done by fewer, so that each
-  // has at least `multiply_adds_per_thread`, about, as estimated from sizes; 0: all take part in any
-  // work. Throws std::invalid_argument below 1 thread or 0 multiply-adds, std::runtime_error if the
+  // has at least `multiply_adds_per_thread`, about, as estimated from sizes, or a quarter of that while
+  // they are still awake from the last loops; 0: all take part in any work. Throws std::invalid_argument below 1 thread or 0 multiply-adds, std::runtime_error if the
   // system does not start so many threads. In the child of a fork, calls run on the calling thread
   // alone.
   explicit Context(int threads = 1,
@@ -98,8 +100,11 @@ class Context {
   [[nodiscard]] detail::Arena& arena() { return arena_; }
 
   // How many of the threads take part in work of so many multiply-adds.
-  [[nodiscard]] int threads_for(double multiply_adds) const {
-    return detail::threads_worth(multiply_adds, multiply_adds_per_thread_, threads_);
+  [[nodiscard]] detail::Threads threads_for(double multiply_adds) const {
+    const auto worth = [&](double part) {
+      return detail::threads_worth(multiply_adds, part * multiply_adds_per_thread_, threads_);
+    };
+    return {worth(detail::part_while_awake), worth(1), multiply_adds};
   }
 
   // body(i) or body(i, thread) for every i in [0, count), in no particular order; thread is in
@@ -108,11 +113,16 @@ class Context {
   // then left out. Allocates nothing, and takes no lock where one thread is enough.
   template <class Body>
   void parallel_for(Index count, const Body& body) {
-    parallel_for(count, threads_, body);
+    parallel_for(count, {threads_, threads_}, body);
   }
   // On at most so many of the threads.
   template <class Body>
   void parallel_for(Index count, int threads, const Body& body) {
+    parallel_for(count, {threads, threads}, body);
+  }
+  // On as many as threads_for says; those that sleep are left alone if the work is too small.
+  template <class Body>
+  void parallel_for(Index count, const detail::Threads& threads, const Body& body) {
     run_all(count, threads, {&body, [](const void* of, Index i, int thread) {
                                if constexpr (std::is_invocable_v<const Body&, Index, int>)
                                  (*static_cast<const Body*>(of))(i, thread);
@@ -128,12 +138,19 @@ class Context {
                       detail::number_text(multiply_adds_per_thread_), "; expected 0 or more"});
   }
 
-  void run_all(Index count, int threads, detail::Task task) {
-    const Index helpers = (std::min)(Index{(std::min)(threads, threads_)}, count) - 1;
-    if (helpers > 0 && helpers_.are_free())
-      helpers_.work_on(count, task, static_cast<int>(helpers));
+  void run_all(Index count, detail::Threads threads, detail::Task task) {
+    threads.most = static_cast<int>((std::min)(Index{(std::min)(threads.most, threads_)}, count));
+    threads.least = (std::min)(threads.least, threads.most);
+    using Clock = std::chrono::steady_clock;
+    const bool may_share = threads.most > 1 && helpers_.are_free();
+    int taken = 1;
+    if (may_share)
+      taken = burst_.threads_for(threads, multiply_adds_per_thread_, threads_, Clock::now());
+    if (taken > 1)
+      helpers_.work_on(count, task, taken - 1);
     else
       for (Index i = 0; i < count; ++i) task(i, 0);
+    if (may_share) burst_.end_loop(taken, Clock::now());
   }
 
   friend class detail::LastContext;
@@ -142,6 +159,7 @@ class Context {
   int threads_;
   double multiply_adds_per_thread_;
   detail::Helpers helpers_;
+  detail::Burst burst_;
   detail::Arena arena_;
 };
 

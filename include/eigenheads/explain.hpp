@@ -27,7 +27,8 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 struct Explanation {
   InstructionSet instruction_set{};
   detail::AttentionPath path{};  // of the attention
-  // That take part in the attention and in the largest projection: as many as the work is worth.
+  // That take part in the attention and in the largest projection: as many as the work is
+  // worth, if they are awake (context.hpp).
   int threads = 1, projection_threads = 1;
   Index tasks = 0;  // that the attention is cut into
   Index tile_rows = 0, tile_columns = 0;
@@ -91,15 +92,15 @@ template <class T>
 [[nodiscard]] CarriedOut carried_out(const AttentionCall<T>& call, const Context& context) {
   if (!call.mask->is_packed()) {
     const AttentionPlan one = plan(call, context);
-    return {one.path, one.threads, one.tasks(), one.scratch_elements()};
+    return {one.path, one.threads.most, one.tasks(), one.scratch_elements()};
   }
   const PackedShares shares = PackedShares::of(call, context);
-  CarriedOut all{.threads = shares.threads};
+  CarriedOut all{.threads = shares.threads.most};
   Index task_elements = 0, packed_elements = 0, longest = -1;
   for (Index b = 0; b < call.shape.B; ++b) {
     const AttentionCall<T> one = call_of(call, b);
     const bool is_shared = shares.is_shared(one, context);
-    const AttentionPlan own = is_shared ? plan(one, context) : plan(one, 1);
+    const AttentionPlan own = is_shared ? plan(one, context) : plan(one, Threads{});
     if (one.shape.Q == 0) continue;
     all.tasks += is_shared ? own.tasks() : own.heads;
     if (one.shape.K > longest) {
@@ -114,7 +115,7 @@ template <class T>
     }
   }
   all.scratch_elements =
-      (std::max)(all.scratch_elements, shares.threads * (task_elements + packed_elements));
+      (std::max)(all.scratch_elements, shares.threads.most * (task_elements + packed_elements));
   return all;
 }
 
@@ -149,8 +150,9 @@ template <Scalar T>
   const Index columns = total(part.columns), kv_columns = total(part.kv_columns);
   const auto add_projection = [&](Index rows, Index in, Index out) {
     explanation.projection_flops += product_flops(rows, in, out);
-    explanation.projection_threads = (std::max)(
-        explanation.projection_threads, context.threads_for(projection_work<T>(rows, in, out)));
+    explanation.projection_threads =
+        (std::max)(explanation.projection_threads,
+                   context.threads_for(projection_work<T>(rows, in, out)).most);
   };
   add_projection(explanation.projected_queries, layer.W_q.in_features(), columns);
   add_projection(explanation.projected_keys, layer.W_k.in_features(), kv_columns);

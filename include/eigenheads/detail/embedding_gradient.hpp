@@ -63,8 +63,8 @@ void run_embedding_backward(const EmbeddingBackward<T>& call, Context& context) 
   Index* const order = frame.take<Index>(call.rows.total());
   sort_rows_by_id(call, starts, order);
   const double touched = static_cast<double>(call.rows.total() + call.V);
-  const int threads = context.threads_for(floats_per<T> * multiply_adds_per_packed * touched *
-                                          static_cast<double>(call.E));
+  const auto threads = context.threads_for(floats_per<T> * multiply_adds_per_packed * touched *
+                                           static_cast<double>(call.E));
   // By columns too, for an id that most of the rows have.
   constexpr Index ids_per_task = 256;
   const RowKernels<T> kernels = row_kernels<T>();

@@ -66,8 +66,8 @@ struct ProjectedTokens {
       cache.reserve(b, count_of(b));
       tokens += count_of(b);
     }
-    const int threads = context.threads_for(multiply_adds_per_packed *
-                                            product(tokens, size.heads, 2 * size.head_size));
+    const auto threads = context.threads_for(multiply_adds_per_packed *
+                                             product(tokens, size.heads, 2 * size.head_size));
     context.parallel_for(size.sequences * size.heads, threads, [&](Index i) {
       const Index b = i / size.heads;
       write(cache, b, i % size.heads, {0, count_of(b)});

@@ -207,7 +207,7 @@ template <class T>
   if (gates.are_one()) return heads;
   const Index width = shape.H * shape.V;
   T* const gated = frame.take<T>(queries.total() * width);
-  const int threads =
+  const auto threads =
       context.threads_for(multiply_adds_per_packed * product(queries.total(), width));
   context.parallel_for(shape.B, threads, [&](Index b) {
     const Index first = queries.begin(b) * width;

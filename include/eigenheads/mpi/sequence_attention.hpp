@@ -102,7 +102,7 @@ class DealtAttention {
   [[nodiscard]] PartMemory<T> memory_of(Index task, int thread) const {
     return {states_ + task * state_elements_, scratch_ + thread * scratch_elements_};
   }
-  [[nodiscard]] int threads_for(Index rows, Index keys) const {
+  [[nodiscard]] Threads threads_for(Index rows, Index keys) const {
     const AttentionShape& shape = call_.attention.shape;
     return context_.threads_for(floats_per<T> * product(rows, shape.H, keys) *
                                 (static_cast<double>(shape.D + shape.V) + multiply_adds_per_score));
@@ -162,7 +162,7 @@ class DealtAttention {
                 count = call_.needed.seen(i).count();
     const T* const keys = reinterpret_cast<const T*>(bytes.data());
     const T* const values = keys + G * count * D;
-    const int threads =
+    const auto threads =
         context_.threads_for(floats_per<T> * multiply_adds_per_packed * product(G, count, D + V));
     context_.parallel_for(G, threads, [&](Index g) {
       T* const panels = packed_ + g * packed_elements();

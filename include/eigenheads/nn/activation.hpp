@@ -95,7 +95,7 @@ inline constexpr double multiply_adds_per_activation = 32;
 template <class T, class Run>
 void in_pieces(Index size, Context& context, const Run& run) {
   constexpr Index piece = 4096;
-  const int threads =
+  const auto threads =
       context.threads_for(floats_per<T> * multiply_adds_per_activation * product(size));
   context.parallel_for(blocks_of(size, piece), threads,
                        [&](Index i) { run(i * piece, (std::min)(piece, size - i * piece)); });

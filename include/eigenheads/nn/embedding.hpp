@@ -250,7 +250,7 @@ class Embedding {
   void look_up(TensorView<Number, Rank> ids, T* y, Context& context) const {
     constexpr Index rows_per_task = 64;
     const Index count = ids.size(), E = embedding_dim();
-    const int threads = context.threads_for(
+    const auto threads = context.threads_for(
         detail::floats_per<T> * detail::multiply_adds_per_packed * detail::product(count, E));
     context.parallel_for(detail::blocks_of(count, rows_per_task), threads, [&](Index task) {
       for (Index i = task * rows_per_task, end = (std::min)(i + rows_per_task, count); i < end; ++i)

@@ -60,11 +60,11 @@ void log_softmax_into(Y&& y, const X& x, Context& context = default_context()) {
   detail::require_same_or_disjoint("y", written, "x", from);
   const Index B = from.dimension(0), V = from.dimension(1);
   if (V == 0) return;
-  const int threads = context.threads_for(detail::floats_per<double> *
-                                          detail::multiply_adds_per_score * detail::product(B, V));
+  const auto threads = context.threads_for(detail::floats_per<double> *
+                                           detail::multiply_adds_per_score * detail::product(B, V));
   const Index sums = detail::blocks_of(V, detail::SamplingScratch::block);
   const detail::Frame frame(context);
-  double* const scratch = frame.take<double>(threads * (V + sums));
+  double* const scratch = frame.take<double>(threads.most * (V + sums));
   context.parallel_for(B, threads, [&](Index b, int thread) {
     double* const weights = scratch + thread * (V + sums);
     detail::log_softmax_row(from.data() + b * V, to.data() + b * V,

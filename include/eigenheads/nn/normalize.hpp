@@ -43,7 +43,7 @@ void for_each_row(const std::array<Index, Rank>& shape, Context& context, const 
   const Index E = shape.back();
   Index rows = E > 0 ? 1 : 0;
   for (std::size_t axis = 0; axis + 1 < Rank; ++axis) rows *= shape[axis];
-  const int threads =
+  const auto threads =
       context.threads_for(2 * floats_per<T> * multiply_adds_per_packed * product(rows, E));
   context.parallel_for(blocks_of(rows, rows_per_task), threads, [&](Index task) {
     const Index first = task * rows_per_task, end = (std::min)(first + rows_per_task, rows);

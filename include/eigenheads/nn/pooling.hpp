@@ -18,7 +18,7 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>           // blocks_of
 #include <eigenheads/detail/sequence_rows.hpp>    // SequenceRows
-#include <eigenheads/detail/work.hpp>             // product, multiply_adds_per_packed
+#include <eigenheads/detail/work.hpp>             // Threads, product, multiply_adds_per_packed
 #include <eigenheads/kernels/matmul_call.hpp>     // gradient_rows
 #include <eigenheads/kernels/nn/chosen.hpp>       // row_kernels
 #include <eigenheads/nn/detail/enumerations.hpp>  // require_known
@@ -45,7 +45,7 @@ struct PoolCall {
   [[nodiscard]] Index length(Index b) const {
     return lens == nullptr || lens->rank() == 0 ? rows.length(b) : lens->length(b, 0);
   }
-  [[nodiscard]] int threads(const Context& context) const {
+  [[nodiscard]] Threads threads(const Context& context) const {
     return context.threads_for(floats_per<T> * multiply_adds_per_packed * product(rows.total(), E));
   }
 };

@@ -194,7 +194,7 @@ class PositionalEncoding {
     constexpr Index rows_per_task = 64;
     const detail::RowKernels<T> kernels = detail::row_kernels<T>();
     const Index E = num_hiddens(), cuts = detail::blocks_of(rows.longest(), rows_per_task);
-    const int threads =
+    const auto threads =
         context.threads_for(detail::floats_per<T> * detail::multiply_adds_per_packed *
                             detail::product(rows.total(), E));
     context.parallel_for(rows.count() * cuts, threads, [&](Index task) {

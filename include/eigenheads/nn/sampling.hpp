@@ -104,11 +104,11 @@ class Sampler {
     detail::require_disjoint("ids", TensorView<Index, 1>(ids.data(), {std::ssize(ids)}), "logits",
                              view);
     const Index count = std::ssize(draws), V = view.dimension(1);
-    const int threads = context.threads_for(
+    const auto threads = context.threads_for(
         detail::floats_per<double> * detail::multiply_adds_per_score * detail::product(count, V));
     const Index size = detail::SamplingScratch::size(V);
     const detail::Frame frame(context);
-    double* const scratch = frame.take<double>(threads * size);
+    double* const scratch = frame.take<double>(threads.most * size);
     context.parallel_for(count, threads, [&](Index i, int thread) {
       const SamplingDraw& draw = draws[static_cast<std::size_t>(i)];
       detail::Cutter<double> memory(scratch + thread * size);

@@ -47,7 +47,7 @@ void norm_backward(NormBackwardCall<T> call, const SequenceRows& sequences,
   const NnKernels<T> kernels = nn_kernels<T>();
   const Index rows = sequences.total(), size = call.size;
   const double work = 3 * floats_per<T> * multiply_adds_per_normed * product(rows, size);
-  const int threads = context.threads_for(work);
+  const auto threads = context.threads_for(work);
   const Frame frame(context);
   call.shifts = frame.take<T>(rows);
   call.scales = frame.take<T>(rows);

@@ -33,7 +33,7 @@ void group_keys_of(const AdditiveShape& shape, const BoundMask& mask, const T* m
   const AdditiveKernels<T> kernels = additive_kernels<T>();
   constexpr Index keys_per_task = 16 * group_keys;
   const Index cuts = blocks_of(shape.K, keys_per_task);
-  const int threads =
+  const auto threads =
       context.threads_for(floats_per<T> * multiply_adds_per_packed * product(shape.B, shape.K) *
                           static_cast<double>(features));
   context.parallel_for(shape.B * cuts, threads, [&](Index task) {
@@ -49,7 +49,7 @@ void group_keys_of(const AdditiveShape& shape, const BoundMask& mask, const T* m
 template <class T>
 void ungroup_keys_of(const AdditiveShape& shape, const T* groups, T* matrix, Context& context) {
   const Index K = shape.K, H = shape.H;
-  const int threads =
+  const auto threads =
       context.threads_for(floats_per<T> * multiply_adds_per_packed * product(shape.B, K, H));
   context.parallel_for(shape.B * shape.groups(), threads, [&](Index task) {
     const Index b = task / shape.groups(), first = task % shape.groups() * group_keys;
@@ -65,9 +65,9 @@ void additive_attend(const AdditiveCall<T>& call, Context& context) {
   const AdditiveShape& shape = call.shape;
   constexpr Index queries_per_task = 8;
   const Index cuts = blocks_of(shape.Q, queries_per_task), size = kernels.scratch(shape);
-  const int threads = context.threads_for(additive_work<T>(shape));
+  const auto threads = context.threads_for(additive_work<T>(shape));
   const Frame frame(context);
-  T* const scratch = frame.take<T>(threads * size);
+  T* const scratch = frame.take<T>(threads.most * size);
   context.parallel_for(shape.B * cuts, threads, [&](Index task, int thread) {
     const Index first = task % cuts * queries_per_task;
     kernels.attend(call, task / cuts, {first, (std::min)(first + queries_per_task, shape.Q)},
@@ -82,11 +82,11 @@ void additive_backward(const AdditiveBackwardCall<T>& call, Context& context) {
   const AdditiveKernels<T> kernels = additive_kernels<T>();
   const AdditiveShape& shape = call.shape;
   const Index keys = shape.groups() * group_keys, size = kernels.backward_scratch(shape);
-  const int threads = context.threads_for(2 * additive_work<T>(shape));
+  const auto threads = context.threads_for(2 * additive_work<T>(shape));
   const Frame frame(context);
-  T* const scratch = frame.take<T>(threads * size);
+  T* const scratch = frame.take<T>(threads.most * size);
   // Two sequences on three threads: as long as one of them, or two thirds of both, twice.
-  if (3 * shape.B >= 4 * threads || threads == 1) {
+  if (3 * shape.B >= 4 * threads.most || threads.most == 1) {
     context.parallel_for(shape.B, threads, [&](Index b, int thread) {
       kernels.backward(call, {b, {0, shape.Q}, {0, keys}, true, true}, scratch + thread * size);
     });
@@ -114,7 +114,7 @@ void additive_backward(const AdditiveBackwardCall<T>& call, Context& context) {
 template <class T>
 void sum_rows(const AdditiveShape& shape, const T* rows, bool adds, T* sums, Context& context) {
   const Index B = shape.B, Q = shape.Q, H = shape.H;
-  const int threads =
+  const auto threads =
       context.threads_for(floats_per<T> * multiply_adds_per_packed * product(B, Q, H));
   const RowKernels<T> kernels = row_kernels<T>();
   context.parallel_for(blocks_of(H, columns_per_task), threads, [&](Index task) {

@@ -153,7 +153,8 @@ struct SharedHeads {
 
  private:
   [[nodiscard]] Index slot(Index shared) const {
-    return (run.plan.whole_heads > 0 ? run.plan.threads : 0) + shared % run.plan.shared_at_once;
+    return (run.plan.whole_heads > 0 ? run.plan.threads.most : 0) +
+           shared % run.plan.shared_at_once;
   }
   void pack(Index shared, Index number) const {
     const PartDone done{blocks_left[shared]};
@@ -190,7 +191,7 @@ void attend(AttentionCall<T> call, Context& context) {
   const AttentionPlan plan = detail::plan(call, context);
   if (plan.heads == 0) return;
   const Frame frame(context);
-  T* const scratch = frame.take<T>(plan.threads * plan.task_elements);
+  T* const scratch = frame.take<T>(plan.threads.most * plan.task_elements);
   T* const memory = frame.take<T>(plan.blocks_at_once * plan.block_elements);
   const AttentionRun<T> run{call, plan, attention_kernels<T>(), scratch};
   switch (plan.path) {

@@ -20,7 +20,7 @@ template <class T>
 
 // How many threads a packed call is worth, and which of its sequences they attend together.
 struct PackedShares {
-  int threads = 1;
+  Threads threads{};
   double most_of_head = 0;  // work of a head that is a task
 
   template <class Call>
@@ -31,15 +31,15 @@ struct PackedShares {
     if (context.threads() == 1) return {};
     double all = 0;
     for (Index b = 0; b < call.shape.B; ++b) all += work_of(call_of(call, b));
-    const int threads = context.threads_for(all);
-    return {threads, part * all / threads};
+    const Threads threads = context.threads_for(all);
+    return {threads, part * all / threads.most};
   }
   template <class Call>
   [[nodiscard]] bool is_shared(const Call& one, const Context& context) const {
-    if (threads == 1) return false;
+    if (threads.least == 1) return false;
     const double work = work_of(one);
     return work / static_cast<double>(one.shape.G) > most_of_head &&
-           context.threads_for(work) == threads;
+           context.threads_for(work).least == threads.least;
   }
 };
 
@@ -58,28 +58,28 @@ class HeadTasks {
   }
 
   void add(const AttentionCall<T>& one) {
-    const AttentionPlan plan = detail::plan(one, 1);
+    const AttentionPlan plan = detail::plan(one, Threads{});
     sequences_[count_++] = one.first_sequence;
     task_elements_ = (std::max)(task_elements_, plan.task_elements);
     packed_elements_ = (std::max)(packed_elements_, plan.blocks_at_once * plan.block_elements);
     blocks_ = (std::max)(blocks_, plan.blocks_at_once);
   }
 
-  void run(int threads, Context& context) {
+  void run(const Threads& threads, Context& context) {
     const Index G = call_.shape.G;
     std::sort(sequences_, sequences_ + count_, [this](Index b, Index other) {
       return std::array{-pairs_of(b), b} < std::array{-pairs_of(other), other};
     });
     const Index elements = task_elements_ + packed_elements_;
-    T* const memory = frame_.take<T>(threads * elements);
-    auto* const blocks = frame_.take<PackedBlock<T>>(threads * blocks_);
-    Current* const current = frame_.take<Current>(threads);
-    std::uninitialized_fill_n(current, threads, Current{{}, {}, -1});
+    T* const memory = frame_.take<T>(threads.most * elements);
+    auto* const blocks = frame_.take<PackedBlock<T>>(threads.most * blocks_);
+    Current* const current = frame_.take<Current>(threads.most);
+    std::uninitialized_fill_n(current, threads.most, Current{{}, {}, -1});
     context.parallel_for(count_ * G, threads, [&](Index i, int thread) {
       Current& of = current[thread];
       if (const Index b = sequences_[i / G]; of.b != b) {
         of.call = call_of(call_, b);
-        of.plan = plan(of.call, 1);
+        of.plan = plan(of.call, Threads{});
         of.b = b;
       }
       T* const scratch = memory + thread * elements;

@@ -62,7 +62,7 @@ void input_gradient(const Projected<T>& y, const ProjectedPart& kept, T* dx, boo
   const Index panel_count = blocks_of(in, W);
   const Frame frame(context);
   T* const across = frame.take<T>(panel_count * W * out);
-  const int threads = context.threads_for(projection_work<T>(0, in, out));
+  const auto threads = context.threads_for(projection_work<T>(0, in, out));
   context.parallel_for(panel_count, threads, [&](Index panel) {
     kernels.transpose_panels(y.weight, {panel, panel + 1}, across);
   });
@@ -122,7 +122,7 @@ template <class T>
   const auto row = [&](Index r) { return rows[static_cast<std::size_t>(r)]; };
   const std::span<const Index> ends = end_blocks(y, rows, frame);
   T* const columns = frame.take<T>(blocks_of(in, W) * W * count);
-  const int threads = context.threads_for(projection_work<T>(count, in, y.weight.rows));
+  const auto threads = context.threads_for(projection_work<T>(count, in, y.weight.rows));
   constexpr Index rows_per_task = 64;
   context.parallel_for(blocks_of(count, rows_per_task), threads, [&](Index task) {
     for (Index r = task * rows_per_task, end = (std::min)(count, r + rows_per_task); r < end;) {
@@ -147,15 +147,15 @@ void parameter_gradients(const Projected<T>& y, const PackedGradientRows<T>& pac
   const BackwardKernels<T> kernels = backward_kernels<T>();
   const Index in = y.weight.columns, out = y.weight.rows, W = kernels.panel_width;
   const Index panel_count = blocks_of(in, W), count = std::ssize(packed.rows);
-  const int threads = context.threads_for(projection_work<T>(count, in, outputs.count()));
+  const auto threads = context.threads_for(projection_work<T>(count, in, outputs.count()));
   constexpr Index tasks_per_thread = 4;  // each gathers its rows of dy anew
   const Index outputs_per_task = kernels.gradient_outputs;
   const Index blocks = blocks_of(outputs.count(), outputs_per_task);
-  const Index cuts = cuts_for(blocks, panel_count, threads, tasks_per_thread);
+  const Index cuts = cuts_for(blocks, panel_count, threads.most, tasks_per_thread);
   const Index block_size = gradient_rows * outputs_per_task;
   const Index size = block_size + outputs_per_task * (blocks_of(panel_count, cuts) * W + 1);
   const Frame frame(context);
-  T* const scratch = frame.take<T>(threads * size);
+  T* const scratch = frame.take<T>(threads.most * size);
   context.parallel_for(blocks * cuts, threads, [&](Index task, int thread) {
     const Index first = outputs.begin + task / cuts * outputs_per_task;
     const Index taken = (std::min)(outputs_per_task, outputs.end - first);
@@ -365,16 +365,16 @@ void attend_backward(const AttentionBackwardCall<T>& call, Context& context) {
   const BackwardKernels<T> kernels = backward_kernels<T>();
   const AttentionShape& shape = call.shape;
   const Index heads = shape.B * shape.G;
-  const int threads = context.threads_for(work_of(call));
+  const auto threads = context.threads_for(work_of(call));
   const Frame frame(context);
   BiasPartials<T> partials{call};
   const bool shares_bias = do_tasks_share_bias(call);
-  const Index round = shares_bias ? (std::min)(Index{threads}, heads) : heads;
+  const Index round = shares_bias ? (std::min)(Index{threads.most}, heads) : heads;
   if (shares_bias) partials.memory = frame.take<T>(round * partials.head_size());
-  CutHeads<T> cut(call, round, ranges_of_keys(call, threads), frame);
+  CutHeads<T> cut(call, round, ranges_of_keys(call, threads.most), frame);
   const Index tasks = cut.tasks_per_head();
   const Index size = kernels.attend_backward_scratch(shape, call.dropout != nullptr);
-  T* const scratch = frame.take<T>((std::min)(Index{threads}, round * tasks) * size);
+  T* const scratch = frame.take<T>((std::min)(Index{threads.most}, round * tasks) * size);
   const auto run = [&](Range these) {
     cut.start(these.count());
     context.parallel_for(these.count() * tasks, threads, [&](Index number, int thread) {

@@ -17,16 +17,16 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail {
 // of a bias, these are all sequences in their order.
 template <class T>
 void backward_head_tasks(const AttentionBackwardCall<T>& call, std::span<const Index> sequences,
-                         int threads, Context& context) {
+                         const Threads& threads, Context& context) {
   const BackwardKernels<T> kernels = backward_kernels<T>();
   const Index G = call.shape.G, heads = std::ssize(sequences) * G;
   const Frame frame(context);
   BiasPartials<T> partials{call};
   const bool shares_bias = do_tasks_share_bias(call);
-  const Index round = shares_bias ? (std::min)(Index{threads}, heads) : heads;
+  const Index round = shares_bias ? (std::min)(Index{threads.most}, heads) : heads;
   if (shares_bias) partials.memory = frame.take<T>(round * partials.head_size());
   const Index size = kernels.attend_backward_scratch(call.shape, call.dropout != nullptr);
-  T* const scratch = frame.take<T>((std::min)(Index{threads}, round) * size);
+  T* const scratch = frame.take<T>((std::min)(Index{threads.most}, round) * size);
   const auto run = [&](Range these) {
     context.parallel_for(these.count(), threads, [&](Index i, int thread) {
       const Index head = these.begin + i, g = head % G;

@@ -8,7 +8,7 @@
 #include <eigenheads/context.hpp>  // Context
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>   // blocks_of
-#include <eigenheads/detail/work.hpp>     // floats_per, product
+#include <eigenheads/detail/work.hpp>     // Threads, floats_per, product
 #include <eigenheads/kernels/chosen.hpp>  // attention_kernels
 #include <eigenheads/mask.hpp>            // BoundMask
 
@@ -38,7 +38,7 @@ struct AttentionPlan {
   Index heads = 0;       // key/value heads of all sequences
   Index row_blocks = 0;  // of a head
   Index key_blocks = 0;  // cut_along_keys: those that a sequence sees, of the one that sees most
-  int threads = 1;       // that the work is worth
+  Threads threads{};     // that the work is worth
   // Elements of scratch memory: of a task's, of a block's partial result or its packed keys and
   // values, and of how many blocks at once.
   Index task_elements = 0, block_elements = 0, blocks_at_once = 0;
@@ -54,7 +54,7 @@ struct AttentionPlan {
                                               : heads * row_blocks;
   }
   [[nodiscard]] Index scratch_elements() const {
-    return threads * task_elements + blocks_at_once * block_elements;
+    return threads.most * task_elements + blocks_at_once * block_elements;
   }
 };
 
@@ -83,14 +83,14 @@ void plan_packing(const AttentionCall<T>& call, AttentionPlan& plan) {
   plan.key_elements = plan.block_capacity * shape.D;
   plan.block_elements = plan.key_elements + plan.block_capacity * (blocks_of(shape.V, W) * W);
   const Index head_bytes = plan.key_blocks * plan.block_elements * static_cast<Index>(sizeof(T));
-  if (plan.threads == 1)
+  if (plan.threads.most == 1)
     plan.whole_heads = plan.heads;
   else if (head_bytes <= packed_bytes)  // all threads come to their last whole head together
-    plan.whole_heads = (std::max)(plan.heads / plan.threads - 1, Index{0}) * plan.threads;
+    plan.whole_heads = (std::max)(plan.heads / plan.threads.most - 1, Index{0}) * plan.threads.most;
   // Two at least: one is packed while the rows of the one before are still at work.
   plan.shared_at_once =
       (std::min)((std::max)(packed_bytes / head_bytes, Index{2}), plan.shared_heads());
-  const Index packing = plan.whole_heads > 0 ? Index{plan.threads} : Index{0};
+  const Index packing = plan.whole_heads > 0 ? Index{plan.threads.most} : Index{0};
   plan.blocks_at_once = (packing + plan.shared_at_once) * plan.key_blocks;
 }
 
@@ -113,7 +113,7 @@ template <class T>
 }
 
 template <class T>
-[[nodiscard]] AttentionPlan plan(const AttentionCall<T>& call, int threads) {
+[[nodiscard]] AttentionPlan plan(const AttentionCall<T>& call, const Threads& threads) {
   const AttentionKernels<T> kernels = attention_kernels<T>();
   const AttentionShape& shape = call.shape;
   const Index rows = rows_of_head(call);
@@ -129,7 +129,7 @@ template <class T>
   if (is_cached) plan.path = AttentionPath::cached;
   if (!is_one_task) {
     if (!is_cached) plan_packing(call, plan);
-  } else if (plan.heads < plan.threads && plan.key_blocks > 1 && !call.weights.is_given() &&
+  } else if (plan.heads < plan.threads.most && plan.key_blocks > 1 && !call.weights.is_given() &&
              !call.scores.is_given()) {
     plan.path = AttentionPath::cut_along_keys;
     plan.block_elements = kernels.partial_size(shape);
@@ -144,7 +144,8 @@ template <class T>
 template <class T>
 [[nodiscard]] AttentionPlan plan(const AttentionCall<T>& call, const Context& context) {
   const bool is_one = context.threads() == 1;
-  return plan(call, is_one ? 1 : context.threads_for(attention_work(call, rows_of_head(call))));
+  return plan(call,
+              is_one ? Threads{} : context.threads_for(attention_work(call, rows_of_head(call))));
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

@@ -69,12 +69,12 @@ void project(const ProjectCall<T>& call, const ProjectedPart& part, Context& con
   const Index row_blocks = blocks_of(rows, block), panel_count = call.weight.count();
   if (row_blocks == 0) return;
   context.counters().projected_rows.fetch_add(rows, std::memory_order_relaxed);
-  const int threads =
+  const auto threads =
       context.threads_for(projection_work<T>(rows, total(part.inputs), total(part.outputs)));
-  const Index cuts = cuts_for(row_blocks, panel_count, threads, project_tasks_per_thread);
+  const Index cuts = cuts_for(row_blocks, panel_count, threads.most, project_tasks_per_thread);
   const Index gathered = part.rows.size() == 1 ? 0 : block * depth;
   const Frame frame(context);
-  T* const scratch = frame.take<T>(threads * (block * W + gathered));
+  T* const scratch = frame.take<T>(threads.most * (block * W + gathered));
   context.parallel_for(row_blocks * cuts, threads, [&](Index task, int thread) {
     const Index first = task / cuts * block, cut = task % cuts;
     std::array<Range, static_cast<std::size_t>(matmul_rows)> storage;

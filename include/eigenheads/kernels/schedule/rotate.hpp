@@ -37,8 +37,8 @@ void rotate(const RotateCall<T>& call, Context& context) {
   const RotaryKernels<T> kernels = rotary_kernels<T>();
   const StridedMatrix<T>& heads = call.heads;
   const Index rows = total(call.rows), D = heads.head_size;
-  const int threads = context.threads_for(floats_per<T> * multiply_adds_per_packed *
-                                          product(rows, total(call.columns)));
+  const auto threads = context.threads_for(floats_per<T> * multiply_adds_per_packed *
+                                           product(rows, total(call.columns)));
   // Rows [begin, end) of one sequence, whose row 0 has position `first`.
   const auto rotate_rows = [&](Index begin, Index end, Index first_row, Index first) {
     const Index from = (std::clamp)(first_row - first, begin, end);

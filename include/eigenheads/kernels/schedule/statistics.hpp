@@ -28,10 +28,10 @@ void add_statistics(AttentionStatisticsCall<T> call, std::span<RowStatistics> su
   call.rows = StridedMatrix<RowStatistics>::heads_apart(
       frame.take<RowStatistics>(queries.total() * shape.H), queries, shape.H, 1);
   const Index size = kernels.measure_scratch(shape);
-  const int threads =
+  const auto threads =
       context.threads_for((static_cast<double>(shape.D + shape.V) + multiply_adds_per_score) *
                           product(shape.B, shape.H, shape.Q, shape.K));
-  T* const scratch = frame.take<T>(threads * size);
+  T* const scratch = frame.take<T>(threads.most * size);
   const HeadTable& table = call.attention.heads;
   const Index row_blocks = blocks_of(table.most(shape, 0) * shape.Q, query_block);
   context.parallel_for(shape.B * shape.G * row_blocks, threads, [&](Index i, int thread) {
@@ -62,9 +62,9 @@ void add_contributions(const ContributionCall<T>& call, std::span<Contributions>
   const Index B = call.shape.B, H = call.shape.H, E = call.weight.rows;
   const Frame frame(context);
   const Index size = kernels.contribute_scratch(E);
-  const int threads =
+  const auto threads =
       context.threads_for(projection_work<T>(call.mask->query_rows().total() * H, call.shape.V, E));
-  T* const scratch = frame.take<T>(threads * size);
+  T* const scratch = frame.take<T>(threads.most * size);
   auto* const parts = frame.take<Contributions>(B * H);
   double* const means = frame.take<double>(B * H * E);
   std::fill_n(means, B * H * E, 0.0);

@@ -102,7 +102,7 @@ template <class T>
   const Index width = call.shape.H * call.shape.V;
   T* const gated = frame.take<T>(call.rows.count() * width);
   const auto pieces = call.rows.pieces();
-  const int threads =
+  const auto threads =
       context.threads_for(multiply_adds_per_packed * product(call.rows.count(), width));
   context.parallel_for(std::ssize(pieces), threads, [&](Index i) {
     const mpi::Dealing::Block& piece = pieces[static_cast<std::size_t>(i)];

@@ -123,7 +123,7 @@ void find_deltas(const RankBackward<T>& local, Index rows, T* to, Context& conte
   const BackwardKernels<T> kernels = backward_kernels<T>();
   const AttentionBackwardCall<T>& call = local.call;
   const Index cuts = blocks_of(rows, rows_per_task);
-  const int threads =
+  const auto threads =
       context.threads_for(multiply_adds_per_packed * product(call.shape.H, rows, call.shape.V));
   context.parallel_for(call.shape.H * cuts, threads, [&](Index task) {
     const Index h = task / cuts, first = task % cuts * rows_per_task;

@@ -126,7 +126,7 @@ class SpreadAttention {
     auto* const cached = frame.take<PackedHead<T>>(context_.threads() * heads);
     Index rows = 0;
     for (const Piece& piece : pieces) rows += piece.task->rows.count;
-    const int threads = context_.threads_for(
+    const auto threads = context_.threads_for(
         floats_per<T> * product(rows, kernels_.key_block, call_.shape.D + call_.shape.V));
     context_.parallel_for(std::ssize(pieces), threads, [&](Index i, int thread) {
       const Piece& piece = pieces[static_cast<std::size_t>(i)];

@@ -57,7 +57,7 @@ template <class T>
 void activate_hidden_rows(const FeedForwardParts<T>& parts, const HiddenRows<T>& hidden, T* h,
                           Context& context) {
   const Index size = parts.hidden();
-  const int threads = context.threads_for(parts.hidden_work(hidden.rows));
+  const auto threads = context.threads_for(parts.hidden_work(hidden.rows));
   context.parallel_for(hidden.rows, threads, [&](Index row) {
     const Index at = row * size;
     activate_hidden(parts, hidden.up + at, parts.is_gated() ? hidden.gate + at : nullptr, h + at,
@@ -77,7 +77,7 @@ void activate_hidden_rows_backward(const FeedForwardParts<T>& parts, const Hidde
                                    const HiddenGradients<T>& grad, const IsKept& is_kept,
                                    Context& context) {
   const Index size = parts.hidden();
-  const int threads = context.threads_for(2 * parts.hidden_work(hidden.rows));
+  const auto threads = context.threads_for(2 * parts.hidden_work(hidden.rows));
   context.parallel_for(hidden.rows, threads, [&](Index row) {
     const Index at = row * size;
     activate_hidden_backward(parts, hidden.up + at, parts.is_gated() ? hidden.gate + at : nullptr,

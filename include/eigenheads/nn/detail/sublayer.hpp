@@ -35,7 +35,7 @@ namespace eigenheads::inline EIGENHEADS_ABI::detail {
 template <class T>
 void add_elements(const T* x, const T* y, T* to, Index count, Context& context) {
   constexpr Index chunk = 8192, line = 64 / Index{sizeof(T)};
-  const int threads =
+  const auto threads =
       context.threads_for(multiply_adds_per_packed * floats_per<T> * product(count));
   context.parallel_for(blocks_of(count, chunk), threads, [&](Index task) {
     run_on_this_cpu([&, task] {
@@ -60,7 +60,7 @@ void drop_elements(const DropoutMask<T>& dropout, const SequenceRows& rows, Inde
                    T* to, Context& context) {
   constexpr Index rows_per_task = 8, piece = 256;
   const Index total = rows.total();
-  const int threads = context.threads_for(multiply_adds_per_score * product(total, size));
+  const auto threads = context.threads_for(multiply_adds_per_score * product(total, size));
   context.parallel_for(blocks_of(total, rows_per_task), threads, [&](Index task) {
     T factors[piece];
     const Index first = task * rows_per_task;

@@ -147,14 +147,14 @@ void feed_forward(const FeedForwardParts<T>& parts, const FeedForwardCall<T>& ca
                   Context& context) {
   constexpr Index least_rows = 24;
   if (call.rows == 0) return;
-  const int threads = context.threads_for(parts.work(call.rows));
-  if (threads > 1 && call.rows < least_rows * threads)
+  const auto threads = context.threads_for(parts.work(call.rows));
+  if (threads.most > 1 && call.rows < least_rows * threads.most)
     return feed_forward_by_steps(parts, call, context);
-  const Index blocks = blocks_of(call.rows, threads * matmul_rows) * threads;
+  const Index blocks = blocks_of(call.rows, threads.most * matmul_rows) * threads.most;
   const Index most = blocks_of(call.rows, blocks);
   const FeedForwardScratch<T> scratch(parts, most);
   const Frame frame(context);
-  T* const memory = frame.take<T>(threads * scratch.size());
+  T* const memory = frame.take<T>(threads.most * scratch.size());
   context.parallel_for(blocks, threads, [&](Index block, int thread) {
     const Range rows{call.rows * block / blocks, call.rows * (block + 1) / blocks};
     if (rows.count() > 0)
