@@ -14,27 +14,16 @@ template <class T>
 }
 
 // The scores of one row and S keys that are rows, `stride` apart: squares of them are transposed in
-// registers, since nobody else would read what is packed. Each score is the chain of a tile. Squares go
-// from row to row, which no hardware foresees, so lines are asked for in the order of the memory: of the
-// keys after these, into the first-level cache, and of those `rows_ahead`, into the second-level one,
-// for few lines can be under way to the first. 16 heads of 16384 keys of D = 64 take as long as to be
-// read, and twice as long if the lines of the same square are asked for (Zen 4, AVX-512, float and
-// double).
+// registers, since nobody else would read what is packed. Each score is the chain of a tile.
 template <class T>
 void multiply_key_rows(const T* query, const T* keys, Index stride, Index D, T* scores) {
-  constexpr Index S = Register<T>::width, line = Index{64} / Index{sizeof(T)};
+  constexpr Index S = Register<T>::width;
   Register<T> sum = broadcast(T(0));
-  const T* next = keys + S * stride;
-  Index d = 0, asked = 0;
+  RowsAhead<T> ahead(keys + S * stride, stride, D);
+  Index d = 0;
   for (; d + S <= D; d += S) {
     Register<T> square[S];
-#pragma GCC unroll 16
-    for (Index j = 0; j < S * S; j += line) {
-      __builtin_prefetch(next + asked);
-      __builtin_prefetch(next + (rows_ahead - S) * stride + asked, 0, 2);
-      asked += line;
-      if (asked >= D) next += stride, asked = 0;
-    }
+    ahead.ask();
     load_transposed(keys + d, stride, square);
 #pragma GCC unroll 16
     for (Index j = 0; j < S; ++j) sum = fma(broadcast(query[d + j]), square[j], sum);
