@@ -5,6 +5,22 @@
 // takes less time than to put the tile's sums down and take them up again (1 to 3 % of a projection).
 inline constexpr Index matmul_depth = 1024;
 
+// A few numbers, less than a panel is wide: by whole registers, of which the last may overlap, or by
+// pieces. One by one they took a tenth of the chapter's example.
+template <class T>
+EIGEN_ALWAYS_INLINE void copy_few(const T* from, Index count, T* to) {
+  constexpr Index S = Register<T>::width, piece = 4;
+  if (count >= S) {
+    const Register<T> last = load(from + count - S);
+    store(to, load(from));
+    store(to + count - S, last);
+    return;
+  }
+  Index j = 0;
+  for (; j + piece <= count; j += piece) std::memcpy(to + j, from + j, piece * sizeof(T));
+  for (; j < count; ++j) to[j] = from[j];
+}
+
 // Some rows and columns of y, which lie in one head, from a panel's product. Rows are counted and not
 // divided: divisions would cost more than the stores.
 template <class T>
@@ -18,7 +34,7 @@ void store_columns(const T* product, Range rows, Range columns, const StridedMat
       store(to, load(product));
       store(to + S, load(product + S));
     } else {
-      for (Index j = 0; j < width; ++j) to[j] = product[j];
+      copy_few(product, width, to);
     }
     to += y.row_stride;
     if (++in_sequence == y.rows_per_sequence) {
@@ -70,15 +86,15 @@ void store_tile(const MatmulCall<T>& call, const MatmulTile& tile, const T* prod
   }
 }
 
-// To `count` rows of a panel's width.
+// To `count` rows of a panel's width, or of half of it.
 template <class T>
-void add_bias(T* rows, Index stride, Index count, const T* bias) {
+void add_bias(T* rows, Index stride, Index count, const T* bias, bool is_half) {
   constexpr Index S = Register<T>::width;
   const Register<T> low = load(bias), high = load(bias + S);
   for (Index i = 0; i < count; ++i) {
     T* const row = rows + i * stride;
     store(row, add(load(row), low));
-    store(row + S, add(load(row + S), high));
+    if (!is_half) store(row + S, add(load(row + S), high));
   }
 }
 
@@ -100,7 +116,7 @@ void finish_tile(const MatmulCall<T>& call, const MatmulTile& tile, Index panel,
   if (call.bias != nullptr) {
     T bias[W] = {};
     std::copy_n(call.bias + column, width, bias);
-    add_bias(sums.data, sums.stride, tile.count, bias);
+    add_bias(sums.data, sums.stride, tile.count, bias, width <= W / 2);
   }
   if (!sums.is_in_y) store_tile(call, tile, sums.data, {column, column + width});
 }
@@ -148,6 +164,8 @@ void matmul(const MatmulCall<T>& call, Range panels, T* scratch) {
   // and 128 rows 0.91 (Zen 5, AVX-512; AVX2 alike); 4 rows of one layer that the third-level cache
   // keeps take 10 % longer.
   constexpr Index least = Index{1} << 18;  // bytes
+  // Of a last panel, half may do; not where its sums are taken up again.
+  const bool is_one_pass = call.inputs.size() == 1 && call.inputs[0].count() <= matmul_depth;
   const bool is_stream = call.weight.rows * depth * Index{sizeof(T)} >= least;
   for (Index p = panels.begin; p < panels.end; ++p) {
     const T* panel = call.weight.panel(p);
@@ -155,6 +173,7 @@ void matmul(const MatmulCall<T>& call, Range panels, T* scratch) {
     const Index column = p * W;
     const bool is_whole =
         column + W <= call.weight.rows && call.y.columns_left_in_head(column) >= W;
+    const bool is_half = is_one_pass && call.weight.rows - column <= W / 2;
     T* const y = call.y.data + call.y.column_offset(column);
     const auto sums = [&](const MatmulTile& tile, bool has_inputs) -> TileSums<T> {
       if (is_whole && tile.is_together)
@@ -166,15 +185,19 @@ void matmul(const MatmulCall<T>& call, Range panels, T* scratch) {
       for (Index k = input.begin; k < input.end; k += matmul_depth, adds = true)
         for (const MatmulTile& tile : tiles) {
           const TileSums<T> to = sums(tile, true);
-          multiply_first_tile<T>(tile.count, is_stream && tile.first == 0,
-                                 {.a = call.x + tile.first * depth + k,
-                                  .a_stride = depth,
-                                  .b = panel + k * W,
-                                  .b_stride = W,
-                                  .depth = (std::min)(matmul_depth, input.end - k),
-                                  .c = to.data,
-                                  .c_stride = to.stride,
-                                  .goes_on = adds});
+          const TileCall<T> product{.a = call.x + tile.first * depth + k,
+                                    .a_stride = depth,
+                                    .b = panel + k * W,
+                                    .b_stride = W,
+                                    .depth = (std::min)(matmul_depth, input.end - k),
+                                    .c = to.data,
+                                    .c_stride = to.stride,
+                                    .goes_on = adds};
+          if (is_half)
+            run_tile<T>(tile_products<T, 1, Into::set>[static_cast<std::size_t>(tile.count - 1)],
+                        product);
+          else
+            multiply_first_tile<T>(tile.count, is_stream && tile.first == 0, product);
         }
     for (const MatmulTile& tile : tiles) finish_tile(call, tile, p, sums(tile, adds));
   }
