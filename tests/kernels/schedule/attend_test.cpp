@@ -73,7 +73,7 @@ TYPED_TEST(Attend, HeadsAreWholeUnlessTheyAreTheLastOrLarge) {
   const auto whole = [](const Shape& shape, const Context& context) {
     const AttentionPlan plan = plan_of<T>(shape, context);
     EXPECT_EQ(plan.path, AttentionPath::packed_once);
-    EXPECT_EQ(plan.threads, context.threads());
+    EXPECT_EQ(plan.threads.least, context.threads());
     return plan.whole_heads;
   };
   EXPECT_EQ(whole({1, 8, 8, 100, 100, 16}, one), 8);
@@ -89,17 +89,19 @@ TYPED_TEST(Attend, HeadsAreWholeUnlessTheyAreTheLastOrLarge) {
 TYPED_TEST(Attend, WorkTooSmallForItsThreadsIsDoneByFewer) {
   using T = TypeParam;
   const Context context(4);
-  EXPECT_EQ((plan_of<T>({2, 5, 5, 4, 6, 20}, context).threads), 1);  // the chapter's example
-  EXPECT_EQ((plan_of<T>({1, 8, 8, 1024, 1024, 64}, context).threads), 4);
-  int threads = 1;  // more work, no fewer of them
+  EXPECT_EQ((plan_of<T>({2, 5, 5, 4, 6, 20}, context).threads.most), 1);  // the chapter's example
+  EXPECT_EQ((plan_of<T>({1, 8, 8, 1024, 1024, 64}, context).threads.least), 4);
+  eh::detail::Threads threads;  // more work, no fewer of them
   for (Index n = 1; n < 300; ++n) {
-    const int of_n = plan_of<T>({1, 8, 8, n, n, 64}, context).threads;
-    EXPECT_GE(of_n, threads);
+    const auto of_n = plan_of<T>({1, 8, 8, n, n, 64}, context).threads;
+    EXPECT_GE(of_n.least, threads.least);
+    EXPECT_GE(of_n.most, threads.most);
+    EXPECT_GE(of_n.most, of_n.least);
     threads = of_n;
   }
-  EXPECT_EQ(threads, 4);
+  EXPECT_EQ(threads.least, 4);
   // Keys that no query sees are no work.
-  EXPECT_EQ((plan_of<T>({1, 8, 8, 1024, 1024, 64}, context, {.valid_lens = {1}}).threads), 1);
+  EXPECT_EQ((plan_of<T>({1, 8, 8, 1024, 1024, 64}, context, {.valid_lens = {1}}).threads.least), 1);
 }
 
 // From a row of a head that is shared, while others wait for it, from one of a head that is not, and
