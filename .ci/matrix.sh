@@ -186,7 +186,15 @@ as_programs() {
     printf '#define %s\n#include <%s>\n' EIGENHEADS_PREBUILT_SOURCE eigenheads/prebuilt.hpp \
       >"$build/kernels.cpp"
     "${own[@]}" -c "$build/kernels.cpp" -o "$build/kernels.o" || return
-    own+=(-include eigenheads/prebuilt.hpp)
+    printf '#include <%s>\n' gtest/gtest.h eigenheads/eigenheads.hpp eigenheads/prebuilt.hpp \
+      >"$build/first.hpp"
+    # Compiled once: a third of the time of a program. Where flags include a file too, or the compiler
+    # makes none, each program reads it.
+    case $flags in
+      *-include*) ;;
+      *) "${own[@]}" -x c++-header "$build/first.hpp" -o "$build/first.hpp.gch" || true ;;
+    esac
+    own+=(-include "$build/first.hpp")
   fi
   mkdir -p "${programs[@]/#/$build/}"
   printf '%s\n' "${programs[@]}" |
