@@ -50,9 +50,9 @@ class Context {
  public:
   // `threads` counts the calling one. Work too small for all of them is done by fewer, so that each
   // has at least `multiply_adds_per_thread`, about, as estimated from sizes, or a quarter of that while
-  // they are still awake from the last loops; 0: all take part in any work. Throws std::invalid_argument below 1 thread or 0 multiply-adds, std::runtime_error if the
-  // system does not start so many threads. In the child of a fork, calls run on the calling thread
-  // alone.
+  // they are still awake from the loops before; 0: all take part in any work. Throws
+  // std::invalid_argument below 1 thread or 0 multiply-adds, std::runtime_error if the system does not
+  // start so many threads. In the child of a fork, calls run on the calling thread alone.
   explicit Context(int threads = 1,
                    double multiply_adds_per_thread = detail::multiply_adds_per_thread)
       : threads_(threads), multiply_adds_per_thread_(multiply_adds_per_thread) {
