@@ -17,12 +17,13 @@ check() { # check TITLE COMMAND...
   fi
 }
 
-# One that is left out, and told at the end, where the checks before it have taken so long that this one
-# might not end within 45 minutes: machines differ by a factor of two.
+# A check that is left out where those before it have taken so long that it might not end within
+# 45 minutes: machines differ by a factor of two.
 seconds_to_begin_in=2280
 left_out=()
+is_in_time() { ((SECONDS < seconds_to_begin_in)); }
 check_in_time() { # check_in_time TITLE COMMAND...
-  if ((SECONDS < seconds_to_begin_in)); then check "$@"; else left_out+=("$1"); fi
+  if is_in_time; then check "$@"; else left_out+=("$1"); fi
 }
 
 # Tests that may be skipped, for want of a model that is downloaded, or, with a sanitizer, of address space.

@@ -99,7 +99,7 @@ class Context {
   // For layers that are made of the library's steps: scratch memory, in frames (detail/arena.hpp).
   [[nodiscard]] detail::Arena& arena() { return arena_; }
 
-  // How many of the threads take part in work of so many multiply-adds.
+  // How many of the threads take part in work of so many multiply-adds, at least and at most.
   [[nodiscard]] detail::Threads threads_for(double multiply_adds) const {
     const auto worth = [&](double part) {
       return detail::threads_worth(multiply_adds, part * multiply_adds_per_thread_, threads_);

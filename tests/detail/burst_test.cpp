@@ -53,7 +53,16 @@ TEST_F(BurstOfLoops, WorkThatWasDoneWithoutThemWakesOneAfterTheOther) {
   EXPECT_EQ(loop({8, 1, 150}), 2);         // the others may have fallen asleep
 }
 
+TEST_F(BurstOfLoops, WhatAllHaveDoneIsPaid) {
+  for (int repeat = 0; repeat < 3; ++repeat) EXPECT_EQ(loop({8, 8, 800}), 8);
+  EXPECT_EQ(loop({2, 2, 200}), 2);
+  EXPECT_EQ(loop({8, 1, 150}), 3);  // 350 in all, since there were eight
+}
+
 TEST_F(BurstOfLoops, APauseForgetsWhatWasDone) {
+  EXPECT_EQ(loop({8, 1, 150}, kLong), 1);
+  EXPECT_EQ(loop({2, 2, 0}, kLong), 2);
+  EXPECT_EQ(loop({8, 1, 150}), 2);
   EXPECT_EQ(loop({2, 1, 150}, kLong), 1);
   EXPECT_EQ(loop({2, 1, 150}, kLong), 1);
   EXPECT_EQ(loop({2, 1, 150}, awake_time), 2);

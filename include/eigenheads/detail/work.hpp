@@ -34,7 +34,8 @@ template <class T>
 
 // How many threads take part in a loop: the calling one, and
 struct Threads {
-  int most = 1;     // while the others are awake: scratch memory is for so many
+  int most =
+      1;  // if the others are awake, or waking them is paid for: scratch memory is for so many
   int least = 1;    // though they may have to be woken
   double work = 0;  // all of it
 };
