@@ -9,9 +9,8 @@
 namespace eigenheads::inline EIGENHEADS_ABI::detail {
 
 // Work is counted in multiply-adds of floats. So many take 25 to 50 us; to wake a thread takes 20 to
-// 30 us, and the one that wakes it loses up to 8. One that is awake comes within 2 us: a part of so
-// many is enough for it. (Zen 4, work of 13, 18 and 36 us on one thread: 1.04, 0.86 and 0.5 of it on
-// two that are awake.)
+// 30 us, and the one that wakes it loses up to 8. For one that is awake a part of so many is enough.
+// (Zen 4: work of 13, 26 and 36 us on one thread takes 1.04, 0.86 and 0.5 of it on two that are awake.)
 inline constexpr double multiply_adds_per_thread = 2e6, part_while_awake = 1.0 / 4;
 // What else takes as long as so many of them: to read an element from memory once and pack it, and
 // to take the softmax of a score.
@@ -32,12 +31,12 @@ template <class T>
   return floats_per<T> * product(in, out) * (static_cast<double>(rows) + multiply_adds_per_packed);
 }
 
-// How many threads take part in a loop: the calling one, and
+// How many threads take part in a loop, the calling one among them: `least` though the others may have
+// to be woken, `most` if they are awake or waking them is paid for (burst.hpp). Scratch memory is for
+// the most.
 struct Threads {
-  int most =
-      1;  // if the others are awake, or waking them is paid for: scratch memory is for so many
-  int least = 1;    // though they may have to be woken
-  double work = 0;  // all of it
+  int most = 1, least = 1;
+  double work = 0;  // of the whole loop, in multiply-adds of floats
 };
 
 // How many of `most` threads have at least `work_per_thread` to do, and the one that calls.

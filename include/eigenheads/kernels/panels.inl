@@ -17,7 +17,7 @@ class RowsAhead {
   RowsAhead(const T* next, Index stride, Index length)
       : next_(next), stride_(stride), length_(length) {}
 
-  // As many lines as a square has.
+  // As many lines as a square has, and one at least.
   EIGEN_ALWAYS_INLINE void ask() {
     constexpr Index S = Register<T>::width, line = Index{64} / Index{sizeof(T)}, far = 64;
 #pragma GCC unroll 16

@@ -20,7 +20,7 @@ template <class T>
 
 // How many threads a packed call is worth, and which of its sequences they attend together.
 struct PackedShares {
-  Threads threads{};
+  Threads threads;
   double most_of_head = 0;  // work of a head that is a task
 
   template <class Call>

@@ -38,7 +38,7 @@ struct AttentionPlan {
   Index heads = 0;       // key/value heads of all sequences
   Index row_blocks = 0;  // of a head
   Index key_blocks = 0;  // cut_along_keys: those that a sequence sees, of the one that sees most
-  Threads threads{};     // that the work is worth
+  Threads threads;       // that the work is worth
   // Elements of scratch memory: of a task's, of a block's partial result or its packed keys and
   // values, and of how many blocks at once.
   Index task_elements = 0, block_elements = 0, blocks_at_once = 0;
