@@ -3,7 +3,10 @@
 // runs the contract, the golden data and the kernels again with each that the CPU has.
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
 #include <optional>
+#include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -45,6 +48,32 @@ std::vector<InstructionSet> sets_that_run_here() {
   for_each_instruction_set([&](auto, InstructionSet set) { sets.push_back(set); });
   return sets;
 }
+
+#if defined(__linux__) && defined(__x86_64__)
+// What the first processor has, as the system says it.
+std::set<std::string> flags_of_the_system() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("flags")) {
+      std::istringstream words(line);
+      std::set<std::string> flags;
+      for (std::string word; words >> word;) flags.insert(word);
+      return flags;
+    }
+  return {};
+}
+
+TEST(InstructionSets, AreThoseThatTheSystemSaysTheCpuHas) {
+  const auto flags = flags_of_the_system();
+  ASSERT_FALSE(flags.empty());
+  const bool avx2 = flags.contains("avx2") && flags.contains("fma");
+  const bool avx512 = avx2 && flags.contains("avx512f") && flags.contains("avx512bw") &&
+                      flags.contains("avx512dq") && flags.contains("avx512vl");
+  EXPECT_TRUE(eh::detail::runs_here(InstructionSet::portable));
+  EXPECT_EQ(eh::detail::runs_here(InstructionSet::avx2), avx2);
+  EXPECT_EQ(eh::detail::runs_here(InstructionSet::avx512), avx512);
+}
+#endif
 
 TEST(InstructionSets, TheBestIsChosenUnlessOneIsAskedFor) {
   const auto sets = sets_that_run_here();
