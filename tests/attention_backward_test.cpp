@@ -303,6 +303,21 @@ TYPED_TEST(AttentionBackward, ASequenceCutToItsKeysAndAQueryAloneHaveTheSameBits
   }
 }
 
+TYPED_TEST(AttentionBackward, AScoreFunctionWithoutADerivativeIsRefused) {
+  using T = TypeParam;
+  const auto x = inputs<T>(1, 2, 2, 3, 4, 5, 6);
+  const auto squared = [](T score, eh::ScorePosition) { return score * score; };
+  const AttentionOptions<T> options{.score = squared};
+  const auto result = eh::scaled_dot_product_attention(x.queries, x.keys, x.values, {}, options);
+  EXPECT_EQ(refusal([&] {
+              return eh::scaled_dot_product_attention_backward(x.grad_output, x.queries, x.keys,
+                                                               x.values, result, {}, options);
+            }),
+            "eigenheads: this score function is for inference; to train through it, give it a "
+            "member T derivative(T score, ScorePosition) const, or static constexpr bool adds = "
+            "true if all it does is to add to the score");
+}
+
 TEST(DotProductAttentionBackward, IsThatOfOneHead) {
   const eh::DotProductAttention<double> attention({.dropout = 0.5});
   const auto q = random_tensor<double>(1, 2, 5, 4), k = random_tensor<double>(2, 2, 7, 4),

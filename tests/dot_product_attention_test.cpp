@@ -92,6 +92,22 @@ TYPED_TEST(DotProductAttentionTest, ALearntSinkIsThatOfAttentionWithOneHead) {
   EXPECT_EQ(this->attention_.sink_logits.size(), 0);
 }
 
+TYPED_TEST(DotProductAttentionTest, ACopyIsAllOfIt) {
+  using T = TypeParam;
+  eh::DotProductAttention<T> whole({.dropout = 0.25, .sink_logits = true});
+  whole.sink_logits(0) = T(0.5);
+  const auto expected = whole(this->q_, this->k_, this->v_);
+  const eh::DotProductAttention<T> made = whole;
+  eh::DotProductAttention<T> assigned, moved;
+  assigned = made;
+  moved = eh::DotProductAttention<T>(made);
+  whole.sink_logits(0) = T(9);
+  for (const eh::DotProductAttention<T>& copy : {made, assigned, moved}) {
+    EXPECT_EQ(copy.dropout().p(), 0.25);
+    EXPECT_TRUE(same_bits(copy(this->q_, this->k_, this->v_), expected));
+  }
+}
+
 TYPED_TEST(DotProductAttentionTest, WhatDoesNotFitIsRefused) {
   const auto &q = this->q_, &k = this->k_, &v = this->v_;
   const auto& attention = this->attention_;

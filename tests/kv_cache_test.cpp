@@ -687,6 +687,12 @@ TYPED_TEST(Decoding, WhatDoesNotFitIsRefusedInASentenceAndNothingWritten) {
               (void)layer.step(random_tensor<T>(1, 4, kSize), Lens{2, 1}, cache);
             }).find("x has 4 rows; expected 3"),
             std::string::npos);
+  auto of_other_keys = layer;
+  of_other_keys.W_k = eh::Linear<T>({.in_features = kSize - 1, .out_features = 10});
+  EXPECT_NE(refusal([&] {
+              (void)of_other_keys.step(x, cache);
+            }).find("step: the layer takes queries of 12 numbers, keys of 11 and values of 12"),
+            std::string::npos);
   Tensor<T, 3> y(2, 3, kSize + 1);
   EXPECT_NE(refusal([&] { layer.step_into(y, x, cache); }).find("y has shape [2, 3, 13]"),
             std::string::npos);
@@ -714,6 +720,9 @@ TYPED_TEST(Decoding, WhatDoesNotFitIsRefusedInASentenceAndNothingWritten) {
             std::string::npos);
   EXPECT_NE(made({.batch_size = 1, .num_kv_heads = 1, .head_size = 1, .capacity = 3, .window = 4})
                 .find("capacity is 3; expected 4 or more, the window"),
+            std::string::npos);
+  EXPECT_NE(made({.batch_size = 1, .num_kv_heads = 1, .head_size = 1, .capacity = 3, .sinks = 1})
+                .find("sinks is 1 without a window; expected 0"),
             std::string::npos);
   const Index huge = Index{1} << 30;
   EXPECT_NE(made({.batch_size = huge, .num_kv_heads = huge, .head_size = 64, .capacity = huge})

@@ -494,4 +494,51 @@ TYPED_TEST(Packed, ALazyLayerTakesItsSizesFromRows) {
   EXPECT_TRUE(same_bits(lazy(x.queries, x.of_queries), eager(x.queries, x.of_queries)));
 }
 
+// Through every other door, one that is made by the call.
+TYPED_TEST(Packed, ALazyLayerTakesItsSizesFromRowsThroughEveryDoor) {
+  using T = TypeParam;
+  const auto layer = [](Index size) {
+    return MultiHeadAttention<T>({.num_hiddens = kSize,
+                                  .num_heads = 3,
+                                  .query_size = size,
+                                  .key_size = size,
+                                  .value_size = size},
+                                 5);
+  };
+  const auto eager = layer(kSize);
+  const Inputs<T> x({4, 3}, {2, 6});
+  const Mask mask{.causal = Causal::bottom_right};
+  const auto own = eager.with_weights(x.queries, x.of_queries, mask);
+  const auto across =
+      eager.with_weights(x.queries, x.of_queries, x.keys, x.values, x.of_keys, mask);
+  auto lazy = layer(0);
+  EXPECT_TRUE(
+      same_bits(lazy(x.queries, x.of_queries, x.keys, x.values, x.of_keys, mask), across.output));
+  lazy = layer(0);
+  Tensor<T, 2> output(7, kSize), small(6, kSize);
+  EXPECT_NE(refusal([&] { lazy.forward_into(small, x.queries, x.of_queries, mask); }),
+            "not refused");
+  EXPECT_TRUE(lazy.W_q.is_lazy());
+  lazy.forward_into(output, x.queries, x.of_queries, mask);
+  EXPECT_TRUE(same_bits(output, own.output));
+  lazy = layer(0);
+  EXPECT_NE(refusal([&] {
+              lazy.forward_into(small, x.queries, x.of_queries, x.keys, x.values, x.of_keys, mask);
+            }),
+            "not refused");
+  EXPECT_TRUE(lazy.W_q.is_lazy());
+  lazy.forward_into(output, x.queries, x.of_queries, x.keys, x.values, x.of_keys, mask);
+  EXPECT_TRUE(same_bits(output, across.output));
+  const auto is_same = [](const eh::PackedAttentionOutput<T>& got,
+                          const eh::PackedAttentionOutput<T>& expected) {
+    EXPECT_TRUE(same_bits(got.output, expected.output));
+    ASSERT_EQ(got.weights.size(), 2u);
+    for (std::size_t b = 0; b < 2; ++b) EXPECT_TRUE(same_bits(got.weights[b], expected.weights[b]));
+  };
+  lazy = layer(0);
+  is_same(lazy.with_weights(x.queries, x.of_queries, mask), own);
+  lazy = layer(0);
+  is_same(lazy.with_weights(x.queries, x.of_queries, x.keys, x.values, x.of_keys, mask), across);
+}
+
 }  // namespace

@@ -189,7 +189,6 @@ class BoundMask {
   }
 
   [[nodiscard]] Window window() const { return {left_, mask_.window.right}; }
-  [[nodiscard]] Index sinks() const { return sinks_; }
 
   // What score functions call query q.
   [[nodiscard]] Index query_number(Index q) const { return known_.first_query + q; }

@@ -432,6 +432,105 @@ TEST_F(Checkpoint, OfKerassAttentionComputesWhatItComputes) {
             "module's W_q.weight [6, 8]");
 }
 
+// Numbers that are no whole heads once made a kernel of fewer numbers than the weight.
+TEST_F(Checkpoint, OfHeadsThatThereCannotBeIsRefusedInBothDirections) {
+  eh::Linear<double> linear({.in_features = 4, .out_features = 6, .bias = true});
+  const auto saved = [&](const std::string& name, const eh::HeadsLayout& heads,
+                         const CheckpointFamily& family = families::keras_attention) {
+    const std::string sentence =
+        refusal([&] { eh::save_checkpoint(file(), family, name, linear, {.heads = heads}); });
+    EXPECT_FALSE(std::filesystem::exists(file()));
+    return sentence;
+  };
+  EXPECT_EQ(saved("W_q.", {}),
+            "eigenheads: save_checkpoint: W_q.weight lies by heads; expected "
+            "CheckpointOptions::heads, which says their size");
+  EXPECT_EQ(saved("W_q.", {.head_size = 4}),
+            "eigenheads: save_checkpoint: W_q.weight has shape [6, 4]; expected heads of 4");
+  EXPECT_EQ(saved("W_o.", {.head_size = 3}),
+            "eigenheads: save_checkpoint: W_o.weight has shape [6, 4]; expected heads of 3");
+  EXPECT_EQ(saved("W_q.", {.head_size = -1}),
+            "eigenheads: CheckpointOptions::heads: head_size is -1; expected 1 or more, or 0 to "
+            "ask the modules");
+  EXPECT_EQ(saved("W_q.", {.rotary = eh::RotaryOptions{}}),
+            "eigenheads: CheckpointOptions::heads: head_size is 0; expected 1 or more, beside a "
+            "rotary");
+  for (const Index rotated : {-2, 1, 3, 4, 0})
+    EXPECT_EQ(saved("W_q.", {.head_size = 3, .rotary = eh::RotaryOptions{.rotated = rotated}}),
+              "eigenheads: CheckpointOptions::heads: rotated is " +
+                  std::to_string(rotated == 0 ? 3 : rotated) +
+                  "; expected an even number, 2 to head_size, which is 3");
+  const eh::HeadsLayout other_layout{
+      .head_size = 4, .rotary = eh::RotaryOptions{.layout = eh::RotaryLayout::interleaved}};
+  const std::string name = "encoder.layers.0.self_attention.W_q.";
+  EXPECT_EQ(
+      saved(name, other_layout, families::llama),
+      "eigenheads: save_checkpoint: " + name + "weight has shape [6, 4]; expected heads of 4");
+
+  const auto loaded = [&](const Tensor<float, 3>& kernel, const eh::HeadsLayout& heads) {
+    Safetensors contents;
+    contents.add("query/kernel", kernel);
+    contents.add("query/bias", random_tensor<float>(2, 2, 3));
+    eh::write_safetensors(file(), contents);
+    return refused(SafetensorsFiles(file()), families::keras_attention, linear, "W_q.",
+                   {.heads = heads});
+  };
+  EXPECT_EQ(loaded(random_tensor<float>(1, 4, 2, 3), {}),
+            "tensor \"query/kernel\" lies by heads; expected CheckpointOptions::heads, which says "
+            "their size");
+  EXPECT_EQ(loaded(random_tensor<float>(1, 4, 1, 4), {.head_size = 4}),
+            "parameter W_q.weight has shape [6, 4]; expected heads of 4");
+  EXPECT_THROW(loaded(random_tensor<float>(1, 4, 2, 3), {.head_size = -3}), std::invalid_argument);
+  eh::load_checkpoint(SafetensorsFiles(file()), families::keras_attention, "W_q.", linear,
+                      {.heads = {.head_size = 3}});
+  EXPECT_EQ(linear.weight()(5, 0), random_tensor<float>(1, 4, 2, 3)(0, 1, 2));
+  Safetensors llama;
+  llama.add("model.layers.0.self_attn.q_proj.weight", random_tensor<float>(1, 6, 4));
+  llama.add("model.layers.0.self_attn.q_proj.bias", random_tensor<float>(2, 6));
+  eh::write_safetensors(file(), llama);
+  EXPECT_EQ(
+      refused(SafetensorsFiles(file()), families::llama, linear, name, {.heads = other_layout}),
+      "parameter " + name + "weight has shape [6, 4]; expected heads of 4");
+}
+
+TEST_F(Checkpoint, OfParametersThatMakeNoWholeTensorIsRefusedWhereItIsSaved) {
+  const auto saved = [&](const CheckpointFamily& family, const eh::ConstModuleParts& parts) {
+    return refusal([&] { eh::save_checkpoint(file(), family, parts); });
+  };
+  const eh::Linear<double> linear({6, 6}), wide({4, 6});
+  const eh::Linear<float> of_floats({6, 6});
+  EXPECT_EQ(saved(families::bert, eh::ConstModuleParts().add("decoder.", linear)),
+            "eigenheads: save_checkpoint: decoder.weight has no place in a file of BERT");
+  const std::string start = "encoder.layers.0.self_attention.";
+  EXPECT_EQ(saved(families::gpt2, eh::ConstModuleParts().add(start + "W_q.", linear)),
+            "eigenheads: save_checkpoint: h.0.attn.c_attn.weight is made of 3 parameters, and some "
+            "are not among these modules'");
+  const auto refused_second = [&](const auto& second, const std::string& name,
+                                  const std::string& shape) {
+    EXPECT_EQ(saved(families::gpt2,
+                    eh::ConstModuleParts().add(start + "W_q.", linear).add(start + name, second)),
+              "eigenheads: save_checkpoint: " + start + name + "weight of shape " + shape +
+                  " cannot be one tensor with what else belongs to h.0.attn.c_attn.weight");
+  };
+  refused_second(wide, "W_k.", "[6, 4]");       // of another shape
+  refused_second(of_floats, "W_k.", "[6, 6]");  // of another type
+  refused_second(linear, "W_q.", "[6, 6]");     // the same once more
+  EXPECT_FALSE(std::filesystem::exists(file()));
+}
+
+TEST_F(Checkpoint, OfTorchsAttentionIsReadFromPackedWeightsOrSeparateOnes) {
+  eh::MultiHeadAttention<double> layer(
+      {.num_hiddens = 8, .num_heads = 2, .query_size = 8, .key_size = 8, .value_size = 8});
+  Safetensors contents;
+  contents.add("in_proj_weight", random_tensor<float>(1, 24, 8));
+  contents.add("out_proj.weight", random_tensor<float>(2, 8, 8));
+  contents.add("k_proj_weight", random_tensor<float>(3, 8, 8));
+  eh::write_safetensors(file(), contents);
+  EXPECT_EQ(refused(SafetensorsFiles(file()), families::torch_attention, layer),
+            "tensors \"in_proj_weight\" and \"k_proj_weight\" are the same parameter's; expected "
+            "only one of the two");
+}
+
 TEST_F(Checkpoint, OfTheBooksEncoderComputesWhatItComputes) {
   const Index E = 8;
   eh::Embedding<double> tokens({11, E});
@@ -752,6 +851,13 @@ TEST_F(Checkpoint, ALanguageModelsHeadIsTheEmbeddingOnlyWhereTheModelSaysSo) {
   // Not tied, and none in the file: never a head that was drawn.
   EXPECT_EQ(refused(SafetensorsFiles(golden("gpt2")), families::gpt2, model, "", {.tied = false}),
             "as a file of GPT-2, it lacks 1 of 37 parameters: lm_head.weight (lm_head.weight)");
+  eh::Linear<double> head({8, 11});
+  EXPECT_EQ(refused(changed("gpt2",
+                            [](Safetensors&, const std::string& name) {
+                              return name == "transformer.wte.weight" ? ""s : name;
+                            }),
+                    families::gpt2, head, "lm_head."),
+            "as a file of GPT-2, it lacks 1 of 1 parameters: lm_head.weight (lm_head.weight)");
   for (const bool is_equal : {true, false}) {
     const SafetensorsFiles files =
         changed("gpt2", [&](Safetensors& contents, const std::string& name) {

@@ -121,6 +121,61 @@ TEST_F(ModelConfig, ReadsAScalingUnderEachOfItsNames) {
   EXPECT_TRUE(base.notes.empty());
 }
 
+TEST_F(ModelConfig, ReadsEveryNumberOfAScaling) {
+  const std::string length = R"("rope_theta":10000,"max_position_embeddings":8192,)";
+  // What a layer makes of it is made too.
+  const auto frequencies = [](eh::RotaryOptions options) {
+    options.head_size = 8;
+    return eh::Rotary<double>(options).frequencies();
+  };
+  const auto read_yarn = [&](const std::string& fields, std::size_t notes) {
+    const auto config =
+        llama(length + R"("rope_scaling":{"rope_type":"yarn","factor":4)" + fields + "}");
+    EXPECT_EQ(config.notes.size(), notes);
+    EXPECT_EQ(frequencies(*config.encoder.layer.rotary).size(), 4u);
+    return std::get<eh::YarnScaling>(config.encoder.layer.rotary->scaling);
+  };
+  const eh::YarnScaling all =
+      read_yarn(R"(,"original_max_position_embeddings":2048,"beta_fast":16,"beta_slow":2,)"
+                R"("attention_factor":1.25,"mscale":0.5,"mscale_all_dim":0.75,"truncate":false)",
+                0);
+  EXPECT_EQ(all.factor, 4);
+  EXPECT_EQ(all.original_positions, 2048);
+  EXPECT_EQ(all.beta_fast, 16);
+  EXPECT_EQ(all.beta_slow, 2);
+  EXPECT_EQ(all.attention_factor, 1.25);
+  EXPECT_EQ(all.mscale, 0.5);
+  EXPECT_EQ(all.mscale_all_dim, 0.75);
+  EXPECT_FALSE(all.truncate);
+  const eh::YarnScaling least = read_yarn("", 1);  // which says where the length is from
+  EXPECT_EQ(least.original_positions, 8192);
+  EXPECT_EQ(least.beta_fast, 32);
+  EXPECT_EQ(least.beta_slow, 1);
+  EXPECT_FALSE(least.attention_factor || least.mscale || least.mscale_all_dim);
+  EXPECT_TRUE(least.truncate);
+
+  const eh::RotaryOptions llama3 =
+      *llama(R"("rope_scaling":{"rope_type":"llama3","factor":8,"low_freq_factor":2,)"
+             R"("high_freq_factor":5,"original_max_position_embeddings":1024})")
+           .encoder.layer.rotary;
+  const auto bands = std::get<eh::Llama3Scaling>(llama3.scaling);
+  EXPECT_EQ(bands.factor, 8);
+  EXPECT_EQ(bands.low_frequency_factor, 2);
+  EXPECT_EQ(bands.high_frequency_factor, 5);
+  EXPECT_EQ(bands.original_positions, 1024);
+  EXPECT_EQ(frequencies(llama3).size(), 4u);
+
+  // Up to the length that it was trained on, nothing is scaled: 5/4 of it are 3/2 for a factor of 2.
+  eh::RotaryOptions dynamic =
+      *llama(length + R"("rope_scaling":{"type":"dynamic","factor":2})").encoder.layer.rotary;
+  eh::RotaryOptions other = dynamic;
+  other.scaling = {};
+  EXPECT_EQ(frequencies(dynamic), frequencies(other));
+  std::get<eh::DynamicNtkScaling>(dynamic.scaling).length = 8192 * 5 / 4;
+  other.scaling = eh::NtkScaling{1.5};
+  EXPECT_EQ(frequencies(dynamic), frequencies(other));
+}
+
 TEST_F(ModelConfig, RefusesAScalingThatItWouldNotUse) {
   EXPECT_EQ(llama_refusal(R"("rope_scaling":{"rope_type":"longrope","factor":4})"),
             "rope_scaling.rope_type is \"longrope\"; expected default, linear, dynamic, yarn or "
@@ -187,6 +242,15 @@ TEST_F(ModelConfig, RefusesWindowsOfSomeLayers) {
       llama_refusal(R"("layer_types":["full_attention","sliding_attention"])"),
       "layer_types is [\"full_attention\",\"sliding_attention\"]; expected \"full_attention\" in "
       "every layer");
+  const auto qwen2 = [](const std::string& fields) {
+    return R"({"model_type":"qwen2","hidden_size":8,"num_hidden_layers":2,)"
+           R"("num_attention_heads":2,"intermediate_size":12,"vocab_size":9,)" +
+           fields + "}";
+  };
+  EXPECT_EQ(
+      refusal(qwen2(R"("use_sliding_window":true,"sliding_window":4)")),
+      "use_sliding_window is true; expected false: a window of some layers has no place here");
+  EXPECT_EQ(read(qwen2(R"("use_sliding_window":false,"sliding_window":4)")).window, 0);
 }
 
 // Products of sizes that one number each can hold would overflow.

@@ -71,6 +71,21 @@ struct Pair {
   }
 };
 
+// One that names its parameters twice where they are to be set.
+template <class T>
+struct Twins {
+  Linear<T> one;
+
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") {
+    for (int i = 0; i < 2; ++i) one.for_each_parameter(visit, prefix);
+  }
+  template <class Visitor>
+  void for_each_parameter(Visitor&& visit, std::string_view prefix = "") const {
+    one.for_each_parameter(visit, prefix);
+  }
+};
+
 TYPED_TEST(ModuleFile, IsReadAsItWasWritten) {
   using T = TypeParam;
   const Pair<T> saved{linear<T>(5, 33, 1), linear<T>(33, 5, 2)};
@@ -126,6 +141,11 @@ TYPED_TEST(ModuleFile, IsRefusedUnlessItIsThatModule) {
               file.add("down.bias", Tensor<Other, 1>(bias.template cast<Other>()));
             }),
             "tensor \"down.bias\" is " + other + " [5]; expected " + type + " [5]");
+  Twins<T> twins{linear<T>(5, 7, 1)};
+  Safetensors file;
+  eh::add_parameters(file, twins);
+  EXPECT_EQ(refusal([&] { eh::set_parameters(twins, file); }),
+            "eigenheads: set_parameters: two parameters are named weight");
   std::filesystem::remove(this->path());
   EXPECT_EQ(this->refused(module), "No such file or directory");
 }

@@ -134,6 +134,21 @@ TEST(Collectives, RefuseWhatDoesNotFitOnAllRanks) {
     EXPECT_EQ(gather(3, 5),
               "invalid_argument: eigenheads: all has 5 elements; expected 6, those of all ranks");
     EXPECT_EQ(gather(3, 6), "");
+    const std::vector<Index> negative{2, -2, 2};
+    EXPECT_EQ(thrown_by([&] {
+                ranks.together("gather", {}, [&] { ranks.all_gather<int>(two, negative, all); });
+              }),
+              "invalid_argument: eigenheads: counts has -2; expected no negative number");
+    EXPECT_EQ(
+        thrown_by([&] {
+          ranks.together("gather", {}, [&] {
+            ranks.gather<int>(1, two, counts, std::span(all).first(ranks.rank() == 1 ? 5 : 0));
+          });
+        }),
+        ranks.rank() == 1
+            ? "invalid_argument: eigenheads: all has 5 elements; expected 6, those of all ranks"
+            : "RankError: eigenheads: rank 1 threw: all has 5 elements; expected 6, those of "
+              "all ranks");
     for (const int root : {-1, 3}) {
       const std::string refusal = "invalid_argument: eigenheads: there is no rank " +
                                   std::to_string(root) + "; expected 0 to 2";

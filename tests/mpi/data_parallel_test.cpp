@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include <eigenheads/dot_product_attention.hpp>
+#include <eigenheads/linear.hpp>
 #include <eigenheads/mpi/data_parallel.hpp>
 #include <eigenheads/mpi/local_transport.hpp>
 #include <eigenheads/train/optim.hpp>
@@ -348,6 +350,15 @@ TEST(DataParallelTest, BadCallsAreRefused) {
             std::string::npos);
   EXPECT_TRUE(same_bits(task.parameters(), before));
   EXPECT_EQ(adam.step_count(), 0);
+  const eh::mpi::detail::FlatParameters flat(eh::Linear<float>({3, 2, true}));
+  const auto differs = [&](const auto& module) {
+    return refusal([&] { flat.require_same(module, "they"); });
+  };
+  EXPECT_EQ(differs(eh::Linear<float>({3, 4, true})),
+            "eigenheads: they have weight of shape [4, 3]; expected [2, 3]");
+  EXPECT_EQ(differs(eh::Linear<float>({3, 2})), "eigenheads: they end before bias");
+  EXPECT_EQ(differs(eh::DotProductAttention<float>({.sink_logits = true})),
+            "eigenheads: they have sink_logits where the parameters have weight");
 
   const auto restore = [&](std::int64_t step_count, const States<float>& states) {
     return refusal([&] {

@@ -105,6 +105,13 @@ TEST(DataPlan, CountsTheWholeBatchOnce) {
   }
 }
 
+TEST(DataPlan, NeedsARankAndAShard) {
+  EXPECT_EQ(support::refusal([] { return mpi::DataParallelPlan({.parameters = 5, .ranks = 0}); }),
+            "eigenheads: DataParallel: there are 0 ranks; expected 1 or more");
+  EXPECT_EQ(support::refusal([] { return mpi::DataParallelPlan({.parameters = 5, .shards = 0}); }),
+            "eigenheads: DataParallel: shards is 0; expected 1 or more");
+}
+
 TEST(PlanSummary, IsPrinted) {
   const auto dealing = mpi::Dealing::of<float>({1024}, 2, Deal::contiguous);
   std::ostringstream out;

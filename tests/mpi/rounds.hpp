@@ -35,7 +35,11 @@ inline std::string thrown_by(const std::function<void()>& call) {
   try {
     call();
   } catch (const mpi::RankError& error) {
-    return std::string("RankError: ") + error.what();
+    const std::string sentence = error.what();
+    const std::string blames = "eigenheads: rank ", rank = std::to_string(error.rank());
+    expect(!sentence.starts_with(blames) || sentence.starts_with(blames + rank + ' '),
+           "a RankError of rank " + rank + " says: " + sentence);
+    return "RankError: " + sentence;
   } catch (const std::invalid_argument& error) {
     return std::string("invalid_argument: ") + error.what();
   } catch (const std::exception& error) {

@@ -138,6 +138,20 @@ TYPED_TEST(SequenceLayer, IsTheSameOfPaddedBatches) {
         .is_the_same();
 }
 
+// Rows of padding are the bias of W_o, or 0.
+TYPED_TEST(SequenceLayer, IsTheSameOfPaddedQueriesWithoutBiases) {
+  using T = TypeParam;
+  Layer options = small_layer();
+  options.bias = false;
+  const Case<T> c{.layer = make_layer<T>(16, options),
+                  .lengths = {300, 300},
+                  .mask = {.query_lens = {250, 0}, .key_lens = {260, 7}},
+                  .is_padded = true};
+  const auto y = c.one_process();
+  for (Index row = 250; row < 600; ++row) ASSERT_EQ(y(row, 3), T(0));
+  c.is_the_same();
+}
+
 TYPED_TEST(SequenceLayer, IsTheSameWithScoreFunctions) {
   using T = TypeParam;
   const auto slopes = random_tensor<T>(5, 2);
@@ -408,6 +422,29 @@ TEST(SequenceLayerRefusals, NameWhatDiffersBetweenRanks) {
     EXPECT_EQ(refusal([&] { return parallel(mine, Dealing::of<float>({600}, 3)); }),
               "eigenheads: SequenceParallel: the dealing is for 3 ranks; expected 2");
     EXPECT_EQ(parallel(mine, dealing).dimension(0), dealing.local_rows(ranks.rank()));
+  });
+}
+
+TEST(SequenceLayerRefusals, SayWhatNoRankCanCompute) {
+  const auto dealing = Dealing::of<float>({600}, 2);
+  run_locally(2, [&](Ranks& ranks) {
+    const auto mine = random_tensor<float>(1, dealing.local_rows(ranks.rank()), 16);
+    const SequenceParallel<float> parallel(make_layer<float>(16, small_layer()), ranks);
+    EXPECT_EQ(refusal([&] { return parallel(mine, Dealing({600}, {.ranks = 2, .block = 100})); }),
+              "eigenheads: SequenceParallel: the dealing has blocks of 100 rows; expected 256");
+    auto other_keys = make_layer<float>(16, small_layer());
+    other_keys.W_k = eh::Linear<float>({.in_features = 15, .out_features = 16, .bias = true});
+    EXPECT_EQ(refusal([&] { return SequenceParallel<float>(other_keys, ranks)(mine, dealing); }),
+              "eigenheads: SequenceParallel: the layer takes queries of 16 numbers and keys or "
+              "values of 15; expected one size");
+    const auto dropping = make_layer<float>(16, small_layer({.dropout = 0.25}));
+    eh::mpi::SequenceActivations<float> saved;
+    EXPECT_EQ(
+        refusal([&] {
+          return SequenceParallel<float>(dropping, ranks).forward(mine, dealing, {}, saved);
+        }),
+        "eigenheads: SequenceParallel: dropout is 0.25; expected a DropoutSeed, {.seed = ...}");
+    EXPECT_EQ(ranks.traffic().messages_sent, 0);
   });
 }
 

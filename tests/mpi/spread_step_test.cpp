@@ -155,6 +155,47 @@ TEST(SpreadStepRefusals, SayWhatDoesNotFit) {
   });
 }
 
+// Cut anywhere, over many blocks, it goes on as one cache that was cut there.
+TYPED_TEST(SpreadStep, IsCutToItsFirstTokens) {
+  using T = TypeParam;
+  const auto layer = make_layer<T>(16, small_layer({.num_heads = 2}));
+  constexpr Index KB = eh::detail::key_block<T>;
+  const eh::KvCacheOptions sizes{
+      .batch_size = 2, .num_kv_heads = 2, .head_size = 8, .capacity = 5 * KB};
+  const auto x = random_tensor<T>(1, 2, 4 * KB + 9, 16), next = random_tensor<T>(2, 2, 3, 16);
+  for (const auto& lengths : std::vector<std::array<Index, 2>>{
+           {4 * KB + 9, 4 * KB}, {2 * KB + 1, 2 * KB - 1}, {KB, 1}, {0, 3 * KB}}) {
+    eh::KvCache<T> whole(sizes);
+    (void)layer.step(x, whole);
+    for (Index b = 0; b < 2; ++b) whole.truncate(b, lengths[static_cast<std::size_t>(b)]);
+    const auto expected = layer.step(next, whole);
+    run_locally(3, [&](Ranks& ranks) {
+      SpreadCache<T> cache(sizes, ranks);
+      (void)eh::mpi::step(layer, TensorView<T, 3>(x), cache, ranks);
+      for (Index b = 0; b < 2; ++b) cache.truncate(b, lengths[static_cast<std::size_t>(b)]);
+      EXPECT_EQ(cache.length(1), lengths[1]);
+      EXPECT_TRUE(same_bits(eh::mpi::step(layer, TensorView<T, 3>(next), cache, ranks), expected));
+    });
+  }
+}
+
+TEST(SpreadStepRefusals, SayWhatCannotBeCut) {
+  run_locally(2, [](Ranks& ranks) {
+    SpreadCache<float> cache({.batch_size = 2, .num_kv_heads = 1, .head_size = 2, .capacity = 9},
+                             ranks);
+    for (const Index length : {-1, 1})
+      EXPECT_EQ(refusal([&] { cache.truncate(1, length); }),
+                "eigenheads: truncate: sequence 1 has 0 tokens; expected a length of 0 to 0, got " +
+                    std::to_string(length));
+    for (const Index b : {-1, 2}) {
+      const std::string rest =
+          ": there is no sequence " + std::to_string(b) + "; expected 0 to less than 2";
+      EXPECT_EQ(refusal([&] { cache.truncate(b, 0); }), "eigenheads: truncate" + rest);
+      EXPECT_EQ(refusal([&] { return cache.length(b); }), "eigenheads: length" + rest);
+    }
+  });
+}
+
 TEST(SpreadStepRefusals, NameWhatDiffersBetweenRanks) {
   const auto layer = make_layer<float>(16, small_layer({.num_heads = 4, .num_kv_heads = 2}));
   auto gated = layer;

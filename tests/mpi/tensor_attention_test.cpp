@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
+#include <array>
 #include <gtest/gtest.h>
 #include <optional>
 #include <string>
@@ -507,6 +508,82 @@ TEST(TensorParallelAttention, WhatALayerRefusesAllRanksRefuse) {
               });
             }).find("query_size, key_size and value_size are [0, 0, 0]"),
             std::string::npos);
+}
+
+// What each of two ranks says of call(part, x), all in the same words.
+template <class Call>
+[[nodiscard]] std::string sentence_of(const MultiHeadAttention<float>& whole, const Call& call) {
+  const auto x = random_tensor<float>(1, 2, 5, 6);
+  const auto said = sentences(2, [&](Ranks& ranks) {
+    mpi::TensorParallelAttention<float> part(whole, ranks);
+    call(part, x);
+  });
+  EXPECT_EQ(said[0], said[1]);
+  return said[0];
+}
+
+TEST(TensorParallelAttention, WhatCannotBeTrainedIsRefusedOnAll) {
+  using Part = mpi::TensorParallelAttention<float>;
+  const auto whole = make_layer<float>(6, {.num_hiddens = 12, .num_heads = 4}),
+             dropping = make_layer<float>(6, {.num_hiddens = 12, .num_heads = 4, .dropout = 0.5});
+  const auto bias = random_tensor<float>(1, 1, 4, 5, 5);
+  EXPECT_EQ(sentence_of(whole,
+                        [&](const Part& part, const Tensor<float, 3>& x) {
+                          Part::Activations saved;
+                          (void)part.forward(x, x, x, {}, saved,
+                                             {.score = eh::ScoreBias<float>(bias)});
+                        }),
+            "eigenheads: TensorParallelAttention: the scores have a ScoreBias, whose gradient is a "
+            "sum over heads of several ranks; expected none in training");
+  EXPECT_EQ(sentence_of(dropping,
+                        [](const Part& part, const Tensor<float, 3>& x) {
+                          Part::Activations saved;
+                          (void)part.forward(x, x, x, {}, saved);
+                        }),
+            "eigenheads: TensorParallelAttention: dropout is 0.5; expected a DropoutSeed, {.seed = "
+            "...}, after the activations");
+  EXPECT_EQ(
+      sentence_of(whole,
+                  [](const Part& part, const Tensor<float, 3>&) {
+                    (void)part.backward(random_tensor<float>(1, 2, 5, 12), Part::Activations());
+                  }),
+      "eigenheads: TensorParallelAttention: backward needs the activations of a forward call");
+  EXPECT_EQ(sentence_of(whole,
+                        [](Part& part, const Tensor<float, 3>& x) {
+                          part.W_o = eh::Linear<float>({.in_features = 12, .out_features = 7});
+                          (void)part(x, x, x);
+                        }),
+            "eigenheads: TensorParallelAttention: W_o is [7, 12]; expected this rank's outputs of "
+            "all heads, [6, 12]");
+}
+
+// 7 heads on 3 ranks: learnt sinks are rows too.
+TEST(TensorParallelAttention, SharesAreTheWholesRows) {
+  const MultiHeadAttentionOptions options{.num_hiddens = 14,
+                                          .num_heads = 7,
+                                          .query_size = 14,
+                                          .key_size = 14,
+                                          .value_size = 14,
+                                          .sink_logits = true};
+  mpi::run_locally(3, [&](Ranks& ranks) {
+    mpi::TensorParallelAttention<float> part(options, ranks);
+    const auto r = static_cast<std::size_t>(ranks.rank());
+    std::vector<std::string> names;
+    part.for_each_share([&](const auto& parameter, Index begin, Index all) {
+      const std::string name = parameter.name();
+      names.push_back(name);
+      // Where each rank's rows begin, and how many there are.
+      const std::array<Index, 4> begins = name == "sink_logits" ? std::array<Index, 4>{0, 3, 5, 7}
+                                          : name == "W_o.weight"
+                                              ? std::array<Index, 4>{0, 5, 10, 14}
+                                              : std::array<Index, 4>{0, 6, 10, 14};
+      EXPECT_EQ(begin, begins[r]) << name;
+      EXPECT_EQ(parameter.shape()[0], begins[r + 1] - begins[r]) << name;
+      EXPECT_EQ(all, begins[3]) << name;
+    });
+    EXPECT_EQ(names, (std::vector<std::string>{"W_q.weight", "W_k.weight", "W_v.weight",
+                                               "W_o.weight", "sink_logits"}));
+  });
 }
 
 TEST(TensorParallelAttention, AStepThatFailsOnOneRankLeavesTheCachesOfAll) {

@@ -175,6 +175,24 @@ TEST(TensorParallelEncoder, ARankWithOtherSequencesIsFoundBeforeAnythingIsSent) 
   });
 }
 
+TEST(TensorParallelEncoder, NoLayersAndNoActivationsAreRefusedOnAll) {
+  TransformerStackOptions options = stack_of(false);
+  const auto whole = make<TransformerEncoder<float>>(options);
+  options.num_layers = 0;
+  mpi::run_locally(2, [&](Ranks& ranks) {
+    EXPECT_EQ(refusal([&] { return mpi::TensorParallelEncoder<float>(options, ranks); }),
+              "eigenheads: TensorParallelEncoder: num_layers is 0; expected 1 or more");
+    const mpi::TensorParallelEncoder<float> part(whole, ranks);
+    using Layer = std::remove_cvref_t<decltype(part.layers[0])>;
+    EXPECT_EQ(refusal<std::logic_error>([&] {
+                return part.layers[0].backward(random_tensor<float>(1, 2, 5, 24),
+                                               typename Layer::Activations());
+              }),
+              "eigenheads: TensorParallelEncoderLayer: backward needs the activations of a forward "
+              "call");
+  });
+}
+
 TEST(TensorParallelEncoder, ARankWithAnotherLayerIsFoundBeforeAnythingIsSent) {
   const TransformerStackOptions usual = stack_of(false);
   std::vector<TransformerStackOptions> others(7, usual);

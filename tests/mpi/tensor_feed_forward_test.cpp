@@ -215,6 +215,54 @@ TEST(TensorParallelFeedForward, AnotherLayerOnARankIsRefusedOnAllBeforeAnythingI
   }
 }
 
+TEST(TensorParallelFeedForward, WhatDoesNotFitIsRefusedOnAllBeforeAnythingIsSent) {
+  using Part = mpi::TensorParallelFeedForward<float>;
+  const auto sentence_of = [](const auto& call) {
+    std::vector<std::string> said(2, "not refused");
+    mpi::run_locally(2, [&](Ranks& ranks) {
+      Part part(FeedForwardOptions{.size = 8, .hidden_size = 12}, ranks);
+      Part::Activations saved;
+      (void)part.forward(random_tensor<float>(1, 5, 8), eh::Sequences{2, 3}, saved);
+      ranks.reset_traffic();
+      try {
+        call(part, saved);
+      } catch (const std::exception& error) {
+        said[static_cast<std::size_t>(ranks.rank())] = error.what();
+      }
+      EXPECT_EQ(ranks.traffic().bytes_sent, 0);
+    });
+    EXPECT_EQ(said[0], said[1]);
+    return said[0];
+  };
+  const auto x = random_tensor<float>(1, 5, 8);
+  EXPECT_EQ(sentence_of([&](Part& part, Part::Activations&) {
+              part.down = eh::Linear<float>({.in_features = 12, .out_features = 5});
+              (void)part(x);
+            }),
+            "eigenheads: TensorParallelFeedForward: down is [5, 12]; expected this rank's outputs, "
+            "[4, 12]");
+  EXPECT_EQ(sentence_of([&](Part& part, Part::Activations& saved) {
+              (void)part.forward(x, eh::Sequences{2, 2}, saved);
+            }),
+            "eigenheads: x has 5 rows; expected 4, those of its 2 sequences");
+  EXPECT_EQ(sentence_of([&](Part& part, Part::Activations&) {
+              (void)part.backward(x, Part::Activations());
+            }),
+            "eigenheads: TensorParallelFeedForward: backward needs the activations of a forward "
+            "call");
+  EXPECT_EQ(sentence_of([&](Part& part, Part::Activations& saved) {
+              const Part other(FeedForwardOptions{.size = 8, .hidden_size = 14}, part.ranks());
+              (void)other.backward(x, saved);
+            }),
+            "eigenheads: TensorParallelFeedForward: the activations are those of a layer of other "
+            "sizes");
+  EXPECT_EQ(sentence_of([&](Part& part, Part::Activations& saved) {
+              (void)part.backward(random_tensor<float>(1, 4, 8), saved);
+            }),
+            "eigenheads: grad_y has shape [4, 8]; expected 5 rows of 2 sequences, those of the "
+            "forward call");
+}
+
 TEST(TensorParallelFeedForward, OfOptionsItHasItsShareAndNoMore) {
   mpi::run_locally(4, [&](Ranks& ranks) {
     const mpi::TensorParallelFeedForward<float> part(kOptions[1], ranks);

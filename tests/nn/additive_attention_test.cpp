@@ -427,6 +427,9 @@ TYPED_TEST(Additive, RefusesWhatDoesNotFit) {
   (void)module.forward(x.queries, x.keys, x.values, {}, saved);
   EXPECT_EQ(refusal([&] { return module.backward(y, saved); }),
             "eigenheads: grad_output has shape [2, 3, 3]; expected [B, Q, V] = [2, 3, 2]");
+  const auto wider = module_of<T>({2, 3, 4, 6, 2});
+  EXPECT_EQ(refusal<std::logic_error>([&] { return wider.backward(y, saved); }),
+            "eigenheads: AdditiveAttention: the activations are those of a module of other sizes");
 }
 
 }  // namespace

@@ -112,6 +112,10 @@ TYPED_TEST(EmbeddingOf, RefusesSizesAndShapesThatDoNotFit) {
             "eigenheads: grad_y has shape [2, 4, 3]; expected [..., embedding_dim] = [2, 4, 2]");
   EXPECT_EQ(refusal([&] { return embedding.backward(Tensor<T, 2>(8, 2), saved); }),
             "eigenheads: grad_y has 2 axes; expected 3, one more than the ids of the forward call");
+  const Made shorter({.num_embeddings = 1, .embedding_dim = 2});
+  EXPECT_EQ(
+      refusal<std::logic_error>([&] { return shorter.backward(Tensor<T, 3>(2, 4, 2), saved); }),
+      "eigenheads: Embedding: the activations are those of a table of more embeddings");
   const TensorView<Index, 1> packed(ids.data(), {8});
   EXPECT_EQ(refusal([&] { return embedding.forward(packed, Sequences{3, 4}, saved); }),
             "eigenheads: ids has 8 rows; expected 7, those of its 2 sequences");

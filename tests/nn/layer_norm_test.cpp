@@ -339,6 +339,18 @@ TYPED_TEST(LayerNormTest, ParametersAreNamedAsPyTorchs) {
             "RMSNorm((4,), eps=0.0001, elementwise_affine=True)");
 }
 
+TYPED_TEST(LayerNormTest, ACopyIsAllOfIt) {
+  using T = TypeParam;
+  LayerNorm<T> norm({.size = 3, .eps = 0.5}), other({.size = 5, .bias = false});
+  norm.set_weight(random_tensor<T>(1, 3));
+  norm.set_bias(random_tensor<T>(2, 3));
+  other = norm;
+  const auto x = random_tensor<T>(3, 4, 3);
+  const auto expected = norm(x);
+  norm.set_bias(random_tensor<T>(4, 3));
+  EXPECT_TRUE(same_bits(other(x), expected));
+}
+
 TYPED_TEST(LayerNormTest, WhatDoesNotFitIsRefusedAndNothingWritten) {
   using T = TypeParam;
   const LayerNorm<T> norm({.size = 4});

@@ -89,6 +89,16 @@ TYPED_TEST(Positions, RefusesWhatDoesNotFit) {
   using Made = PositionalEncoding<T>;
   EXPECT_EQ(refusal([] { return Made({.num_hiddens = 4, .max_len = 0}); }),
             "eigenheads: PositionalEncoding: max_len is 0; expected 1 or more");
+  EXPECT_EQ(
+      refusal([] { return Made({.num_hiddens = -1, .max_len = 6}); }),
+      "eigenheads: PositionalEncoding: num_hiddens is -1; expected 1 or more, or 0 to take it "
+      "from the first input");
+  Made lazy({.max_len = 6});
+  EXPECT_EQ(refusal([&] { lazy.initialize(0); }),
+            "eigenheads: PositionalEncoding: num_hiddens is 0; expected 1 or more");
+  lazy.initialize(4);
+  EXPECT_EQ(refusal([&] { lazy.initialize(5); }),
+            "eigenheads: PositionalEncoding: num_hiddens is 5; expected 4");
   const Made encoding({.num_hiddens = 4, .max_len = 6});
   const Tensor<T, 3> x = random_tensor<T>(1, 2, 5, 4), other = random_tensor<T>(1, 2, 5, 3);
   Tensor<T, 3> y = constant_tensor<T>(T(7), 2, 5, 4);

@@ -394,6 +394,7 @@ TYPED_TEST(Sampling, OnlyRowsThatAreDrawnFromAreRead) {
   EXPECT_EQ(std::ssize(Sampler()(logits, draws)), 2);
   EXPECT_TRUE(Sampler()(logits, std::vector<SamplingDraw>{}).empty());
   EXPECT_TRUE(Sampler()(Tensor<T, 2>(0, 40), std::vector<SamplingDraw>{}).empty());
+  EXPECT_EQ(Sampler({.top_k = 7}).options().top_k, 7);
 }
 
 TYPED_TEST(Sampling, ARefusedCallWritesNothing) {

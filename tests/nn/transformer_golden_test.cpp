@@ -206,6 +206,14 @@ void expect_decoder(Module&& layer, const Case& c) {
   expect_same_parameters<T>(packed_gradients, gradients);
 }
 
+TEST(TorchParameter, ANameThatPyTorchDoesNotHaveStaysAsItIs) {
+  const auto of = [](const char* name) { return eh::torch_parameter(name); };
+  EXPECT_EQ(of("layers.0.self_attention.W_k.weight").name, "layers.0.self_attn.in_proj_weight");
+  EXPECT_EQ(of("layers.0.self_attention.W_k.weight").part, 1);
+  EXPECT_EQ(of("layers.0.feed_forward.gate.weight").name, "layers.0.feed_forward.gate.weight");
+  EXPECT_EQ(of("layers.0.feed_forward.gate.weight").parts, 1);
+}
+
 TYPED_TEST(TransformerGolden, EncoderLayers) {
   using T = TypeParam;
   for (const char* name : {"encoder_norm_last_relu", "encoder_norm_last_gelu",

@@ -32,7 +32,6 @@ class PageTable {
   [[nodiscard]] Index count(Index b) const { return counts_[at(b)]; }
   [[nodiscard]] Index page(Index b, Index i) const { return pages_[at(b * most_ + i)]; }
   [[nodiscard]] bool is_shared(Index page) const { return owners_[at(page)] > 1; }
-  [[nodiscard]] Index free_count() const { return std::ssize(free_); }
 
   // A page of the sequence's own, behind those that it has.
   Index append(Index b) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/error.hpp>                      // refuse
 #include <eigenheads/io/checkpoint_parts.hpp>        // HeadsLayout
 #include <eigenheads/io/checkpoint_rules.hpp>        // CheckpointRule, CheckpointLayout
 #include <eigenheads/io/safetensors_conversion.hpp>  // Conversion
@@ -45,8 +46,33 @@ struct CheckpointShape {
       : rows(all_rows), columns(shape.size() > 1 ? shape[1] : 1), is_vector(shape.size() < 2) {}
 };
 
+// Throws std::invalid_argument for heads that there cannot be.
+inline void require_heads_layout(const HeadsLayout& heads) {
+  const Index D = heads.head_size;
+  if (D < 0 || (D == 0 && heads.rotary))
+    refuse({"CheckpointOptions::heads: head_size is ", D, "; expected 1 or more",
+            heads.rotary ? ", beside a rotary" : ", or 0 to ask the modules"});
+  if (!heads.rotary) return;
+  const Index rotated = heads.rotary->rotated == 0 ? D : heads.rotary->rotated;
+  if (rotated < 2 || rotated > D || rotated % 2 != 0)
+    refuse({"CheckpointOptions::heads: rotated is ", rotated,
+            "; expected an even number, 2 to head_size, which is ", D});
+}
+
 [[nodiscard]] inline bool needs_head_size(const CheckpointRule& rule) {
   return rule.layout == CheckpointLayout::to_heads || rule.layout == CheckpointLayout::from_heads;
+}
+// Whether the rows of heads lie in another order in the file.
+[[nodiscard]] inline bool is_turned(const CheckpointRule& rule, const HeadsLayout& heads,
+                                    RotaryLayout in_file) {
+  return rule.is_rotary && heads.rotary && heads.rotary->layout != in_file;
+}
+// Of what lies by heads, or whose rows are turned.
+[[nodiscard]] inline bool has_whole_heads(const CheckpointRule& rule, const CheckpointShape& shape,
+                                          Index head_size) {
+  const bool is_columns = rule.layout == CheckpointLayout::from_heads;
+  if (is_columns && shape.is_vector) return true;
+  return (is_columns ? shape.columns : shape.rows) % head_size == 0;
 }
 [[nodiscard]] inline bool is_transposed(const CheckpointRule& rule, const CheckpointShape& shape) {
   return rule.layout != CheckpointLayout::same && !shape.is_vector;
@@ -79,7 +105,6 @@ struct CheckpointShape {
                                                        RotaryLayout in_file) {
   std::vector<Index> from(static_cast<std::size_t>(rows));
   for (Index i = 0; i < rows; ++i) from[static_cast<std::size_t>(i)] = i;
-  if (!heads.rotary || heads.rotary->layout == in_file) return from;
   const Index D = heads.head_size;
   const Index turned = heads.rotary->rotated > 0 ? heads.rotary->rotated : D;
   for (Index head = 0; head + D <= rows; head += D)

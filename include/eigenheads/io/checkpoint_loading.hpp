@@ -28,6 +28,7 @@ class CheckpointLoading {
   CheckpointLoading(const SafetensorsFiles& files, const CheckpointFamily& family,
                     const ModuleParts& parts, const CheckpointOptions& options)
       : files_(files), family_(family), parts_(parts), options_(options), heads_(options.heads) {
+    require_heads_layout(heads_);
     if (heads_.head_size == 0) heads_ = parts.heads();
     report_.family = family.name;
     report_.notes = files.notes();
@@ -184,6 +185,10 @@ class CheckpointLoading {
       refuse("tensor " + quoted_name(source.tensor) +
              " lies by heads; expected CheckpointOptions::heads, which says their size");
     const CheckpointShape of(parameter.shape(), share.all);
+    const bool turns = is_turned(rule, heads_, family_.rotary);
+    if ((turns || needs_head_size(rule)) && !has_whole_heads(rule, of, heads_.head_size))
+      refuse("parameter " + parameter.name() + " has shape " + shape_text(parameter.shape()) +
+             "; expected heads of " + std::to_string(heads_.head_size));
     const std::vector<Index> expected = shape_in_file(rule, of, heads_.head_size);
     const auto& got = files_.shape(source.tensor);
     if (got != expected)
@@ -195,13 +200,10 @@ class CheckpointLoading {
     if (is_transposed(rule, of)) add("transposed");
     if (rule.parts > 1)
       add("part " + std::to_string(rule.part + 1) + " of " + std::to_string(rule.parts));
-    if (is_turned(rule)) add("rows in the order of the other rotary layout");
+    if (turns) add("rows in the order of the other rotary layout");
     if (files_.type(source.tensor) != safetensors_type_of<T>())
       add("from " + files_.type_name(source.tensor));
     report_.loaded.push_back({parameter.name(), source.tensor, how});
-  }
-  [[nodiscard]] bool is_turned(const CheckpointRule& rule) const {
-    return rule.is_rotary && heads_.rotary && heads_.rotary->layout != family_.rotary;
   }
 
   // A tensor that no parameter took.
@@ -326,7 +328,7 @@ class CheckpointLoading {
       files_.read(source.tensor, (rule.part * of.rows + share.first) * of.columns,
                   std::span(values.get(), size), options_.conversion);
     }
-    if (!is_turned(rule)) return values;
+    if (!is_turned(rule, heads_, family_.rotary)) return values;
     const std::vector<Index> from = rows_by_rotary(own_rows, heads_, family_.rotary);
     auto turned = std::make_unique_for_overwrite<T[]>(size);
     for (std::size_t r = 0; r < rows; ++r)

@@ -26,6 +26,7 @@ class CheckpointSaving {
   CheckpointSaving(const CheckpointFamily& family, const ConstModuleParts& parts,
                    const CheckpointOptions& options)
       : family_(family), parts_(parts), options_(options), heads_(options.heads) {
+    require_heads_layout(heads_);
     if (heads_.head_size == 0) heads_ = parts.heads();
   }
 
@@ -69,14 +70,13 @@ class CheckpointSaving {
     if (heads_.head_size == 0 && needs_head_size(*rule))
       refuse({"save_checkpoint: ", parameter.name(),
               " lies by heads; expected CheckpointOptions::heads, which says their size"});
-    if (needs_head_size(*rule) &&
-        (of.is_vector ? of.rows : of.rows * of.columns) % heads_.head_size)
+    const bool turns = is_turned(*rule, heads_, family_.rotary);
+    if ((turns || needs_head_size(*rule)) && !has_whole_heads(*rule, of, heads_.head_size))
       refuse({"save_checkpoint: ", parameter.name(), " has shape ", parameter.shape(),
               "; expected heads of ", heads_.head_size});
     std::vector<Value> values(static_cast<std::size_t>(parameter.size()));
     parameter.copy_to(values);
-    if (rule->is_rotary && heads_.rotary && heads_.rotary->layout != family_.rotary)
-      values = turned(values, of);
+    if (turns) values = turned(values, of);
     if (rule->presence == CheckpointPresence::always_zero)
       if (std::ranges::any_of(values, [](Value x) { return x != 0; }))
         refuse({"save_checkpoint: ", parameter.name(), " is not 0, and a ", family_.name,

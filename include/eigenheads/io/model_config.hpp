@@ -231,9 +231,10 @@ class ModelConfigReader {
       rotary.scaling = LinearScaling{scaling.required_number("factor")};
     } else if (type == "dynamic") {
       // As long as no sequence is longer than those it was trained on, nothing is scaled; longer ones
-      // are refused, since their length is not known here.
+      // are refused, unless max_positions and length are made those of the sequences to come.
       rotary.scaling = DynamicNtkScaling{.factor = scaling.required_number("factor"),
-                                         .original_positions = rotary.max_positions};
+                                         .original_positions = rotary.max_positions,
+                                         .length = rotary.max_positions};
     } else if (type == "yarn") {
       YarnScaling yarn{.factor = scaling.required_number("factor"),
                        .original_positions = original()};

@@ -30,9 +30,6 @@ struct RowStatistics {
   [[nodiscard]] double& operator[](RowMeasure measure) {
     return values[static_cast<std::size_t>(measure)];
   }
-  [[nodiscard]] double operator[](RowMeasure measure) const {
-    return values[static_cast<std::size_t>(measure)];
-  }
 };
 
 // The rows of a call that was made, before dropout.
