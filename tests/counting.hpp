@@ -51,11 +51,17 @@ extern "C" std::size_t __sanitizer_get_allocated_size(const volatile void*);
     [](const volatile void* memory) {
       if (memory != nullptr) let_go(__sanitizer_get_allocated_size(memory));
     });
-constexpr bool kCountsAll = false;  // no locks, and not every aligned allocation
+constexpr bool kCountsAll = false;  // not every aligned allocation
+constexpr bool kCountsLocks = false;
 
 #else
 
 constexpr bool kCountsAll = true;
+#if defined(_GLIBCXX_DEBUG)
+constexpr bool kCountsLocks = false;  // iterators of libstdc++'s debug mode take some of their own
+#else
+constexpr bool kCountsLocks = true;
+#endif
 [[maybe_unused]] static const int hooks = 1;
 
 // glibc's own, under their other names. operator new and Eigen's allocations end here too.
@@ -103,7 +109,7 @@ int posix_memalign(void** memory, std::size_t alignment, std::size_t bytes) {
 int pthread_mutex_lock(pthread_mutex_t* mutex) {
   static const auto next =
       reinterpret_cast<int (*)(pthread_mutex_t*)>(dlsym(RTLD_NEXT, "pthread_mutex_lock"));
-  if (is_counting) ++locks;
+  if (kCountsLocks && is_counting) ++locks;
   return next(mutex);
 }
 }
