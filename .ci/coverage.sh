@@ -58,7 +58,7 @@ step 'testing' test_it ''
 step 'testing on ranks that are processes' on_ranks
 for isa in portable avx2; do
   [ $isa = portable ] || grep -qw $isa /proc/cpuinfo || continue
-  EIGENHEADS_ISA=$isa step "testing on $isa" test_it 'attention|contract|kernels|nn_|score|softmax|kv_cache'
+  EIGENHEADS_ISA=$isa step "testing on $isa" test_it 'attention|contract|kernels|nn_|rotary|score|softmax|kv_cache'
 done
 step 'counting' count
 python3 - "$build/coverage.json" "$root/include/" <<'END'
