@@ -9,10 +9,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 matrix=$root/build/matrix
 
 # Which tests a row runs: "all" and "compiler" are built by CMake, and are all there are and those that
-# depend on the compiler. The others are one of these lists, and are compiled here. (narrow_units: what
-# says no sizes that an Index of 32 bits has not; narrow_files: nor asks for a long double that is wider
-# than a double; sample: likewise, and valgrind takes a minute for each; uncounted_units: what does not
-# define malloc, to count its calls: such programs of zig's end at once.)
+# depend on the compiler. The others are one of these lists, and are compiled here. (uncounted_units: what
+# does not define malloc, to count its calls: no static program can, and of zig's they end at once;
+# narrow_units: nor says sizes that an Index of 32 bits has not; narrow_files: nor asks for a long double
+# that is wider than a double; sample: likewise, and valgrind takes a minute for each.)
 # shellcheck disable=SC2034,SC2086
 {
   few_files='io/npy io/safetensors'
@@ -29,8 +29,8 @@ matrix=$root/build/matrix
   narrow_units="accuracy contract digest dropout explain float_environment golden io/checkpoints io/file
     io/kv_cache io/model_config io/module io/safetensors io/safetensors_files io/safetensors_shards
     io/torch_weights kernels/math kernels/tile_edges kv_cache mask merge_attention
-    multi_head_attention_backward nn/layer_norm nn/sampling packed random rotary score sequences softmax
-    storage tensor train/optim"
+    multi_head_attention_backward nn/sampling packed random rotary score sequences softmax storage
+    tensor train/optim"
   narrow_files="contract io/file io/kv_cache io/module io/safetensors io/safetensors_files
     io/safetensors_shards io/torch_weights kv_cache random sequences storage"
   sample='io/npy io/safetensors_shards kv_cache mask merge_attention sequences'
@@ -56,10 +56,10 @@ glibcxx-debug     | g++        | -D_GLIBCXX_DEBUG -Wno-maybe-uninitialized | - |
 nan-in-new-memory | g++        | -DEIGEN_INITIALIZE_MATRICES_BY_NAN | - | - | units
 no-subnormals     | g++        | -include tests/flags/environment.hpp | - | - | paths
 valgrind          | g++        | -g | - | valgrind -q --error-exitcode=9  | sample
-aarch64           | aarch64-linux-gnu-g++   | -static | - | qemu-aarch64 | units
+aarch64           | aarch64-linux-gnu-g++   | -static | - | qemu-aarch64 | uncounted_units
 armhf             | arm-linux-gnueabihf-g++ | -static -Wno-psabi | - | qemu-arm | narrow_files
 i686              | i686-linux-gnu-g++      | -static -msse2 -mfpmath=sse | - | - | narrow_units
-s390x             | s390x-linux-gnu-g++     | -static | - | qemu-s390x   | units
+s390x             | s390x-linux-gnu-g++     | -static | - | qemu-s390x   | uncounted_units
 END
   # The longest left out: an emulator takes a minute for them.
   echo 's390x-few-files | s390x-linux-gnu-g++ | -static | - | env' \

@@ -369,6 +369,10 @@ TEST(RotaryRefusals, SayWhatIsWrong) {
   for (const double base : {0.0, -1.0, kInf<double>, kNan<double>})
     EXPECT_NE(refused({.head_size = 4, .base = base}).find("expected a number above 0"),
               std::string::npos);
+  for (const double base : {1e-308, 4e-324})
+    EXPECT_EQ(refused({.head_size = 128, .base = base}),
+              "base is " + eh::detail::number_text(base) +
+                  "; expected a number that positions can be divided by");
   EXPECT_EQ(refused({.head_size = 7}),
             "rotated is 7; expected an even number from 2 to head_size, 7");
   for (const Index rotated : {-2, 1, 3, 10})

@@ -43,7 +43,12 @@ using namespace std::string_literals;
 // What a case's library was given, and what it gave.
 struct Expected {
   explicit Expected(const std::string& name) : files(golden(name) / "expected.safetensors") {}
-  [[nodiscard]] Tensor<Index, 2> ids() const { return files.tensor<std::int64_t, 2>("ids"); }
+  [[nodiscard]] Tensor<Index, 2> ids() const {
+    return files.tensor<std::int64_t, 2>("ids").cast<Index>();
+  }
+  [[nodiscard]] Index length(Index b) const {
+    return static_cast<Index>(files.tensor<std::int64_t, 1>("lens")(b));
+  }
   [[nodiscard]] Tensor<double, 3> tensor(const char* name) const {
     return files.tensor<double, 3>(name);
   }
@@ -57,9 +62,8 @@ struct Expected {
     const auto expected = tensor(name);
     ASSERT_EQ(got.dimensions(), expected.dimensions());
     for (Index b = 0; b < got.dimension(0); ++b) {
-      const Index length =
-          files.contains("lens") ? files.tensor<std::int64_t, 1>("lens")(b) : got.dimension(1);
-      for (Index i = 0; i < length; ++i)
+      const Index count = files.contains("lens") ? length(b) : got.dimension(1);
+      for (Index i = 0; i < count; ++i)
         for (Index e = 0; e < got.dimension(2); ++e)
           ASSERT_NEAR(got(b, i, e), expected(b, i, e), bound) << name << ", " << b << ", " << i;
     }
@@ -491,6 +495,92 @@ TEST_F(Checkpoint, OfHeadsThatThereCannotBeIsRefusedInBothDirections) {
   EXPECT_EQ(
       refused(SafetensorsFiles(file()), families::llama, linear, name, {.heads = other_layout}),
       "parameter " + name + "weight has shape [6, 4]; expected heads of 4");
+}
+
+// What the options say of heads beside a module that says it too is that, or refused.
+TEST_F(Checkpoint, OfHeadsThatAreNotTheModulesIsRefused) {
+  Model llama = make("llama");  // heads of 6
+  llama.head.emplace(eh::LinearOptions{8, 11});
+  load(llama, "llama");
+  const auto saved = [&](const eh::HeadsLayout& heads, const Model& model) {
+    return refusal(
+        [&] { eh::save_checkpoint(file(), families::llama, "", model, {.heads = heads}); });
+  };
+  const std::string start = "eigenheads: CheckpointOptions::heads: ";
+  const eh::RotaryOptions interleaved{.layout = eh::RotaryLayout::interleaved};
+  EXPECT_EQ(saved({.head_size = 3}, llama),
+            start + "head_size is 3; expected 6, as the module says");
+  for (const auto& rotary : {std::optional<eh::RotaryOptions>(), std::optional(interleaved),
+                             std::optional(eh::RotaryOptions{.rotated = 4})})
+    EXPECT_EQ(saved({.head_size = 6, .rotary = rotary}, llama),
+              start + "rotary is not the module's; expected that, or no heads");
+  EXPECT_FALSE(std::filesystem::exists(file()));
+  expect_round_trip("llama", families::llama, llama, llama,
+                    {.heads = {.head_size = 6, .rotary = eh::RotaryOptions{.rotated = 6}}});
+  EXPECT_EQ(refusal([&] { load(llama, "llama", {.heads = {.head_size = 3}}); }),
+            start + "head_size is 3; expected 6, as the module says");
+}
+
+// Of several modules each has its own heads, and one that cannot be asked must be told.
+TEST_F(Checkpoint, OfSeveralModulesAsksEachForItsHeads) {
+  Model whole = make("llama"), model = make("llama");
+  whole.head.emplace(eh::LinearOptions{8, 11});
+  load(whole, "llama");
+  auto config = eh::read_model_config(golden("llama"));
+  config.encoder.layer.rotary->layout = eh::RotaryLayout::interleaved;
+  Model turned(config);
+  const std::string layers = "encoder.layers.";
+  ModuleParts parts;
+  parts.add(layers + "0.", model.encoder.layers[0]).add(layers + "1.", turned.encoder.layers[1]);
+  const SafetensorsFiles files(golden("llama"));
+  eh::load_checkpoint(files, families::llama, parts);
+  EXPECT_EQ(numbers_of(model.encoder.layers[0]), numbers_of(whole.encoder.layers[0]));
+  const auto x = random_tensor<double>(1, 2, 5, 8);
+  const eh::Mask causal{.causal = eh::Causal::top_left};
+  const auto y = turned.encoder.layers[1](x, causal), expected = whole.encoder.layers[1](x, causal);
+  for (Index i = 0; i < y.size(); ++i) ASSERT_NEAR(y.data()[i], expected.data()[i], 1e-12);
+  eh::save_checkpoint(file(), families::llama,
+                      eh::ConstModuleParts()
+                          .add(layers + "0.", model.encoder.layers[0])
+                          .add(layers + "1.", turned.encoder.layers[1]));
+  EXPECT_EQ(expect_written_as(files).size(), 18u);
+
+  eh::Linear<double> W_q({8, 12});
+  const std::string name = layers + "0.self_attention.W_q.";
+  EXPECT_EQ(refused(files, families::llama, W_q, name),
+            "tensor \"model.layers.0.self_attn.q_proj.weight\" lies by heads; expected "
+            "CheckpointOptions::heads, which says their size");
+  eh::load_checkpoint(files, families::llama, name, W_q, {.heads = {.head_size = 6}});
+  EXPECT_TRUE(same_bits(W_q.weight(), whole.encoder.layers[0].self_attention.W_q.weight()));
+}
+
+// It stands beside the model that the prefix is of.
+TEST_F(Checkpoint, ALanguageModelsHeadNeedsNoPrefix) {
+  const auto own = random_tensor<float>(1, 11, 8);
+  const SafetensorsFiles files =
+      changed("gpt2", [&](Safetensors& contents, const std::string& name) {
+        if (!contents.contains("lm_head.weight")) contents.add("lm_head.weight", own);
+        return name;
+      });
+  Model model = make("gpt2"), other = make("gpt2");
+  model.head.emplace(eh::LinearOptions{8, 11});
+  other.head = model.head;
+  const CheckpointOptions prefix{.prefix = "transformer."};
+  eh::load_checkpoint(files, families::gpt2, "", model, prefix);
+  EXPECT_EQ(model.head->weight()(3, 4), own(3, 4));
+  const auto saved = folder_ / "saved.safetensors";
+  eh::save_checkpoint(saved, families::gpt2, "", model, prefix);
+  EXPECT_TRUE(SafetensorsFiles(saved).contains("lm_head.weight"));
+  eh::load_checkpoint(SafetensorsFiles(saved), families::gpt2, "", other, prefix);
+  EXPECT_EQ(numbers_of(other), numbers_of(model));
+  // Of a model among others, all of it has the prefix.
+  const CheckpointOptions of_another{.prefix = "a."};
+  eh::save_checkpoint(saved, families::gpt2, "", model, of_another);
+  EXPECT_TRUE(SafetensorsFiles(saved).contains("a.lm_head.weight"));
+  Model third = make("gpt2");
+  third.head = model.head;
+  eh::load_checkpoint(SafetensorsFiles(saved), families::gpt2, "", third, of_another);
+  EXPECT_EQ(numbers_of(third), numbers_of(model));
 }
 
 TEST_F(Checkpoint, OfParametersThatMakeNoWholeTensorIsRefusedWhereItIsSaved) {

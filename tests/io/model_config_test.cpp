@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Configurations that load without a word elsewhere, and are wrong.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <gtest/gtest.h>
 #include <random>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include <eigenheads/io/model_config.hpp>
 #include <eigenheads/nn/transformer_encoder_layer.hpp>
@@ -36,6 +38,18 @@ class ModelConfig : public support::UniqueFolder {
   }
   [[nodiscard]] std::string refusal(const std::string& text) const {
     return support::file_refusal(folder_ / "config.json", [&] { (void)read(text); });
+  }
+  [[nodiscard]] static std::string model_of(const std::string& type, int heads,
+                                            const std::string& fields) {
+    return R"({"model_type":")" + type + R"(","hidden_size":64,"num_hidden_layers":2,)" +
+           R"("num_attention_heads":)" + std::to_string(heads) +
+           R"(,"intermediate_size":12,"vocab_size":9)" + (fields.empty() ? "" : "," + fields) + "}";
+  }
+  [[nodiscard]] static std::string mistral(const std::string& fields) {
+    return model_of("mistral", 16, fields);
+  }
+  [[nodiscard]] static std::string qwen2(const std::string& fields) {
+    return model_of("qwen2", 32, fields);
   }
   [[nodiscard]] static eh::ModelConfig golden(const std::string& name) {
     return eh::read_model_config(std::filesystem::path(EIGENHEADS_SOURCE_DIR) /
@@ -227,12 +241,15 @@ TEST_F(ModelConfig, RefusesWhatTheLayersCannotExpress) {
             "dim is 7 and n_heads is 2; expected a multiple of it");
 }
 
-TEST_F(ModelConfig, TakesThePartOfAHeadThatTurnsFromEitherPlace) {
-  for (const std::string part :
-       {R"("partial_rotary_factor":0.25)", R"("rope_parameters":{"partial_rotary_factor":0.25})"})
-    EXPECT_EQ(llama(R"("head_dim":128,)" + part).encoder.layer.rotary->rotated, 32) << part;
-  EXPECT_EQ(llama_refusal(R"("partial_rotary_factor":1.5)"),
-            "partial_rotary_factor is 1.5; expected at most 1, and two numbers of a head or more");
+// Whatever these families' own code is told of it, it turns whole heads, or fails.
+TEST_F(ModelConfig, RefusesToTurnAPartOfAHead) {
+  EXPECT_EQ(llama(R"("partial_rotary_factor":1.0)").encoder.layer.rotary->rotated, 0);
+  EXPECT_EQ(llama_refusal(R"("partial_rotary_factor":0.25)"),
+            "partial_rotary_factor is 0.25; expected 1: these families turn whole heads");
+  EXPECT_EQ(
+      llama_refusal(R"("rope_parameters":{"partial_rotary_factor":1e300})"),
+      "rope_parameters.partial_rotary_factor is 1e+300; expected 1: these families turn whole "
+      "heads");
 }
 
 TEST_F(ModelConfig, RefusesWindowsOfSomeLayers) {
@@ -242,15 +259,143 @@ TEST_F(ModelConfig, RefusesWindowsOfSomeLayers) {
       llama_refusal(R"("layer_types":["full_attention","sliding_attention"])"),
       "layer_types is [\"full_attention\",\"sliding_attention\"]; expected \"full_attention\" in "
       "every layer");
-  const auto qwen2 = [](const std::string& fields) {
-    return R"({"model_type":"qwen2","hidden_size":8,"num_hidden_layers":2,)"
-           R"("num_attention_heads":2,"intermediate_size":12,"vocab_size":9,)" +
+  EXPECT_EQ(
+      llama_refusal(R"("use_sliding_window":true,"sliding_window":16)"),
+      "use_sliding_window is true; expected false: a window of some layers has no place here");
+  EXPECT_EQ(llama(R"("sliding_window":16)").window, 0);  // which no Llama looks at
+  EXPECT_EQ(
+      refusal(qwen2(R"("use_sliding_window":true,"num_key_value_heads":2)")),
+      "use_sliding_window is true; expected false: a window of some layers has no place here");
+  EXPECT_EQ(read(qwen2(R"("num_key_value_heads":2,"sliding_window":4)")).window, 0);
+  EXPECT_EQ(read(mistral(R"("sliding_window":16)")).window, 16);
+  EXPECT_EQ(refusal(mistral(R"("layer_types":["full_attention","full_attention"])")),
+            "layer_types is [\"full_attention\",\"full_attention\"]; expected "
+            "\"sliding_attention\" in every layer");
+}
+
+// What a field that is not there stands for; null says that there is none.
+TEST_F(ModelConfig, TakesWhatIsNotSaidForWhatTheFamilyDoesAndSaysSo) {
+  const auto of_mistral = read(mistral(""));
+  EXPECT_EQ(of_mistral.encoder.layer.num_kv_heads, 8);
+  EXPECT_EQ(of_mistral.window, 4096);
+  EXPECT_EQ(of_mistral.encoder.layer.rotary->max_positions, 131072);
+  EXPECT_EQ(of_mistral.notes,
+            (std::vector<std::string>{"num_key_value_heads is not said: it is taken for 8",
+                                      "sliding_window is not said: it is taken for 4096",
+                                      "max_position_embeddings is not said: it is taken for 131072",
+                                      "rope_theta is not said: it is taken for 10000"}));
+  const auto none = read(mistral(R"("sliding_window":null,"num_key_value_heads":null)"));
+  EXPECT_EQ(none.window, 0);
+  EXPECT_EQ(none.encoder.layer.num_kv_heads, 16);
+  EXPECT_EQ(read(qwen2("")).encoder.layer.num_kv_heads, 32);
+  EXPECT_EQ(read(qwen2("")).encoder.layer.rotary->max_positions, 32768);
+  EXPECT_EQ(llama().encoder.layer.rotary->max_positions, 2048);
+}
+
+TEST_F(ModelConfig, RefusesModelsThatSeeWhatComes) {
+  EXPECT_EQ(llama_refusal(R"("is_causal":true)"), kNothing);
+  const std::string expected =
+      "is_causal is false; expected true: the layers of this library have no place for it";
+  EXPECT_EQ(llama_refusal(R"("is_causal":false)"), expected);
+  EXPECT_EQ(refusal(R"({"model_type":"gpt2","n_embd":6,"n_layer":1,"n_head":2,"vocab_size":9,)"
+                    R"("is_causal":false})"),
+            expected);
+}
+
+TEST_F(ModelConfig, RefusesPositionsThatAreSaidTwiceOrByLayer) {
+  const std::string yarn = R"("rope_scaling":{"rope_type":"yarn","factor":4})";
+  EXPECT_EQ(llama_refusal(R"("rope_parameters":{"rope_theta":5e5,"rope_type":"default"},)" + yarn),
+            "rope_scaling is {\"factor\":4,\"rope_type\":\"yarn\"}; expected none beside "
+            "rope_parameters, of which only one would count");
+  EXPECT_TRUE(std::holds_alternative<eh::YarnScaling>(
+      llama(R"("rope_parameters":{},)" + yarn).encoder.layer.rotary->scaling));
+  EXPECT_EQ(llama_refusal(R"("rope_parameters":{"full_attention":{"rope_type":"linear"}})"),
+            "rope_parameters.full_attention is {\"rope_type\":\"linear\"}; expected none: all "
+            "layers have the same positions here");
+  EXPECT_EQ(llama_refusal(R"("rope_scaling":{"type":"linear","rope_type":"yarn","factor":4})"),
+            "rope_scaling.type is \"linear\"; expected \"yarn\", as rope_type is");
+  const std::string outside = R"("original_max_position_embeddings":1024,"rope_scaling":)";
+  EXPECT_EQ(std::get<eh::YarnScaling>(
+                llama(outside + R"({"type":"yarn","factor":4})").encoder.layer.rotary->scaling)
+                .original_positions,
+            1024);
+  EXPECT_EQ(
+      llama_refusal(outside + R"({"type":"yarn","factor":4,)"
+                              R"("original_max_position_embeddings":512})"),
+      "rope_scaling.original_max_position_embeddings is 512; expected 1024, as is said beside "
+      "it");
+}
+
+TEST_F(ModelConfig, CountsPositionsAsTheFamilyDoes) {
+  const auto bert = [](const std::string& type, const std::string& fields) {
+    return R"({"model_type":")" + type +
+           R"(","hidden_size":8,"num_hidden_layers":1,"num_attention_heads":2,)"
+           R"("intermediate_size":12,"vocab_size":9,"max_position_embeddings":514)" +
            fields + "}";
   };
-  EXPECT_EQ(
-      refusal(qwen2(R"("use_sliding_window":true,"sliding_window":4)")),
-      "use_sliding_window is true; expected false: a window of some layers has no place here");
-  EXPECT_EQ(read(qwen2(R"("use_sliding_window":false,"sliding_window":4)")).window, 0);
+  EXPECT_EQ(read(bert("bert", R"(,"pad_token_id":7)")).first_position, 0);
+  EXPECT_EQ(read(bert("mpnet", R"(,"pad_token_id":0)")).first_position, 2);
+  EXPECT_EQ(read(bert("roberta", R"(,"pad_token_id":5)")).first_position, 6);
+  EXPECT_EQ(read(bert("roberta", "")).first_position, 2);
+  EXPECT_EQ(read(bert("roberta", "")).padding_id, 1);
+  EXPECT_EQ(refusal(bert("roberta", R"(,"pad_token_id":-1)")),
+            "pad_token_id is -1; expected 0 or more: positions are counted from it");
+  EXPECT_EQ(refusal(bert("roberta", R"(,"pad_token_id":513)")),
+            "max_position_embeddings is 514; expected more than 514, the first token's position");
+  EXPECT_EQ(refusal(bert("mpnet", R"(,"relative_attention_num_buckets":64)")),
+            "relative_attention_num_buckets is 64; expected 32, which positions are counted in");
+}
+
+// Whatever it reads, a layer can be made of; and what it refuses, it says by the field's name.
+TEST_F(ModelConfig, MakesARotaryOfWhateverItReads) {
+  const auto scaled = [&](const std::string& fields) {
+    return llama_refusal(R"("rope_scaling":{)" + fields + "}");
+  };
+  EXPECT_EQ(llama_refusal(R"("head_dim":7)"),
+            "heads have 7 numbers; expected an even number, of which pairs are turned");
+  EXPECT_EQ(llama_refusal(R"("rope_theta":1e-308)"),
+            "rope_theta is 1e-308; expected a number that positions can be divided by");
+  EXPECT_EQ(scaled(R"("type":"linear","factor":0.5)"),
+            "rope_scaling.factor is 0.5; expected 1 or more");
+  EXPECT_EQ(scaled(R"("type":"yarn","factor":4,"beta_fast":1)"),
+            "rope_scaling.beta_fast is 1; expected a beta_fast that is more than beta_slow");
+  EXPECT_EQ(scaled(R"("type":"yarn","factor":4,"rope_theta":1)"),
+            "rope_theta is 1; expected more than 1 for yarn");
+  EXPECT_EQ(scaled(R"("type":"llama3","factor":4,"low_freq_factor":4,"high_freq_factor":4)"),
+            "rope_scaling.high_freq_factor is 4; expected more than low_freq_factor");
+  std::mt19937 random(5);
+  const auto one_of = [&](const std::vector<std::string>& values) {
+    return values[random() % values.size()];
+  };
+  int made = 0;
+  for (int round = 0; round < 600; ++round) {
+    std::string fields = R"("head_dim":)" + one_of({"1", "2", "3", "6", "8", "128"});
+    if (random() % 2 == 0)
+      fields += R"(,"max_position_embeddings":)" + one_of({"1", "5", "4096", "1073741824"});
+    if (random() % 2 == 0)
+      fields += R"(,"rope_theta":)" + one_of({"1e-300", "0.5", "1", "1e4", "1e300"});
+    std::string scaling;
+    for (const char* name :
+         {"factor", "original_max_position_embeddings", "beta_fast", "beta_slow",
+          "attention_factor", "mscale", "mscale_all_dim", "low_freq_factor", "high_freq_factor"})
+      if (random() % 2 == 0)
+        scaling += std::string(",\"") + name + "\":" + one_of({"1", "2", "8", "40", "3.5", "1e9"});
+    if (random() % 8 != 0)
+      fields += R"(,"rope_scaling":{"type":)" +
+                one_of({R"("linear")", R"("dynamic")", R"("yarn")", R"("llama3")"}) + scaling + "}";
+    eh::ModelConfig config;
+    if (llama_refusal(fields) != kNothing) continue;
+    config = llama(fields);
+    eh::RotaryOptions options = *config.encoder.layer.rotary;
+    options.head_size = config.encoder.layer.head_size;
+    const double last = static_cast<double>(options.max_positions) - 1;
+    options.max_positions = (std::min)(options.max_positions, Index{9});  // a table of these
+    const eh::Rotary<double> rotary(options);
+    for (const double w : rotary.frequencies()) ASSERT_TRUE(std::isfinite(w * last)) << fields;
+    ASSERT_TRUE(std::isfinite(rotary.attention_factor())) << fields;
+    ++made;
+  }
+  EXPECT_GT(made, 60);
 }
 
 // Products of sizes that one number each can hold would overflow.

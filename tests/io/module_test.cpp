@@ -40,7 +40,7 @@ class ModuleFile : public UniqueFolder {
   }
   [[nodiscard]] std::string content(const char* name) const {
     const auto file = folder_ / name;
-    std::string bytes(std::filesystem::file_size(file), '\0');
+    std::string bytes(static_cast<std::size_t>(std::filesystem::file_size(file)), '\0');
     eh::detail::File(file, "rb").read(bytes.data(), bytes.size());
     return bytes;
   }

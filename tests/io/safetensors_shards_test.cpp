@@ -36,10 +36,10 @@ TEST_F(SafetensorsShards, AreReadBackUnderEveryNameThatTheyAreWrittenUnder) {
     EXPECT_EQ(eh::SafetensorsFiles(index).num_files(), 2u) << stem;
   }
   const auto before = names();
-  for (const char* stem : {"a:b", "a\\b", "\xff", "\u00e9\xc3"}) {
+  for (const char* stem : {"a:b", "a\\b", "a\nb", "a\x7f", "\xff", "\u00e9\xc3"}) {
     const auto index = folder_ / (std::string(stem) + ".safetensors.index.json");
     EXPECT_EQ(file_refusal(index, [&] { write(index); }),
-              "expected a name in UTF-8 without a colon or a backslash");
+              "expected a name in UTF-8 without a colon, a backslash or what cannot be seen");
   }
   EXPECT_EQ(names(), before);
 }

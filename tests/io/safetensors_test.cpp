@@ -150,7 +150,7 @@ TYPED_TEST(SafetensorsOf, ReadsWhatItWroteOfNothing) {
   this->template expect_round_trip<TypeParam, 1>({0});
   this->template expect_round_trip<TypeParam, 2>({0, 5});
   this->template expect_round_trip<TypeParam, 3>({3, 0, 5});
-  this->template expect_round_trip<TypeParam, 4>({0, 0, 1, Index{1} << 40});
+  this->template expect_round_trip<TypeParam, 4>({0, 0, 1, std::numeric_limits<Index>::max() / 16});
 }
 
 // ---- The bytes --------------------------------------------------------------------------------

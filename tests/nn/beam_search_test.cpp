@@ -277,7 +277,7 @@ TEST(BeamSearch, RefusesWhatAreNoLogarithmsOfProbabilitiesAndChangesNothing) {
       }),
       "eigenheads: log_probs has shape [3, 3]; expected [B * num_beams, vocabulary] = [2, *]");
   const std::vector<eh::Beam> beams(2);
-  for (const auto& [num_beams, count] : {std::pair<Index, std::size_t>{2, 1}, {0, 2}, {3, 2}}) {
+  const auto refused = [&](Index num_beams, std::size_t count) {
     std::vector<eh::Beam> next(count);
     EXPECT_EQ(refusal([&] {
                 eh::next_beams(next, constant_tensor(-1.0f, 2, 3), beams, {.num_beams = num_beams});
@@ -286,7 +286,10 @@ TEST(BeamSearch, RefusesWhatAreNoLogarithmsOfProbabilitiesAndChangesNothing) {
               "eigenheads: next_beams: there are 2 beams and " + std::to_string(count) +
                   " next ones; expected as many, num_beams = " + std::to_string(num_beams) +
                   " a sequence");
-  }
+  };
+  refused(2, 1);
+  refused(0, 2);
+  refused(3, 2);
   EXPECT_TRUE(search.ids(0).empty());
   EXPECT_TRUE(search.beams(0)[0].goes_on());
   x(0, 1) = -0.5f;

@@ -254,12 +254,15 @@ TYPED_TEST(Sampling, TheFiltersAreThoseOfSortedListsOneAfterTheOther) {
       for (Index i = 0; i < V; ++i) x(i) *= T(6);
       Ids seen;
       for (Index i = 0; i < V / 3; ++i) seen.push_back(numbers.between(0, V - 1));
+      const auto one_of = [&](const auto& values) {
+        return values[static_cast<std::size_t>(numbers.next() % values.size())];
+      };
       const SamplingOptions options{
-          .temperature = std::array{0.3, 1.0, 2.5, 40.0}[numbers.next() % 4],
-          .top_k = std::array{Index{0}, Index{1}, V / 2, Index{40}, V + 3}[numbers.next() % 5],
-          .top_p = std::array{1.0, 0.9, 0.3, 0.999}[numbers.next() % 4],
-          .min_p = std::array{0.0, 0.05, 0.5}[numbers.next() % 3],
-          .repetition_penalty = std::array{1.0, 1.3, 0.7}[numbers.next() % 3]};
+          .temperature = one_of(std::array{0.3, 1.0, 2.5, 40.0}),
+          .top_k = one_of(std::array{Index{0}, Index{1}, V / 2, Index{40}, V + 3}),
+          .top_p = one_of(std::array{1.0, 0.9, 0.3, 0.999}),
+          .min_p = one_of(std::array{0.0, 0.05, 0.5}),
+          .repetition_penalty = one_of(std::array{1.0, 1.3, 0.7})};
       const auto p = probabilities(options, x, seen), expected = plain(options, x, seen);
       for (std::size_t i = 0; i < p.size(); ++i) {
         ASSERT_EQ(p[i] > 0, expected[i] > 0) << V << ' ' << i;

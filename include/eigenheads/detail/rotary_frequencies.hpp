@@ -171,6 +171,10 @@ inline void scale(const Llama3Scaling& llama, RotaryFrequencies& made) {
   } else if (const auto* llama = std::get_if<Llama3Scaling>(&options.scaling)) {
     scale(*llama, made);
   }
+  for (const double w : made.frequencies)
+    if (!is_finite(w * static_cast<double>(options.max_positions)))
+      refuse({"Rotary: base is ", number_text(options.base),
+              "; expected a number that positions can be divided by"});
   return made;
 }
 

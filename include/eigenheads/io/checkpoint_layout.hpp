@@ -27,7 +27,7 @@ struct CheckpointOptions {
   Conversion conversion = Conversion::exact;
   // Whether the head of a language model is its token embedding: config.json's tie_word_embeddings.
   std::optional<bool> tied{};
-  // Of rotary layouts and of Keras's kernels: asked of the modules themselves if it is left.
+  // Of rotary layouts and of Keras's kernels, for modules that cannot be asked themselves.
   HeadsLayout heads{};
   // Of tensors, at most, in each of several files that are saved.
   std::uint64_t shard_bytes = 5'000'000'000;
@@ -59,7 +59,26 @@ inline void require_heads_layout(const HeadsLayout& heads) {
             "; expected an even number, 2 to head_size, which is ", D});
 }
 
-[[nodiscard]] inline bool needs_head_size(const CheckpointRule& rule) {
+// Of a parameter: as its module says or, where that cannot be asked, as the options do. Throws
+// std::invalid_argument if both speak, and say two things.
+[[nodiscard]] inline HeadsLayout heads_of(const HeadsLayout& module, const HeadsLayout& options) {
+  if (module.head_size == 0 || options.head_size == 0)
+    return module.head_size == 0 ? options : module;
+  if (options.head_size != module.head_size)
+    refuse({"CheckpointOptions::heads: head_size is ", options.head_size, "; expected ",
+            module.head_size, ", as the module says"});
+  if (!module.rotary) return options;  // which may say of one that stands beside the module
+  const auto rotated = [&](const RotaryOptions& rotary) {
+    return rotary.rotated == 0 ? module.head_size : rotary.rotated;
+  };
+  if (!options.rotary || options.rotary->layout != module.rotary->layout ||
+      rotated(*options.rotary) != rotated(*module.rotary))
+    refuse({"CheckpointOptions::heads: rotary is not the module's; expected that, or no heads"});
+  return module;
+}
+
+// Whose elements lie by heads in the file, or may.
+[[nodiscard]] inline bool is_by_heads(const CheckpointRule& rule) {
   return rule.layout == CheckpointLayout::to_heads || rule.layout == CheckpointLayout::from_heads;
 }
 // Whether the rows of heads lie in another order in the file.
@@ -67,7 +86,7 @@ inline void require_heads_layout(const HeadsLayout& heads) {
                                     RotaryLayout in_file) {
   return rule.is_rotary && heads.rotary && heads.rotary->layout != in_file;
 }
-// Of what lies by heads, or whose rows are turned.
+// Of what is by heads, or whose rows are turned.
 [[nodiscard]] inline bool has_whole_heads(const CheckpointRule& rule, const CheckpointShape& shape,
                                           Index head_size) {
   const bool is_columns = rule.layout == CheckpointLayout::from_heads;

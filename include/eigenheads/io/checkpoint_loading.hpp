@@ -27,9 +27,9 @@ class CheckpointLoading {
  public:
   CheckpointLoading(const SafetensorsFiles& files, const CheckpointFamily& family,
                     const ModuleParts& parts, const CheckpointOptions& options)
-      : files_(files), family_(family), parts_(parts), options_(options), heads_(options.heads) {
-    require_heads_layout(heads_);
-    if (heads_.head_size == 0) heads_ = parts.heads();
+      : files_(files), family_(family), parts_(parts), options_(options) {
+    require_heads_layout(options.heads);
+    for (const HeadsLayout& heads : parts.heads()) heads_.push_back(heads_of(heads, options.heads));
     report_.family = family.name;
     report_.notes = files.notes();
   }
@@ -80,8 +80,13 @@ class CheckpointLoading {
   // The name without the prefix, if some rule knows it.
   [[nodiscard]] std::string stem(std::string_view name) {
     if (options_.prefix) {
-      if (!name.starts_with(*options_.prefix)) return "";
-      return known_stem(name.substr(options_.prefix->size()));
+      if (name.starts_with(*options_.prefix))
+        return known_stem(name.substr(options_.prefix->size()));
+      // The head of a language model stands beside the model that the prefix is of.
+      const bool is_head = std::ranges::any_of(family_.rules, [&](const CheckpointRule& rule) {
+        return rule.presence == CheckpointPresence::tied && rule.name == name;
+      });
+      return is_head ? std::string(name) : "";
     }
     for (const bool with_prefix : {true, false})
       for (const std::string_view prefix : family_.prefixes)
@@ -156,7 +161,7 @@ class CheckpointLoading {
     }
     if (source.kind == Source::Kind::zero) report_.zero.push_back(parameter.name());
     if (source.kind == Source::Kind::tensor) {
-      require_fits(parameter, source, parts_.shares()[number]);
+      require_fits(parameter, source, number);
       if (source.rule->presence == CheckpointPresence::tied && source.tensor != token_embedding())
         compare_head(source.tensor);
       used_.emplace(source.tensor, number);
@@ -179,17 +184,18 @@ class CheckpointLoading {
   }
 
   template <class T>
-  void require_fits(const Parameter<T>& parameter, const Source& source, const RowShare& share) {
+  void require_fits(const Parameter<T>& parameter, const Source& source, std::size_t number) {
     const CheckpointRule& rule = *source.rule;
-    if (heads_.head_size == 0 && needs_head_size(rule))
+    const HeadsLayout& heads = heads_[number];
+    if (heads.head_size == 0 && (is_by_heads(rule) || rule.is_rotary))
       refuse("tensor " + quoted_name(source.tensor) +
              " lies by heads; expected CheckpointOptions::heads, which says their size");
-    const CheckpointShape of(parameter.shape(), share.all);
-    const bool turns = is_turned(rule, heads_, family_.rotary);
-    if ((turns || needs_head_size(rule)) && !has_whole_heads(rule, of, heads_.head_size))
+    const CheckpointShape of(parameter.shape(), parts_.shares()[number].all);
+    const bool turns = is_turned(rule, heads, family_.rotary);
+    if ((turns || is_by_heads(rule)) && !has_whole_heads(rule, of, heads.head_size))
       refuse("parameter " + parameter.name() + " has shape " + shape_text(parameter.shape()) +
-             "; expected heads of " + std::to_string(heads_.head_size));
-    const std::vector<Index> expected = shape_in_file(rule, of, heads_.head_size);
+             "; expected heads of " + std::to_string(heads.head_size));
+    const std::vector<Index> expected = shape_in_file(rule, of, heads.head_size);
     const auto& got = files_.shape(source.tensor);
     if (got != expected)
       refuse("tensor " + quoted_name(source.tensor) + " is " + files_.description(source.tensor) +
@@ -328,8 +334,9 @@ class CheckpointLoading {
       files_.read(source.tensor, (rule.part * of.rows + share.first) * of.columns,
                   std::span(values.get(), size), options_.conversion);
     }
-    if (!is_turned(rule, heads_, family_.rotary)) return values;
-    const std::vector<Index> from = rows_by_rotary(own_rows, heads_, family_.rotary);
+    const HeadsLayout& heads = heads_[number];
+    if (!is_turned(rule, heads, family_.rotary)) return values;
+    const std::vector<Index> from = rows_by_rotary(own_rows, heads, family_.rotary);
     auto turned = std::make_unique_for_overwrite<T[]>(size);
     for (std::size_t r = 0; r < rows; ++r)
       std::copy_n(values.get() + from[r] * of.columns, of.columns,
@@ -341,7 +348,7 @@ class CheckpointLoading {
   const CheckpointFamily& family_;
   const ModuleParts& parts_;
   const CheckpointOptions& options_;
-  HeadsLayout heads_;
+  std::vector<HeadsLayout> heads_;                                   // of each parameter
   std::map<std::string, std::string, std::less<>> by_stem_, stems_;  // stem: name; and name: stem
   std::map<std::string, std::size_t, std::less<>> used_;
   std::vector<Source> sources_;  // of each parameter

@@ -68,9 +68,11 @@ class BasicModuleParts {
   template <class Module>
   requires HasParameters<Module>
   BasicModuleParts& add(std::string_view name, Module& module) {
+    const HeadsLayout layout = detail::heads_layout_of(module);
     const auto keep_share = [&](const auto& parameter, Index first, Index all) {
       parameters_.emplace_back(parameter);
       shares_.push_back({first, all});
+      heads_.push_back(layout);
     };
     const auto keep = [&](const auto& parameter) {
       keep_share(parameter, 0, parameter.shape()[0]);
@@ -85,13 +87,13 @@ class BasicModuleParts {
     else
       module.for_each_parameter(keep, name);
     names_.emplace_back(name);
-    if (heads_.head_size == 0) heads_ = detail::heads_layout_of(module);
     return *this;
   }
 
   [[nodiscard]] const std::vector<Element>& parameters() const { return parameters_; }
   [[nodiscard]] const std::vector<RowShare>& shares() const { return shares_; }
-  [[nodiscard]] const HeadsLayout& heads() const { return heads_; }
+  // Of each parameter's module; a head_size of 0 where its type does not tell.
+  [[nodiscard]] const std::vector<HeadsLayout>& heads() const { return heads_; }
   // Whether a parameter of that name would be one of these modules'.
   [[nodiscard]] bool covers(std::string_view parameter) const {
     for (const std::string& name : names_)
@@ -101,9 +103,9 @@ class BasicModuleParts {
 
  private:
   std::vector<Element> parameters_;
-  std::vector<RowShare> shares_;  // of each parameter
+  std::vector<RowShare> shares_;    // of each parameter
+  std::vector<HeadsLayout> heads_;  // likewise
   std::vector<std::string> names_;
-  HeadsLayout heads_;
 };
 
 using ModuleParts = BasicModuleParts<detail::AnyParameter>;

@@ -25,14 +25,15 @@ class CheckpointSaving {
  public:
   CheckpointSaving(const CheckpointFamily& family, const ConstModuleParts& parts,
                    const CheckpointOptions& options)
-      : family_(family), parts_(parts), options_(options), heads_(options.heads) {
-    require_heads_layout(heads_);
-    if (heads_.head_size == 0) heads_ = parts.heads();
+      : family_(family), parts_(parts), options_(options) {
+    require_heads_layout(options.heads);
   }
 
   [[nodiscard]] Safetensors contents() {
-    for (const AnyConstParameter& any : parts_.parameters())
-      std::visit([&](const auto& parameter) { gather(parameter); }, any);
+    for (std::size_t i = 0; i < parts_.parameters().size(); ++i) {
+      const HeadsLayout heads = heads_of(parts_.heads()[i], options_.heads);
+      std::visit([&](const auto& parameter) { gather(parameter, heads); }, parts_.parameters()[i]);
+    }
     for (const auto& [name, tensor] : gathered_) require_whole(name, tensor);
     Safetensors file;
     file.set_metadata("format", "pt");  // which some of those who read it ask for
@@ -55,34 +56,34 @@ class CheckpointSaving {
   };
 
   [[nodiscard]] std::string full_name(const std::string& name) const {
-    // The head of a language model stands beside the model that the prefix is of.
+    const std::string prefix = options_.prefix.value_or(std::string(family_.prefixes.front()));
+    // The head of a language model stands beside the model that the family's prefix is of.
     const bool is_head = gathered_.at(name).rule->presence == CheckpointPresence::tied;
-    const std::string prefix =
-        options_.prefix.value_or(std::string(is_head ? "" : family_.prefixes.front()));
-    return prefix + name;
+    const bool is_familys = std::ranges::find(family_.prefixes, prefix) != family_.prefixes.end();
+    return is_head && is_familys ? name : prefix + name;
   }
 
   template <class T>
-  void gather(const Parameter<T>& parameter) {
+  void gather(const Parameter<T>& parameter, const HeadsLayout& heads) {
     using Value = typename Parameter<T>::Value;
     const auto [rule, name] = place_of(parameter);
     const CheckpointShape of(parameter.shape());
-    if (heads_.head_size == 0 && needs_head_size(*rule))
+    if (heads.head_size == 0 && (is_by_heads(*rule) || rule->is_rotary))
       refuse({"save_checkpoint: ", parameter.name(),
               " lies by heads; expected CheckpointOptions::heads, which says their size"});
-    const bool turns = is_turned(*rule, heads_, family_.rotary);
-    if ((turns || needs_head_size(*rule)) && !has_whole_heads(*rule, of, heads_.head_size))
+    const bool turns = is_turned(*rule, heads, family_.rotary);
+    if ((turns || is_by_heads(*rule)) && !has_whole_heads(*rule, of, heads.head_size))
       refuse({"save_checkpoint: ", parameter.name(), " has shape ", parameter.shape(),
-              "; expected heads of ", heads_.head_size});
+              "; expected heads of ", heads.head_size});
     std::vector<Value> values(static_cast<std::size_t>(parameter.size()));
     parameter.copy_to(values);
-    if (turns) values = turned(values, of);
+    if (turns) values = turned(values, of, heads);
     if (rule->presence == CheckpointPresence::always_zero)
       if (std::ranges::any_of(values, [](Value x) { return x != 0; }))
         refuse({"save_checkpoint: ", parameter.name(), " is not 0, and a ", family_.name,
                 " has no such bias"});
 
-    const std::vector<Index> shape = shape_in_file(*rule, of, heads_.head_size);
+    const std::vector<Index> shape = shape_in_file(*rule, of, heads.head_size);
     auto [at, is_new] = gathered_.try_emplace(name);
     Gathered& tensor = at->second;
     if (is_new) {
@@ -171,8 +172,9 @@ class CheckpointSaving {
 
   template <class Value>
   [[nodiscard]] std::vector<Value> turned(const std::vector<Value>& values,
-                                          const CheckpointShape& of) const {
-    const std::vector<Index> from = rows_by_rotary(of.rows, heads_, family_.rotary);
+                                          const CheckpointShape& of,
+                                          const HeadsLayout& heads) const {
+    const std::vector<Index> from = rows_by_rotary(of.rows, heads, family_.rotary);
     std::vector<Value> result(values.size());
     for (Index r = 0; r < of.rows; ++r)
       std::copy_n(values.begin() + r * of.columns, of.columns,
@@ -194,7 +196,6 @@ class CheckpointSaving {
   const CheckpointFamily& family_;
   const ConstModuleParts& parts_;
   const CheckpointOptions& options_;
-  HeadsLayout heads_;
   std::map<std::string, Gathered, std::less<>> gathered_;
   std::vector<std::string> order_;
 };

@@ -85,7 +85,8 @@ struct EmptiedJson {
 
 }  // namespace detail
 
-// A field that is null counts as one that is not there. Copies share the document.
+// A field that is null, and an object without fields, count as what is not there. Copies share the
+// document.
 class ConfigFields {
  public:
   // Throws FileError unless the file holds one object, as do all that follow for what they refuse.
@@ -107,6 +108,8 @@ class ConfigFields {
     return found == object_->end() || found->is_null() ? nullptr : &*found;
   }
   [[nodiscard]] bool has(std::string_view name) const { return find(name) != nullptr; }
+  // Whether it is there at all: of some fields null says another thing than nothing does.
+  [[nodiscard]] bool is_said(std::string_view name) const { return object_->contains(name); }
 
   // A count: 8192.0 is one, "12" is not.
   [[nodiscard]] std::optional<Index> integer(std::string_view name, Index least = 1) const {
@@ -154,6 +157,7 @@ class ConfigFields {
     const nlohmann::json* field = find(name);
     if (field == nullptr) return std::nullopt;
     if (!field->is_object()) refuse(name, *field, "an object");
+    if (field->empty()) return std::nullopt;
     ConfigFields fields = *this;
     fields.object_ = {object_, field};
     fields.where_ += std::string(name) + '.';

@@ -20,8 +20,8 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/io/checkpoint_families.hpp>  // CheckpointFamily
 #include <eigenheads/io/config_fields.hpp>        // ConfigFields
+#include <eigenheads/io/rotary_config.hpp>        // RotaryConfigReader
 #include <eigenheads/nn/transformer_options.hpp>  // TransformerStackOptions
-#include <eigenheads/rotary_options.hpp>          // RotaryOptions
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
@@ -116,9 +116,21 @@ class ModelConfigReader {
     require_plain("add_cross_attention", false);
     config_.num_positions = fields_.required_integer("max_position_embeddings");
     if (types > 0) config_.num_types = fields_.integer("type_vocab_size").value_or(types);
-    if (config_.model_type != "bert") config_.first_position = config_.padding_id.value_or(1) + 1;
-    if (&family == &checkpoint_families::mpnet)
+    if (&family == &checkpoint_families::mpnet) {
+      config_.first_position = 2;  // whatever pad_token_id says
       config_.relative_buckets = fields_.integer("relative_attention_num_buckets").value_or(32);
+      if (config_.relative_buckets != 32)
+        fields_.refuse("relative_attention_num_buckets", "32, which positions are counted in");
+    } else if (config_.model_type != "bert") {
+      if (fields_.has("pad_token_id") && !config_.padding_id)
+        fields_.refuse("pad_token_id", "0 or more: positions are counted from it");
+      if (!config_.padding_id) config_.padding_id = 1;
+      config_.first_position = *config_.padding_id + 1;
+    }
+    if (config_.first_position >= config_.num_positions)
+      fields_.refuse(
+          "max_position_embeddings",
+          "more than " + std::to_string(config_.first_position) + ", the first token's position");
     config_.embedding_norm = true;
     config_.embedding_norm_eps = config_.encoder.layer.norm_eps;
   }
@@ -146,6 +158,7 @@ class ModelConfigReader {
     layer.norm_first = true;
     config_.encoder.final_norm = true;
     config_.num_positions = fields_.integer("n_positions").value_or(1024);
+    require_plain("is_causal", true);
     config_.is_causal = true;
     require_plain("scale_attn_weights", true);
     require_plain("scale_attn_by_inverse_layer_idx", false);
@@ -156,7 +169,8 @@ class ModelConfigReader {
     config_.family = &family;
     read_sizes("hidden_size", "num_hidden_layers", "num_attention_heads");
     TransformerLayerOptions& layer = config_.encoder.layer;
-    layer.num_kv_heads = fields_.integer("num_key_value_heads").value_or(layer.num_heads);
+    layer.num_kv_heads =
+        or_the_familys("num_key_value_heads", {.mistral = 8, .qwen2 = 32}, layer.num_heads);
     if (layer.num_heads % layer.num_kv_heads != 0)
       fields_.refuse("num_key_value_heads is " + std::to_string(layer.num_kv_heads) +
                      "; expected a divisor of num_attention_heads, " +
@@ -177,83 +191,36 @@ class ModelConfigReader {
                  fields_.boolean("attention_bias").value_or(false) ||
                  fields_.boolean("mlp_bias").value_or(false);
     config_.encoder.final_norm = true;
+    require_plain("is_causal", true);
     config_.is_causal = true;
-    const bool slides =
-        config_.model_type == "mistral" || fields_.boolean("use_sliding_window").value_or(false);
-    if (slides) config_.window = fields_.integer("sliding_window").value_or(0);
-    if (config_.model_type == "qwen2" && config_.window > 0)
+    if (config_.model_type == "mistral")
+      config_.window = or_the_familys("sliding_window", {.mistral = 4096}, 0);
+    else if (fields_.boolean("use_sliding_window").value_or(false))
       fields_.refuse("use_sliding_window", "false: a window of some layers has no place here");
     if (const nlohmann::json* types = fields_.find("layer_types")) {
       const nlohmann::json all = config_.window > 0 ? "sliding_attention" : "full_attention";
       if (!types->is_array() || std::ranges::count(*types, all) != std::ssize(*types))
         fields_.refuse("layer_types", all.dump() + " in every layer");
     }
-    read_rotary();
+    const Index max_positions =
+        or_the_familys("max_position_embeddings", {.mistral = 131072, .qwen2 = 32768}, 2048);
+    layer.rotary = RotaryConfigReader(fields_, config_.notes).read(layer.head_size, max_positions);
   }
 
-  void read_rotary() {
-    TransformerLayerOptions& layer = config_.encoder.layer;
-    RotaryOptions& rotary = layer.rotary.emplace();
-    rotary.max_positions = fields_.integer("max_position_embeddings").value_or(2048);
-    // Newer files say all of it in rope_parameters, older ones the base by itself.
-    const auto parameters = fields_.object("rope_parameters");
-    const auto scaling = parameters ? parameters : fields_.object("rope_scaling");
-    auto base = scaling ? scaling->number("rope_theta") : std::nullopt;
-    if (!base) base = fields_.number("rope_theta");
-    if (!base) config_.notes.push_back("rope_theta is not said: it is taken for 10000");
-    rotary.base = base.value_or(10000);
-    const bool inside = scaling && scaling->has("partial_rotary_factor");
-    const ConfigFields& fields = inside ? *scaling : fields_;
-    if (const auto part = fields.number("partial_rotary_factor")) {
-      rotary.rotated = static_cast<Index>(static_cast<double>(layer.head_size) * *part);
-      if (*part > 1 || rotary.rotated < 2)
-        fields.refuse("partial_rotary_factor", "at most 1, and two numbers of a head or more");
-    }
-    if (scaling) read_scaling(*scaling, rotary);
-  }
-
-  void read_scaling(const ConfigFields& scaling, RotaryOptions& rotary) {
-    const char* const key = scaling.has("rope_type") ? "rope_type" : "type";
-    const std::string type = scaling.text(key).value_or("default");
-    const auto original = [&] {
-      if (!scaling.has("original_max_position_embeddings"))
-        config_.notes.push_back(
-            "original_max_position_embeddings is not said: it is taken for "
-            "max_position_embeddings, " +
-            std::to_string(rotary.max_positions));
-      return scaling.integer("original_max_position_embeddings").value_or(rotary.max_positions);
-    };
-    if (type == "default") {
-      if (scaling.has("factor") && scaling.number("factor") != 1)
-        scaling.refuse("factor", scaling.has(key) ? "none where nothing is scaled"
-                                                  : "a rope_type that says what it is of");
-    } else if (type == "linear") {
-      rotary.scaling = LinearScaling{scaling.required_number("factor")};
-    } else if (type == "dynamic") {
-      // As long as no sequence is longer than those it was trained on, nothing is scaled; longer ones
-      // are refused, unless max_positions and length are made those of the sequences to come.
-      rotary.scaling = DynamicNtkScaling{.factor = scaling.required_number("factor"),
-                                         .original_positions = rotary.max_positions,
-                                         .length = rotary.max_positions};
-    } else if (type == "yarn") {
-      YarnScaling yarn{.factor = scaling.required_number("factor"),
-                       .original_positions = original()};
-      yarn.beta_fast = scaling.number("beta_fast").value_or(yarn.beta_fast);
-      yarn.beta_slow = scaling.number("beta_slow").value_or(yarn.beta_slow);
-      yarn.attention_factor = scaling.number("attention_factor");
-      yarn.mscale = scaling.number("mscale");
-      yarn.mscale_all_dim = scaling.number("mscale_all_dim");
-      yarn.truncate = scaling.boolean("truncate").value_or(true);
-      rotary.scaling = yarn;
-    } else if (type == "llama3") {
-      rotary.scaling = Llama3Scaling{
-          .factor = scaling.required_number("factor"),
-          .low_frequency_factor = scaling.required_number("low_freq_factor"),
-          .high_frequency_factor = scaling.required_number("high_freq_factor"),
-          .original_positions = scaling.required_integer("original_max_position_embeddings")};
-    } else {
-      scaling.refuse(key, "default, linear, dynamic, yarn or llama3");
-    }
+  // What a count that is not said stands for in these families; 0: for what it does in a Llama.
+  struct Defaults {
+    Index mistral = 0, qwen2 = 0;
+  };
+  // otherwise: of a Llama, and of any of them that says null.
+  [[nodiscard]] Index or_the_familys(const char* name, const Defaults& defaults, Index otherwise) {
+    if (const auto value = fields_.integer(name)) return *value;
+    const Index of_family = config_.model_type == "mistral" ? defaults.mistral
+                            : config_.model_type == "qwen2" ? defaults.qwen2
+                                                            : 0;
+    if (fields_.is_said(name) || of_family == 0) return otherwise;
+    config_.notes.push_back(std::string(name) + " is not said: it is taken for " +
+                            std::to_string(of_family));
+    return of_family;
   }
 
   ConfigFields fields_;

@@ -26,15 +26,16 @@ struct SafetensorsIndex {
   std::optional<std::uint64_t> total_size;                // in bytes, of all tensors
 };
 
-// A file of the index's own folder, whose name a sentence may show.
+// Whether it names a file of the index's own folder, and a sentence may show it.
+[[nodiscard]] inline bool is_beside(std::string_view file) {
+  return !file.empty() && file != "." && file != ".." && std::ranges::none_of(file, [](char c) {
+    return static_cast<unsigned char>(c) < ' ' ||
+           std::string_view("/\\:\x7f").find(c) != std::string_view::npos;
+  });
+}
 inline void require_beside(const std::filesystem::path& index, std::string_view tensor,
                            const std::string& file) {
-  const bool is_name =
-      !file.empty() && file != "." && file != ".." && std::ranges::none_of(file, [](char c) {
-        return static_cast<unsigned char>(c) < ' ' ||
-               std::string_view("/\\:\x7f").find(c) != std::string_view::npos;
-      });
-  if (!is_name)
+  if (!is_beside(file))
     refuse_file(index, "tensor " + quoted_name(tensor) + " is said to be in " + quoted_name(file) +
                            "; expected the name of a file beside the index");
 }

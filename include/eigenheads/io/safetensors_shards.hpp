@@ -88,9 +88,10 @@ inline void write_safetensors_shards(const std::filesystem::path& index, Safeten
   if (!name.ends_with(ending) || name.size() == ending.size())
     detail::refuse_file(index, "expected a name that ends in " + std::string(ending));
   const std::string stem = name.substr(0, name.size() - ending.size());
-  // What the index could not say, or its reader (require_beside) would not follow.
-  if (stem.find_first_of("\\:") != stem.npos || !detail::is_utf8(stem))
-    detail::refuse_file(index, "expected a name in UTF-8 without a colon or a backslash");
+  // What the index could not say, or its reader would not follow.
+  if (!detail::is_beside(stem + "-1") || !detail::is_utf8(stem))
+    detail::refuse_file(
+        index, "expected a name in UTF-8 without a colon, a backslash or what cannot be seen");
   const std::filesystem::path folder = index.parent_path();
   std::error_code ignored;
   if (stem == "model" && std::filesystem::exists(folder / "model.safetensors", ignored))
