@@ -20,6 +20,7 @@
 #include <typeinfo>
 #include <utility>
 
+#include <eigenheads/detail/float_bits.hpp>
 #include <eigenheads/tensor.hpp>
 
 namespace support {
@@ -39,9 +40,9 @@ struct ScalarNames {
 template <class T>
 using Limits = std::numeric_limits<T>;
 template <class T>
-inline constexpr T kNan = Limits<T>::quiet_NaN();
+inline constexpr T kNan = eigenheads::detail::quiet_nan<T>;
 template <class T>
-inline constexpr T kInf = Limits<T>::infinity();
+inline constexpr T kInf = eigenheads::detail::infinity<T>;
 
 // For a Context whose threads share even the smallest call.
 inline constexpr double kAnyWork = 0;

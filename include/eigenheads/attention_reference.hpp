@@ -14,7 +14,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <span>
 #include <vector>
 
@@ -38,7 +37,7 @@ T softmax_row(T* scores, Index count) {
   if (std::all_of(scores, scores + count,
                   [](const T& score) { return is_negative_infinity(score); })) {
     std::fill_n(scores, count, T(0));
-    return -std::numeric_limits<T>::infinity();
+    return -detail::infinity<T>;
   }
   T maximum = scores[0];
   for (Index k = 1; k < count; ++k)
@@ -125,7 +124,7 @@ requires ScoreFunction<Score, T>
         for (Index k = 0; k < K; ++k)
           weights[k] = products.sees(b, h, q, k)
                            ? score(products(b, h, q, k), products.position(b, h, q, k))
-                           : -std::numeric_limits<T>::infinity();
+                           : -detail::infinity<T>;
         for (Index k = 0; k < K; ++k)  // a score of -inf hides its key too
           is_seen[static_cast<std::size_t>(k)] = !detail::is_negative_infinity(weights[k]);
         result.lse(b, h, q) = detail::softmax_row(weights, K);

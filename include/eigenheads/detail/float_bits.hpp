@@ -5,7 +5,6 @@
 // reference, because newer compilers assume the same of every number that is passed by value.
 #include <bit>
 #include <cstdint>
-#include <limits>
 #include <type_traits>
 
 #include <eigenheads/detail/macros_off.inl>
@@ -24,7 +23,14 @@ using BitsOf = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
 
 template <Scalar T>
 inline constexpr BitsOf<T> infinity_bits =
-    std::bit_cast<BitsOf<T>>(std::numeric_limits<T>::infinity());
+    static_cast<BitsOf<T>>(sizeof(T) == 4 ? 0x7F800000 : 0x7FF0000000000000);
+
+// As std::numeric_limits has them, of which clang warns where it may assume that there are none.
+template <Scalar T>
+inline constexpr T infinity = std::bit_cast<T>(infinity_bits<T>);
+template <Scalar T>
+inline constexpr T quiet_nan =
+    std::bit_cast<T>(static_cast<BitsOf<T>>(sizeof(T) == 4 ? 0x7FC00000 : 0x7FF8000000000000));
 
 template <Scalar T>
 [[nodiscard]] constexpr bool is_finite(const T& x) {
@@ -45,8 +51,7 @@ template <Scalar T>
 
 template <Scalar T>
 [[nodiscard]] constexpr bool is_negative_infinity(const T& x) {
-  return std::bit_cast<BitsOf<T>>(x) ==
-         std::bit_cast<BitsOf<T>>(-std::numeric_limits<T>::infinity());
+  return std::bit_cast<BitsOf<T>>(x) == std::bit_cast<BitsOf<T>>(-infinity<T>);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail

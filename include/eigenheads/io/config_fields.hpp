@@ -15,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include <eigenheads/detail/float_bits.hpp>  // is_finite
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>                  // number_text
 #include <eigenheads/io/file.hpp>                // read_file, refuse_file
@@ -116,7 +117,7 @@ class ConfigFields {
     const nlohmann::json* field = find(name);
     if (field == nullptr) return std::nullopt;
     constexpr double largest = 1 << 30;  // no product of two of them overflows
-    const double value = field->is_number() ? field->get<double>() : std::nan("");
+    const double value = field->is_number() ? field->get<double>() : static_cast<double>(least) - 1;
     if (!(value >= static_cast<double>(least) && value <= largest && value == std::floor(value)))
       refuse(name, *field,
              "a whole number, " + std::to_string(least) + " or more" +
@@ -133,7 +134,7 @@ class ConfigFields {
     const nlohmann::json* field = find(name);
     if (field == nullptr) return std::nullopt;
     const double value = field->is_number() ? field->get<double>() : -1;
-    if (!(value > 0 && std::isfinite(value))) refuse(name, *field, "a number above 0");
+    if (!(value > 0 && detail::is_finite(value))) refuse(name, *field, "a number above 0");
     return value;
   }
   [[nodiscard]] double required_number(std::string_view name) const {

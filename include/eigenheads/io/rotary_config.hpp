@@ -3,10 +3,10 @@
 // What config.json says of rotary positions (model_config.hpp). Whatever is read makes a Rotary: what
 // that would refuse is refused here, by the name of the field.
 // Needs nlohmann-json 3.
-#include <cmath>
 #include <string>
 #include <vector>
 
+#include <eigenheads/detail/float_bits.hpp>  // is_finite
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>                  // number_text
 #include <eigenheads/io/config_fields.hpp>       // ConfigFields
@@ -37,7 +37,7 @@ class RotaryConfigReader {
     if (!base) base = fields_.number("rope_theta");
     if (!base) notes_.push_back("rope_theta is not said: it is taken for 10000");
     rotary.base = base.value_or(10000);
-    if (!std::isfinite(static_cast<double>(max_positions) / rotary.base))
+    if (!is_finite(static_cast<double>(max_positions) / rotary.base))
       fields_.refuse("rope_theta is " + number_text(rotary.base) +
                      "; expected a number that positions can be divided by");
     require_whole_heads(fields_);

@@ -6,9 +6,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <span>
 
+#include <eigenheads/detail/float_bits.hpp>  // infinity
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/rows.hpp>  // RowState
 
@@ -101,7 +101,7 @@ void keep_scores(const AttentionCall<T>& call, T* to, const T* scores, Range ran
   if (call.scores_after.apply != nullptr)
     call.scores_after.apply(call.scores_after.score, to, range.begin, range.end, at);
   for (Index k = range.begin; allowed != nullptr && k < range.end; ++k)
-    if (allowed[k] == 0) to[k] = -std::numeric_limits<T>::infinity();
+    if (allowed[k] == 0) to[k] = -infinity<T>;
 }
 
 // Takes row i's scores through the score function. Where keys are hidden one by one, or lie in a gap

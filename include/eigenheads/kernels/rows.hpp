@@ -6,9 +6,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 
-#include <eigenheads/detail/arena.hpp>  // Cutter, line_bytes
+#include <eigenheads/detail/arena.hpp>       // Cutter, line_bytes
+#include <eigenheads/detail/float_bits.hpp>  // infinity
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/detail/ranges.hpp>           // Range, blocks_of
 #include <eigenheads/kernels/attention_call.hpp>  // AttentionCall, query_block
@@ -154,8 +154,7 @@ void begin_kept(const AttentionCall<T>& call, const RowTask& task) {
   const Index K = call.shape.K;
   for_each_row(call, task, [&](Index, Index h, Index q) {
     if (call.weights.is_given()) std::fill_n(call.weights.at(task.b, h, q), K, T(0));
-    if (call.scores.is_given())
-      std::fill_n(call.scores.at(task.b, h, q), K, -std::numeric_limits<T>::infinity());
+    if (call.scores.is_given()) std::fill_n(call.scores.at(task.b, h, q), K, -infinity<T>);
   });
 }
 

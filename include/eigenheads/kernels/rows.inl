@@ -181,7 +181,7 @@ void end_lse(const AttentionCall<T>& call, const RowTask& task, const RowState<T
     for (Index i = first; i < first + count; ++i, to += call.lse.row_stride) {
       const T l = rows.sum[i];
       if (detail::is_zero(l))
-        *to = -std::numeric_limits<T>::infinity();
+        *to = -detail::infinity<T>;
       else
         *to = detail::is_nan(l) ? l : rows.keep[i];
     }

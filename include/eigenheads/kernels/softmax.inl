@@ -87,8 +87,7 @@ template <class T, class Combine>
 template <class T>
 void prepare_extreme_row(T* scores, const SeenKeys& seen, T maximum) {
   // Then a hidden key would weigh e^0: send them further down.
-  if (maximum == std::numeric_limits<T>::lowest())
-    hide(scores, seen, -std::numeric_limits<T>::infinity());
+  if (maximum == std::numeric_limits<T>::lowest()) hide(scores, seen, -detail::infinity<T>);
   const auto [first, last] = lanes_of(seen);
   if (maximum > far_score<T>) raise_to_zero(scores, first, last);
 }

@@ -5,7 +5,6 @@
 // In double, with sums in a fixed order, and rounded once at the end.
 #include <algorithm>
 #include <cstddef>
-#include <limits>
 #include <span>
 
 #include <eigenheads/context.hpp>            // Context
@@ -34,7 +33,7 @@ void log_softmax_row(const T* x, T* y, std::span<double> weights, double* block_
   weigh(weights, maximum, 1);
   double log_sum = sum_of(weights, block_sums);
   log(std::span<const double>(&log_sum, 1), {&log_sum, 1});
-  constexpr double none = -std::numeric_limits<double>::infinity();
+  constexpr double none = -detail::infinity<double>;
   for (Index i = 0; i < V; ++i) {
     const auto logit = static_cast<double>(x[i]);
     if (is_finite(maximum))

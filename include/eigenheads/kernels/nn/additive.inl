@@ -189,7 +189,7 @@ void additive_row(const AdditiveCall<T>& call, Index b, Index q,
   else
     scale_row(scratch.output, V, reciprocal, to);
   if (call.lse != nullptr)
-    call.lse[b * Q + q] = sees_nothing ? -std::numeric_limits<T>::infinity() : m + natural_log(l);
+    call.lse[b * Q + q] = sees_nothing ? -detail::infinity<T> : m + natural_log(l);
   if (weights == nullptr) return;
   for_each_block_of_row<T>(range, hidden.gap, [&](Range keys) {
     const T factor = reciprocal * exp_far_difference(scratch.maxima[keys.begin / KB], m);

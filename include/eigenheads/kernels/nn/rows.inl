@@ -15,7 +15,7 @@ void add_array(const T* x, const T* y, T* sum, Index count) {
 template <class T>
 void maximum_array(const T* x, T* maxima, Index count) {
   constexpr Index S = Register<T>::width;
-  const Register<T> infinity = broadcast(std::numeric_limits<T>::infinity());
+  const Register<T> infinity = broadcast(detail::infinity<T>);
   for (Index i = 0; i < count; i += S) {
     const Index n = (std::min)(S, count - i);
     const Register<T> next = load_first(x + i, n, T(0)), before = load_first(maxima + i, n, T(0));

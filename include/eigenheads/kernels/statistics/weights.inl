@@ -40,7 +40,7 @@ void add_scores(T* scores, const SeenKeys& seen, T lse, Index beside, RowSums<T>
   constexpr Index S = Register<T>::width, N = sum_lanes / S;
   const Index first = seen.begin / sum_lanes * sum_lanes;
   const Index last = (seen.end + sum_lanes - 1) / sum_lanes * sum_lanes;
-  hide(scores, seen, -std::numeric_limits<T>::infinity());
+  hide(scores, seen, -detail::infinity<T>);
   const Index keys = count_keys(scores, seen);
   if (keys == 0) return;
   // Then the row's maximum is above 0 too, so it is none of those that this changes.
@@ -110,7 +110,7 @@ void add_block(const AttentionStatisticsCall<T>& call, const RowTask& task, cons
 // What is known of a row whose scores are NaN, and of one that sees no key.
 [[nodiscard]] inline RowStatistics unknown_row() {
   RowStatistics row{.rows = 1};
-  row.values.fill(std::numeric_limits<double>::quiet_NaN());
+  row.values.fill(detail::quiet_nan<double>);
   return row;
 }
 

@@ -58,7 +58,7 @@ struct SamplingScratch {
     return a.value > b.value || (a.value == b.value && a.id < b.id);
   };
   const Index V = std::ssize(values), room = (std::min)(V, 2 * k + 1024);
-  double worst = -std::numeric_limits<double>::infinity();
+  double worst = -infinity<double>;
   Index count = 0;
   for (Index id = 0; id < V; ++id) {
     const double value = values[static_cast<std::size_t>(id)];
