@@ -240,6 +240,29 @@ TYPED_TEST(AttentionTest, ANullPointerIsRefusedUnlessThereIsNothing) {
   EXPECT_EQ(refused(x, nothing, nothing), "not refused");
 }
 
+// A result that is written into again is none of the inputs: its memory may be given back.
+TYPED_TEST(AttentionTest, AResultThatIsAnInputIsRefused) {
+  using T = TypeParam;
+  const auto q = random_tensor<T>(1, 1, 2, 40, 8), k = random_tensor<T>(2, 1, 2, 40, 8),
+             fewer = random_tensor<T>(3, 1, 2, 7, 8);
+  const eh::AttentionOptions<T> all{.weights = true, .scores_after = eh::ScoreRef<T>()};
+  eh::AttentionResult<T> result;
+  eh::scaled_dot_product_attention_into(result, q, k, k, {}, all);
+  const auto before = result;
+  const auto refused = [&](const auto& queries, const auto& keys, const auto& values) {
+    const std::string sentence = refusal(
+        [&] { eh::scaled_dot_product_attention_into(result, queries, keys, values, {}, all); });
+    EXPECT_TRUE(same_bits(result.output, before.output));
+    EXPECT_TRUE(same_bits(result.weights, before.weights));
+    return sentence;
+  };
+  EXPECT_EQ(refused(result.output, k, k), "eigenheads: output overlaps queries in memory");
+  EXPECT_EQ(refused(fewer, result.output, k), "eigenheads: output overlaps keys in memory");
+  EXPECT_EQ(refused(fewer, k, result.output), "eigenheads: output overlaps values in memory");
+  EXPECT_EQ(refused(fewer, k, result.weights), "eigenheads: weights overlaps values in memory");
+  EXPECT_EQ(refused(fewer, k, result.scores), "eigenheads: scores overlaps values in memory");
+}
+
 TYPED_TEST(AttentionTest, AScaleThatIsNoNumberIsRefused) {
   using T = TypeParam;
   const auto x = random_tensor<T>(1, 1, 1, 2, 3);

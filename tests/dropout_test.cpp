@@ -106,14 +106,19 @@ TYPED_TEST(DropoutMaskTest, NothingIsDroppedWithoutDropout) {
   EXPECT_EQ(row, (std::array<T, 3>{1, 1, 1}));
 }
 
-// All but one word in 2^32, at the largest probability below 1; the factor stays a number.
+// All but one word in 2^32, at the largest probability below 1; and the mean factor is 1 all the same.
 TYPED_TEST(DropoutMaskTest, AlmostEverythingIsDropped) {
   using T = TypeParam;
   const double p = 1 - 0x1p-53;
   EXPECT_TRUE(all_are(dropout_mask<T>(p, DropoutSeed{9}, 2, 3, 4, 50), 0));
   const auto mask = DropoutMask<T>::of(Dropout(p), DropoutSeed{9});
   EXPECT_EQ(mask.threshold, 0xffffffffu);
-  EXPECT_EQ(mask.scale, T(0x1p53));
+  EXPECT_EQ(mask.scale, T(0x1p32));
+  for (const double kept : {1e-3, 1e-6, 1e-8, 1e-9, 1e-10, 1e-12}) {
+    const auto few = DropoutMask<T>::of(Dropout(1 - kept), {});
+    EXPECT_NEAR((0x1p32 - few.threshold) * 0x1p-32 * static_cast<double>(few.scale), 1, 1e-6)
+        << kept;
+  }
 }
 
 // Within 5 standard deviations of what independent draws give: how many are kept, the mean factor,

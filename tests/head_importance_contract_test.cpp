@@ -276,6 +276,10 @@ TEST(ImportanceCalls, RefusesWhatDoesNotFit) {
     EXPECT_EQ(
         refused(logic, *other, saved),
         "eigenheads: HeadImportance: the activations are those of a layer of other sizes or heads");
+  Layer other_sinks = layer;
+  other_sinks.sink_logits = Tensor<double, 1>(1);
+  EXPECT_EQ(refused(argument, other_sinks, saved),
+            "eigenheads: MultiHeadAttention: sink_logits has shape [1]; expected [H] = [2]");
 
   Layer::Gradients gradients;
   const auto gates_refused = [&](Index B, Index H) {
@@ -291,6 +295,23 @@ TEST(ImportanceCalls, RefusesWhatDoesNotFit) {
             "eigenheads: gradients.gates has shape [0, 2]; expected at least one sequence");
   EXPECT_EQ(refusal<std::logic_error>([&] { return importance.measures(); }),
             "eigenheads: HeadImportance: measures needs a batch; add one first");
+}
+
+// Squares of slopes that are no numbers of their own.
+TEST(ImportanceCalls, SlopesOfAnySizeHaveShares) {
+  using Layer = eh::MultiHeadAttention<double>;
+  for (const double unit : {1e-320, 1e-200, 1.0, 1e200, 4e307}) {
+    HeadImportance<double> importance(make_layer<double>(2, 2, 5, false));
+    Layer::Gradients gradients;
+    gradients.gates = constant_tensor<double>(0, 1, 2);
+    gradients.gates(0, 0) = 3 * unit;
+    gradients.gates(0, 1) = 4 * unit;
+    importance.add(gradients);
+    const auto measures = importance.measures();
+    const double bound = unit < 1e-300 ? 1e-3 : 1e-15;
+    EXPECT_NEAR(measures[0].gradient, 0.6, bound) << unit;
+    EXPECT_NEAR(measures[1].gradient, 0.8, bound) << unit;
+  }
 }
 
 TEST(ImportanceCalls, ACopyGoesOnByItself) {

@@ -310,6 +310,15 @@ TEST(PruneHeadsDoor, SaysWhatIsWrong) {
   const MultiHeadAttention<float> lazy({.num_hiddens = 8, .num_heads = 2});
   EXPECT_NE(refusal<std::logic_error>([&] { return eh::prune_heads(lazy, {0}); }).find("W_q"),
             std::string::npos);
+  // Parts that were replaced by others than the heads'.
+  auto other = layer;
+  other.sink_logits = Tensor<float, 1>(1);
+  EXPECT_EQ(refusal([&] { return eh::prune_heads(other, {0}); }),
+            "eigenheads: MultiHeadAttention: sink_logits has shape [1]; expected [H] = [4]");
+  other = layer;
+  other.W_o = eh::Linear<float>({.in_features = 6, .out_features = layer.num_hiddens()});
+  EXPECT_EQ(refusal([&] { return eh::prune_heads(other, {0}); }),
+            "eigenheads: MultiHeadAttention: W_o.in_features is 6; expected 24");
 }
 
 TEST(PruneHeadsDoor, ActivationsOfOtherHeadsDoNotFit) {

@@ -95,6 +95,8 @@ TEST(Sequences, PackAndUnpackRefuseRowsThatDoNotAddUp) {
             "sequence");
   EXPECT_EQ(refusal([&] { return eh::unpack(packed, {4, 2}); }),
             "eigenheads: packed has 5 rows; expected 6, those of its 2 sequences");
+  EXPECT_EQ(refusal([&] { return eh::unpack(eh::TensorView<float, 2>(nullptr, {3, 2}), {3}); }),
+            "eigenheads: packed has shape [3, 2] but its data pointer is null");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // x(b, q, h * D + d) == heads(b * H + h, q, d), there and back.
 #include <array>
+#include <limits>
 
 #include <eigenheads/transpose.hpp>
 
@@ -68,6 +69,9 @@ TYPED_TEST(HeadsTest, HeadsThatDoNotDivideAreRefused) {
   const auto join = [](const auto& tensor, Index H) {
     return refusal([&] { return eh::transpose_output(tensor, H); });
   };
+  EXPECT_NE(split(Tensor<TypeParam, 3>(4, 0, 0), std::numeric_limits<Index>::max() / 2)
+                .find("more than memory can hold"),
+            std::string::npos);
   for (const Index H : {-1, 0, 4}) {
     const std::string is =
         "num_heads is " + std::to_string(H) + "; expected a positive divisor of ";

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 #include <eigenheads/attention_result.hpp>  // AttentionResult
 #include <eigenheads/context.hpp>           // Context
@@ -186,6 +187,18 @@ void attend_into(AttentionResult<T>& result, const AttentionInputs<T>& inputs, c
                  const AttentionOptions<T>& options, Context& context) {
   const CheckedAttention<T> call(inputs, mask, options);
   const auto [B, H, G, Q, K, D, V] = call.shape;
+  // Memory that is given back, if a part gets another size, and written over.
+  const auto require_apart = [&](std::string_view part, const auto& tensor) {
+    for (const auto& [name, x] :
+         {std::pair{"queries", &inputs.queries}, std::pair{"keys", &inputs.keys},
+          std::pair{"values", &inputs.values}})
+      require_disjoint(part, TensorView<T, 1>(tensor.data(), {tensor.size()}), name,
+                       TensorView<T, 1>(x->data(), {x->reach()}));
+  };
+  require_apart("output", result.output);
+  require_apart("lse", result.lse);
+  require_apart("weights", result.weights);
+  require_apart("scores", result.scores);
   fit_part("output", true, call.output_shape(), result.output);
   fit_part("lse", true, std::array{B, H, Q}, result.lse);
   fit_part("weights", options.weights, std::array{B, H, Q, K}, result.weights);

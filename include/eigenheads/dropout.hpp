@@ -54,7 +54,10 @@ struct DropoutMask {
 
   [[nodiscard]] static DropoutMask of(const Dropout& dropout, DropoutSeed step) {
     const double steps = (std::min)(std::round(dropout.p() * 0x1p32), 0x1p32 - 1);
-    return {static_cast<std::uint32_t>(steps), static_cast<T>(1 / (1 - dropout.p())), step};
+    // Where few are kept, a step more or less of those is much: then as many as are kept count.
+    const double kept = 1 - dropout.p(), counted = 1 - steps * 0x1p-32;
+    return {static_cast<std::uint32_t>(steps),
+            static_cast<T>(1 / (kept < 0x1p-12 ? counted : kept)), step};
   }
 
   // The factor of weight (b, h, q, k): 0 or scale.

@@ -15,14 +15,15 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <limits>
 #include <span>
 #include <stdexcept>
 #include <vector>
 
-#include <eigenheads/context.hpp>  // Context
+#include <eigenheads/context.hpp>            // Context
+#include <eigenheads/detail/float_bits.hpp>  // is_finite
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/kernels/schedule/statistics.hpp>  // add_statistics, add_contributions
+#include <eigenheads/layer/checks.hpp>                 // require_projections
 #include <eigenheads/mask.hpp>                         // BoundMask
 #include <eigenheads/multi_head_attention.hpp>         // MultiHeadAttention
 #include <eigenheads/shape.hpp>                        // require_shape, refuse
@@ -136,6 +137,7 @@ class HeadImportance {
         H * V != layer.W_o.in_features() || num_hiddens_ != layer.W_o.out_features())
       detail::refuse<std::logic_error>(
           {"HeadImportance: the activations are those of a layer of other sizes or heads"});
+    detail::require_projections(parts, D, num_hiddens_);
     if (B == 0 || Q == 0)
       detail::refuse({"HeadImportance: the activations are of [B, Q] = ", std::array{B, Q},
                       "; expected at least one sequence and one query"});
@@ -187,11 +189,22 @@ class HeadImportance {
   [[nodiscard]] std::vector<HeadMeasures> measures() const {
     if (is_empty_)
       detail::refuse<std::logic_error>({"HeadImportance: measures needs a batch; add one first"});
-    double squares = 0;
-    for (const double slope : slopes_) squares = std::fma(slope, slope, squares);
+    const auto sum_of_squares = [&](double unit) {
+      double sum = 0;
+      for (const double slope : slopes_) sum = std::fma(slope / unit, slope / unit, sum);
+      return sum;
+    };
+    double unit = 1, squares = sum_of_squares(1);
+    // Of very small or large slopes the squares have digits only if the largest is the unit.
+    double largest = 0;
+    for (const double slope : slopes_) largest = (std::max)(largest, slope);
+    if ((squares < 1e-280 || squares > 1e280) && largest > 0 && detail::is_finite(largest)) {
+      unit = largest;
+      squares = sum_of_squares(unit);
+    }
     const double gradient_norm = std::sqrt(squares);
     const auto mean = [](double sum, double count) {
-      return count == 0 ? std::numeric_limits<double>::quiet_NaN() : sum / count;
+      return count == 0 ? detail::quiet_nan<double> : sum / count;
     };
     std::vector<HeadMeasures> measures(rows_.size());
     for (std::size_t h = 0; h < measures.size(); ++h) {
@@ -199,7 +212,8 @@ class HeadImportance {
         measures[h].*detail::row_measures[i] = mean(rows_[h].values[i], rows_[h].rows);
       measures[h].contribution_norm = mean(sums_[h].norms, sums_[h].rows);
       measures[h].contribution_variance = mean(sums_[h].squares, sums_[h].rows);
-      measures[h].gradient = squares == 0 && sequences_ > 0 ? 0 : mean(slopes_[h], gradient_norm);
+      measures[h].gradient =
+          squares == 0 && sequences_ > 0 ? 0 : mean(slopes_[h] / unit, gradient_norm);
     }
     return measures;
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/layer/checks.hpp>          // require_initialized, require_projections
 #include <eigenheads/multi_head_attention.hpp>  // MultiHeadAttention
 #include <eigenheads/tensor.hpp>                // Index
 
@@ -24,6 +25,7 @@ template <Scalar T>
                                                 const std::vector<Index>& heads) {
   const auto kept = layer.heads_.without(heads);
   detail::require_initialized(layer.parts());
+  detail::require_projections(layer.parts(), layer.head_size(), layer.num_hiddens());
   const auto columns_of = [&layer](const std::vector<Index>& which) {
     std::vector<Index> columns;
     for (const Index h : which)

@@ -120,6 +120,7 @@ requires(rank_of<Packed> == 2)
                                                    const Sequences& sequences) {
   using T = element_of<Packed>;
   const TensorView<T, 2> from(packed);
+  require_shape("packed", from, "[N, E]", {any_size, any_size});
   detail::require_rows("packed", from, sequences);
   const Index L = sequences.longest(), E = from.dimension(1);
   auto padded = detail::make_tensor<T>("padded", std::array{sequences.count(), L, E});

@@ -24,6 +24,7 @@ template <TensorOfRank<3> X>
     detail::refuse(
         {"transpose_qkv: num_heads is ", num_heads, "; expected a positive divisor of E = ", E});
   const Index H = num_heads, D = E / H;
+  detail::require_size<element_of<X>>("heads", std::array{B, H, Q, D});
   auto heads = detail::make_tensor<element_of<X>>("heads", std::array{B * H, Q, D});
   for (Index b = 0; b < B; ++b)
     for (Index h = 0; h < H; ++h)

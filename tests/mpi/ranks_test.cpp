@@ -4,7 +4,9 @@
 #include <chrono>
 #include <gtest/gtest.h>
 #include <limits>
+#include <memory>
 #include <thread>
+#include <vector>
 
 #include <eigenheads/mpi/local_transport.hpp>
 
@@ -274,6 +276,13 @@ TEST(RunLocally, ThrowsWhatTheLowestThatFailedByItselfThrew) {
   EXPECT_EQ(thrown([](Ranks&) {}), "");
   EXPECT_EQ(thrown_by([] { mpi::run_locally(0, [](Ranks&) {}); }),
             "invalid_argument: eigenheads: there are 0 ranks; expected 1 or more");
+}
+
+TEST(RunLocally, NeedsTransports) {
+  EXPECT_EQ(
+      thrown_by(
+          [] { mpi::run_locally(std::vector<std::unique_ptr<mpi::Transport>>(), [](Ranks&) {}); }),
+      "invalid_argument: eigenheads: run_locally: there are 0 transports; expected 1 or more");
 }
 
 }  // namespace

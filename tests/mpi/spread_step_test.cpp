@@ -181,6 +181,12 @@ TYPED_TEST(SpreadStep, IsCutToItsFirstTokens) {
 
 TEST(SpreadStepRefusals, SayWhatCannotBeCut) {
   run_locally(2, [](Ranks& ranks) {
+    const eh::KvCacheOptions many{.batch_size = std::numeric_limits<Index>::max(),
+                                  .num_kv_heads = 1,
+                                  .head_size = 4,
+                                  .capacity = 8};
+    EXPECT_NE(refusal([&] { return SpreadCache<float>(many, ranks); }).find("batch_size is "),
+              std::string::npos);
     SpreadCache<float> cache({.batch_size = 2, .num_kv_heads = 1, .head_size = 2, .capacity = 9},
                              ranks);
     for (const Index length : {-1, 1})

@@ -187,6 +187,36 @@ TEST(TensorParallelFeedForward, OtherRowsOnARankAreRefusedOnAllBeforeAnythingIsS
   }
 }
 
+TEST(TensorParallelFeedForward, OtherSequencesOnARankAreRefusedOnAllBeforeAnythingIsSent) {
+  const auto whole = make<FeedForward<float>>(kOptions[0]);
+  const auto x = random_tensor<float>(1, 7, 7);
+  for (const bool in_training : {true, false}) {  // or in the backward pass
+    std::vector<std::string> said(2);
+    mpi::run_locally(2, [&](Ranks& ranks) {
+      const mpi::TensorParallelFeedForward<float> part(whole, ranks);
+      const eh::Sequences usual{3, 4}, other{4, 3};
+      mpi::TensorParallelFeedForward<float>::Activations saved[2];
+      const auto r = static_cast<std::size_t>(ranks.rank());
+      try {
+        if (!in_training) {
+          (void)part.forward(x, usual, saved[0]);
+          (void)part.forward(x, other, saved[1]);
+        }
+        ranks.reset_traffic();
+        if (in_training)
+          (void)part.forward(x, r == 0 ? usual : other, saved[0]);
+        else
+          (void)part.backward(x, saved[r]);
+      } catch (const std::invalid_argument& error) {
+        said[r] = error.what();
+      }
+      EXPECT_EQ(ranks.traffic().bytes_sent, 0);
+    });
+    for (const std::string& sentence : said)
+      EXPECT_NE(sentence.find("a digest of the shape"), std::string::npos) << sentence;
+  }
+}
+
 TEST(TensorParallelFeedForward, AnotherLayerOnARankIsRefusedOnAllBeforeAnythingIsSent) {
   const FeedForwardOptions usual{.size = 8, .hidden_size = 12};
   const std::pair<FeedForwardOptions, std::string> others[] = {

@@ -422,6 +422,11 @@ TYPED_TEST(Additive, RefusesWhatDoesNotFit) {
   EXPECT_EQ(refusal<std::logic_error>([&] { return replaced(x.queries, x.keys, x.values); }),
             "eigenheads: AdditiveAttention: W_q has 5 outputs, W_k 6 and w_v 1; expected 5 (the "
             "inputs of w_v) of W_q and W_k, and 1 of w_v without a bias");
+  AdditiveAttention<T> lazy({.num_hiddens = 6});
+  lazy.W_q = eh::Linear<T>({.in_features = 5, .out_features = 5});
+  EXPECT_NE(refusal<std::logic_error>([&] { return lazy(x.queries, x.keys, x.values); }),
+            "not refused");
+  EXPECT_TRUE(lazy.W_k.is_lazy());
   typename AdditiveAttention<T>::Activations saved;
   EXPECT_NE(refusal<std::logic_error>([&] { return module.backward(y, saved); }), "not refused");
   (void)module.forward(x.queries, x.keys, x.values, {}, saved);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -308,6 +309,22 @@ TEST(BeamSearch, RefusesInvalidOptions) {
             "eigenheads: BeamSearch: max_length is -1; expected 1 or more, or 0 for any length");
   EXPECT_EQ(refusal([] { return BeamSearch(1, {.length_penalty = kNan<double>}); }),
             "eigenheads: BeamSearch: length_penalty is nan; expected a finite number");
+  for (const double penalty : {-400.0, 400.0})
+    EXPECT_EQ(refusal([&] { return BeamSearch(1, {.length_penalty = penalty}); }),
+              "eigenheads: BeamSearch: length_penalty is " + std::to_string(std::lround(penalty)) +
+                  "; expected -32 to 32");
+  constexpr Index most = std::numeric_limits<Index>::max();
+  for (const Index n : {most / 2 + 1, most})
+    EXPECT_NE(
+        refusal([&] { return BeamSearch(4, {.num_beams = n}); }).find("more than memory can hold"),
+        std::string::npos);
+  const BeamSearch one(1, {});
+  for (const Index b : {-1, 1, 7}) {
+    const std::string expected =
+        "eigenheads: BeamSearch: there is no sequence " + std::to_string(b) + "; there are 1";
+    EXPECT_EQ(refusal([&] { return one.beams(b).size(); }), expected);
+    EXPECT_EQ(refusal([&] { return one.is_done(b); }), expected);
+  }
   EXPECT_TRUE(BeamSearch(0, {}).is_done());
 }
 

@@ -297,6 +297,34 @@ TYPED_TEST(FeedForwards, RefusesWhatDoesNotFit) {
             "eigenheads: FeedForward: size is 3; expected 2");
 }
 
+// Weights that were set are not thrown away for drawn ones, and a refusal gives no sizes.
+TYPED_TEST(FeedForwards, ALazyOneOfWhichAPartWasSetIsRefused) {
+  using T = TypeParam;
+  const auto x = random_tensor<T>(1, 2, 4);
+  const auto refused = [&](FeedForward<T>& layer) {
+    const std::string sentence = refusal<std::logic_error>([&] { return layer(x); });
+    EXPECT_TRUE(layer.is_lazy());
+    return sentence;
+  };
+  const std::string rest =
+      " has none; set that too, or call initialize(size) before, to keep weights that are drawn";
+  FeedForward<T> layer({.hidden_size = 6});
+  layer.up.set_weight(random_tensor<T>(2, 6, 4));
+  EXPECT_EQ(refused(layer), "eigenheads: FeedForward: up was given a size, and down" + rest);
+  layer.down = eh::Linear<T>({.in_features = 6, .out_features = 4, .bias = true});
+  EXPECT_EQ(layer(x).dimension(1), 4);  // all of them are set
+  layer = FeedForward<T>({.hidden_size = 6});
+  layer.down = eh::Linear<T>({.in_features = 6, .out_features = 4, .bias = true});
+  EXPECT_EQ(refused(layer), "eigenheads: FeedForward: down was given a size, and up" + rest);
+  layer = FeedForward<T>({.hidden_size = 6, .gated = true});
+  layer.gate = eh::Linear<T>({.in_features = 4, .out_features = 5});
+  EXPECT_EQ(refused(layer), "eigenheads: FeedForward: gate was given a size, and up" + rest);
+  layer.gate = eh::Linear<T>({.out_features = 5});
+  EXPECT_EQ(refusal([&] { return layer(x); }),
+            "eigenheads: FeedForward: gate.out_features is 5; expected 6");
+  EXPECT_TRUE(layer.is_lazy());
+}
+
 // As many rows, but the sums of gradients would run over others.
 TYPED_TEST(FeedForwards, AGradientOfOtherSequencesIsRefused) {
   using T = TypeParam;

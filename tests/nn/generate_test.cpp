@@ -205,6 +205,11 @@ TEST(Generate, WhatCannotBeBegunIsRefusedBeforeTheModelIsCalled) {
                                   {.max_new_tokens = 3});
             }),
             "eigenheads: prompts has 3 rows; expected 2, those of its 2 sequences");
+  EXPECT_EQ(refusal([&] {
+              return eh::generate(counter, TensorView<Index, 1>(nullptr, {3}), {3},
+                                  {.max_new_tokens = 3});
+            }),
+            "eigenheads: prompts has shape [3] but its data pointer is null");
   EXPECT_EQ(counter.calls, 0);
 }
 

@@ -353,6 +353,8 @@ TYPED_TEST(LayerNormTest, ACopyIsAllOfIt) {
 
 TYPED_TEST(LayerNormTest, WhatDoesNotFitIsRefusedAndNothingWritten) {
   using T = TypeParam;
+  EXPECT_EQ(refusal([] { return LayerNorm<T>({.size = 3, .eps = kInf<double>}); }),
+            "eigenheads: LayerNorm: eps is inf; expected a number that the element type has");
   const LayerNorm<T> norm({.size = 4});
   Tensor<T, 2> x(2, 4), other(2, 5), y(2, 4);
   x.setZero();

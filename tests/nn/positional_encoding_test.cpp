@@ -76,6 +76,9 @@ TYPED_TEST(Positions, ALazyModuleTakesItsSizeFromTheFirstCall) {
   EXPECT_NE(refusal([&] { return lazy(random_tensor<T>(1, 2, 7, 3)); }), "not refused");
   EXPECT_NE(refusal([&] { return lazy(rows, eh::Sequences{2, 2}); }), "not refused");
   EXPECT_NE(refusal([&] { return lazy(rows, eh::Sequences{2, 3}, {0, 4}); }), "not refused");
+  EXPECT_NE(refusal([&] { return lazy(TensorView<T, 3>(nullptr, {1, 2, 8})); }), "not refused");
+  EXPECT_NE(refusal([&] { return lazy(TensorView<T, 2>(nullptr, {2, 8}), eh::Sequences{2}); }),
+            "not refused");
   EXPECT_EQ(lazy.num_hiddens(), 0);  // a call that is refused has given it no size
   const Tensor<T, 3> y = lazy(x);
   EXPECT_TRUE(same_bits(y, PositionalEncoding<T>({.num_hiddens = 4, .max_len = 6})(x)));

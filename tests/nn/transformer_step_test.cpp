@@ -297,6 +297,9 @@ TYPED_TEST(TransformerSteps, WhatFailsLeavesTheCacheAsItWas) {
   encoder.layers.pop_back();
   EXPECT_NE(refusal([&] { (void)encoder.step(part(x, 0, 1), cache); }).find("layers"),
             std::string::npos);
+  const eh::TransformerCache<T> moved = std::move(cache);
+  EXPECT_EQ(cache.batch_size(), 0);  // NOLINT
+  EXPECT_EQ(moved.batch_size(), 1);
   encoder.layers.clear();
   EXPECT_EQ(refusal([&] { (void)eh::TransformerCache<T>(encoder, {.batch_size = 1}); }),
             "eigenheads: TransformerCache: there are 0 layers; expected 1 or more");

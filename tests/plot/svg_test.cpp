@@ -2,6 +2,7 @@
 // SVG text, to the byte: what is opened is closed, what is given is escaped.
 #include <charconv>
 #include <gtest/gtest.h>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -40,6 +41,14 @@ TEST(Svg, WritesNumbersWithoutLocaleOrSignOfZero) {
   EXPECT_EQ(pixels(-0.001), "0");
   EXPECT_EQ(number(0.1234567, std::chars_format::general, 4), "0.1235");
   EXPECT_EQ(number(-0.0, std::chars_format::fixed, 1), "0.0");
+  EXPECT_EQ(number(1e300, std::chars_format::fixed, 300).size(), 301u + 1 + 300);
+}
+
+TEST(Svg, RefusesToCloseWhatIsNotOpen) {
+  eigenheads::plot::SvgWriter svg(10, 10);
+  svg.open("g", {});
+  svg.close();
+  EXPECT_THROW(for (int i = 0; i < 2; ++i) svg.close(), std::logic_error);  // of the root, at most
 }
 
 // Marks stand on the letter before them; controls take no room.

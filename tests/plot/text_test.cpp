@@ -32,6 +32,8 @@ TEST(Text, ReplacesWhatIsNotUtf8) {
 
 TEST(Text, ElidesWholeCharacters) {
   EXPECT_EQ(elided("sat", 3), "sat");
+  EXPECT_EQ(elided("sat", 1), "\u2026");
+  EXPECT_EQ(elided("sat", 0), "");
   EXPECT_EQ(elided("mat.", 3), "ma\u2026");
   EXPECT_EQ(elided("ae\u0301e\u0301e\u0301", 5), "ae\u0301\u2026");
   EXPECT_EQ(elided("\U0001F469\u200D\U0001F467\U0001F469\u200D\U0001F467", 5),

@@ -419,6 +419,13 @@ TYPED_TEST(OptimTest, OptionsThatCannotBeAreRefused) {
             "eigenheads: Adam: learning_rate is nan; expected more than 0");
   EXPECT_EQ(adam({.learning_rate = inf}),
             "eigenheads: Adam: learning_rate is inf; expected more than 0");
+  const std::string too_large =
+      sizeof(T) == 8 ? "not refused"
+                     : ": learning_rate is 1e+300; expected a number that the element type has";
+  const std::string start = sizeof(T) == 8 ? "" : "eigenheads: ";
+  EXPECT_EQ(adam({.learning_rate = 1e300}),
+            sizeof(T) == 8 ? too_large : start + "Adam" + too_large);
+  EXPECT_EQ(sgd({.learning_rate = 1e300}), sizeof(T) == 8 ? too_large : start + "Sgd" + too_large);
   EXPECT_EQ(adam({.beta1 = 1}), "eigenheads: Adam: beta1 is 1; expected 0 <= beta1 < 1");
   EXPECT_EQ(adam({.beta1 = -0.5}), "eigenheads: Adam: beta1 is -0.5; expected 0 <= beta1 < 1");
   EXPECT_EQ(adam({.beta2 = 1.5}), "eigenheads: Adam: beta2 is 1.5; expected 0 <= beta2 < 1");
@@ -599,6 +606,11 @@ TEST(WarmupThenCosine, RisesInALineAndFallsInHalfACosine) {
     EXPECT_NEAR(warmup_then_cosine(step, 4, 1000, 1), 0.5 * (1 + std::cos(angle)), 3e-16) << step;
     EXPECT_LE(warmup_then_cosine(step + 1, 4, 1000, 1), warmup_then_cosine(step, 4, 1000, 1));
   }
+  // The last of very many steps: a rounding below 0 is none.
+  for (const std::int64_t total : {223'000'369, 1'000'000'000})
+    EXPECT_GE(warmup_then_cosine(total - 1, 0, total, 1e-3), 0) << total;
+  constexpr std::int64_t huge = std::int64_t{1} << 62;
+  EXPECT_GE(warmup_then_cosine(huge, huge / 2, huge + 1, 1), 0);
   const auto refused = [](std::int64_t step, std::int64_t warmup, std::int64_t total) {
     return refusal([&] { return warmup_then_cosine(step, warmup, total, 1); });
   };

@@ -214,6 +214,8 @@ class LocalTransport final : public Transport {
 // (not by a RankError) threw, or std::system_error if there is no thread for one.
 inline void run_locally(std::vector<std::unique_ptr<Transport>> transports,
                         const std::function<void(Ranks&)>& run, RanksOptions options = {}) {
+  if (transports.empty())
+    eigenheads::detail::refuse({"run_locally: there are 0 transports; expected 1 or more"});
   std::vector<std::exception_ptr> thrown(transports.size());
   std::vector<char> is_rank_error(transports.size());
   // All are made before one begins: the others would wait for one that could not be.

@@ -23,8 +23,8 @@ class SpreadCache {
       : rank_(ranks.rank()),
         ranks_(ranks.size()),
         capacity_(options.capacity),
-        lengths_(static_cast<std::size_t>((std::max)(options.batch_size, Index{0}))),
-        heads_(share_of(options, ranks)) {}
+        heads_(share_of(options, ranks)),  // which refuses sizes that are none
+        lengths_(static_cast<std::size_t>(options.batch_size)) {}
 
   // Whether it was made for this rank of so many.
   [[nodiscard]] bool is_for(const Ranks& ranks) const {
@@ -102,8 +102,8 @@ class SpreadCache {
   }
 
   Index rank_, ranks_, capacity_;
-  std::vector<Index> lengths_;
   eigenheads::detail::CachedHeads<T> heads_;
+  std::vector<Index> lengths_;
 };
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::mpi

@@ -161,7 +161,8 @@ class TensorParallelFeedForward {
       eigenheads::detail::resize("gradients.x", gradients.x, {B, L, E});
       undo(gradients, view.data(), saved, accumulate, context);
     };
-    round("the backward pass of a feed-forward network", view, run_backward, accumulate);
+    round("the backward pass of a feed-forward network", view, run_backward, accumulate,
+          saved.is_saved() ? &saved.sequences() : nullptr);
   }
   template <eigenheads::detail::TensorLike Y>
   [[nodiscard]] Gradients backward(const Y& grad_y, const Activations& saved,
@@ -207,10 +208,12 @@ class TensorParallelFeedForward {
   }
 
   template <int Rank, class Run>
-  void round(const char* what, TensorView<T, Rank> x, const Run& run,
-             bool accumulate = false) const {
+  void round(const char* what, TensorView<T, Rank> x, const Run& run, bool accumulate = false,
+             const eigenheads::detail::SavedSequences* sequences = nullptr) const {
     Digest shape;
     for (const Index axis : x.dimensions()) shape.add(axis);
+    if (sequences != nullptr)
+      for (Index b = 0; b < sequences->rows().count(); ++b) shape.add(sequences->rows().length(b));
     ranks_->together(what,
                      {{"the size of a number", Index{sizeof(T)}},
                       {"size", size()},

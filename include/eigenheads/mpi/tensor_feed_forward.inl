@@ -83,22 +83,25 @@ Tensor<T, Rank> TensorParallelFeedForward<T>::train(
     TensorView<T, Rank> x, const eigenheads::detail::SavedSequences& sequences, Activations& saved,
     Context& context) const {
   Tensor<T, Rank> y;
-  round("a feed-forward network in training", x, [&] {
-    require_input(x);
-    const eigenheads::detail::SequenceRows of = sequences.rows();
-    if (sequences.is_packed() && of.total() != x.dimension(0))
-      eigenheads::detail::refuse({"x has ", x.dimension(0), " rows; expected ", of.total(),
-                                  ", those of its ", of.count(), " sequences"});
-    y = eigenheads::detail::make_tensor<T>("y", x.dimensions());
-    const Index rows = x.size() / size();
-    const auto kept = saved.keep(sequences, parts());
-    std::copy_n(x.data(), x.size(), kept.x);
-    const eigenheads::detail::Frame frame(context);
-    T* const h = frame.template take<T>(rows * up.out_features());
-    make_hidden(kept.x, rows, {kept.up, kept.gate, h}, context);
-    project_down(h, rows, y.data(), context);
-    saved.complete();
-  });
+  round(
+      "a feed-forward network in training", x,
+      [&] {
+        require_input(x);
+        const eigenheads::detail::SequenceRows of = sequences.rows();
+        if (sequences.is_packed() && of.total() != x.dimension(0))
+          eigenheads::detail::refuse({"x has ", x.dimension(0), " rows; expected ", of.total(),
+                                      ", those of its ", of.count(), " sequences"});
+        y = eigenheads::detail::make_tensor<T>("y", x.dimensions());
+        const Index rows = x.size() / size();
+        const auto kept = saved.keep(sequences, parts());
+        std::copy_n(x.data(), x.size(), kept.x);
+        const eigenheads::detail::Frame frame(context);
+        T* const h = frame.template take<T>(rows * up.out_features());
+        make_hidden(kept.x, rows, {kept.up, kept.gate, h}, context);
+        project_down(h, rows, y.data(), context);
+        saved.complete();
+      },
+      false, &sequences);
   return y;
 }
 

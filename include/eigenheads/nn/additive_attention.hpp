@@ -260,6 +260,9 @@ class AdditiveAttention {
       detail::refuse<std::logic_error>(
           {"AdditiveAttention: input sizes are not known yet; call it once on a module that is not "
            "const, or initialize(query_size, key_size)"});
+    require_outputs();
+  }
+  void require_outputs() const {
     if (W_q.out_features() != num_hiddens() || W_k.out_features() != num_hiddens() ||
         w_v.out_features() != 1 || w_v.has_bias())
       detail::refuse<std::logic_error>(
@@ -268,6 +271,7 @@ class AdditiveAttention {
            num_hiddens(), " (the inputs of w_v) of W_q and W_k, and 1 of w_v without a bias"});
   }
   void require_fits(const Inputs& inputs, const Mask& mask) const {
+    require_outputs();
     const detail::AdditiveShape shape = shape_of(inputs);
     static_cast<void>(BoundMask(mask, shape.B, shape.Q, shape.K));
   }

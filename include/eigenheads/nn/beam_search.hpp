@@ -14,8 +14,9 @@
 // lower parent's is the better one, and then that of the lower id. In double, one sum a token: the
 // same beams whatever the batch.
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstddef>
-#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
@@ -38,7 +39,7 @@ struct BeamSearchOptions {
 
 // A text, by its last token and what it goes on from.
 struct Beam {
-  static constexpr double none = -std::numeric_limits<double>::infinity();
+  static constexpr double none = -detail::infinity<double>;
 
   double log_probability = none;  // of all its tokens; `none`: there is no such text
   double score = none;
@@ -176,6 +177,11 @@ class BeamSearch {
     if (!detail::is_finite(options_.length_penalty))
       detail::refuse({"BeamSearch: length_penalty is ",
                       detail::number_text(options_.length_penalty), "; expected a finite number"});
+    // The power of any length is a number.
+    if (std::abs(options_.length_penalty) > 32)
+      detail::refuse({"BeamSearch: length_penalty is ",
+                      detail::number_text(options_.length_penalty), "; expected -32 to 32"});
+    detail::require_size<Beam>("the beams of BeamSearch", std::array{B, n});
     beams_.resize(static_cast<std::size_t>(B * n));
     for (Index b = 0; b < B; ++b)
       beams_[static_cast<std::size_t>(b * n)] = {.log_probability = 0, .score = 0, .parent = b * n};
@@ -200,8 +206,10 @@ class BeamSearch {
 
   [[nodiscard]] const BeamSearchOptions& options() const { return options_; }
   [[nodiscard]] Index count() const { return std::ssize(beams_) / options_.num_beams; }
-  // Of sequence b, the best first.
+  // Of sequence b, the best first. Throws std::invalid_argument if there is none such.
   [[nodiscard]] std::span<const Beam> beams(Index b) const {
+    if (b < 0 || b >= count())
+      detail::refuse({"BeamSearch: there is no sequence ", b, "; there are ", count()});
     return std::span(beams_).subspan(static_cast<std::size_t>(b * options_.num_beams),
                                      static_cast<std::size_t>(options_.num_beams));
   }

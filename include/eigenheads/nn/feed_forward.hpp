@@ -9,6 +9,7 @@
 // At inference what lies between the projections never is a tensor: rows go through in blocks that
 // stay in the cache.
 #include <algorithm>
+#include <array>
 #include <concepts>
 #include <cstdint>
 #include <optional>
@@ -61,16 +62,20 @@ class FeedForward {
   [[nodiscard]] Index hidden_size() const { return up.out_features(); }
   [[nodiscard]] Activation activation() const { return options_.activation; }
   [[nodiscard]] bool is_gated() const { return gate.has_value(); }
-  [[nodiscard]] bool is_lazy() const { return up.is_lazy(); }
+  [[nodiscard]] bool is_lazy() const {
+    return up.is_lazy() || down.is_lazy() || (gate && gate->is_lazy());
+  }
 
-  // Gives a lazy layer its size, and draws weights; on any other it checks the size.
+  // Gives a lazy layer its size, and draws weights; on any other it checks the size. Throws
+  // std::logic_error if some of its parts were set, and others not.
   void initialize(Index size) {
     if (size < 1 || (!is_lazy() && size != this->size()))
       detail::refuse({"FeedForward: size is ", size, "; expected ",
                       (is_lazy() ? "1 or more" : std::to_string(this->size()))});
     if (!is_lazy()) return;
+    require_none_was_set();
     auto initialized_gate = gate;  // so that nothing changes if there is no memory for all
-    if (gate) initialized_gate->initialize(size);  // if it was replaced, by one of another size
+    if (gate) initialized_gate->initialize(size);
     Linear<T> to({.in_features = hidden_size(), .out_features = size, .bias = options_.bias}, seed_,
                  "down");
     up.initialize(size);
@@ -309,6 +314,21 @@ class FeedForward {
       detail::refuse<std::logic_error>(
           {"FeedForward: size is not known yet; call it once on a non-const layer, or "
            "initialize(size)"});
+  }
+  void require_none_was_set() const {
+    const Linear<T>* const gate_or_up = gate ? &*gate : &up;
+    const std::array parts{std::pair{"up", &up}, std::pair{"down", &down},
+                           std::pair{"gate", gate_or_up}};
+    for (const auto& [set_name, set] : parts)
+      for (const auto& [name, linear] : parts)
+        if (!set->is_lazy() && linear->is_lazy())
+          detail::refuse<std::logic_error>(
+              {"FeedForward: ", set_name, " was given a size, and ", name,
+               " has none; set that too, or call initialize(size) before, to keep weights that are "
+               "drawn"});
+    if (gate_or_up->out_features() != hidden_size())
+      detail::refuse({"FeedForward: gate.out_features is ", gate_or_up->out_features(),
+                      "; expected ", hidden_size()});
   }
   template <int Rank>
   void require_input(TensorView<T, Rank> x) const {

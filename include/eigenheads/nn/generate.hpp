@@ -55,6 +55,7 @@ class Generation {
     if (options_.max_new_tokens < 1)
       detail::refuse(
           {"generate: max_new_tokens is ", options_.max_new_tokens, "; expected 1 or more"});
+    require_shape("prompts", ids, "[N]", {any_size});
     detail::require_rows("prompts", ids, prompts);
     for (Index b = 0; b < prompts.count(); ++b) {
       const Index* const first = ids.data() + prompts.begin(b);

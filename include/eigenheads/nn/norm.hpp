@@ -300,6 +300,9 @@ class Norm {
               "; expected 1 or more, or 0 to take it from the first input"});
     if (!(settings.eps >= 0))
       refuse({settings.name, ": eps is ", number_text(settings.eps), "; expected 0 or more"});
+    if (settings.eps > static_cast<double>((std::numeric_limits<T>::max)()))
+      refuse({settings.name, ": eps is ", number_text(settings.eps),
+              "; expected a number that the element type has"});
     settings_.size = 0;
     if (settings.size > 0) initialize(settings.size);
   }

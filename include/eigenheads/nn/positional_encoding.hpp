@@ -167,7 +167,9 @@ class PositionalEncoding {
   }
   template <int Rank>
   void initialize_for(TensorView<T, Rank> x) {
-    if (is_lazy()) initialize(x.dimension(Rank - 1));
+    if (!is_lazy()) return;
+    require_shape("x", x, "[..., num_hiddens]", x.dimensions());
+    initialize(x.dimension(Rank - 1));
   }
 
   [[nodiscard]] static Index first_of(const ValidLens& first_positions, Index b) {

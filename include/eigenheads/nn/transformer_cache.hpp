@@ -39,7 +39,9 @@ class TransformerCache {
   }
 
   // As of a KvCache, all layers at once.
-  [[nodiscard]] Index batch_size() const { return layers_.front().batch_size(); }
+  [[nodiscard]] Index batch_size() const {  // 0 of one that was moved from
+    return layers_.empty() ? 0 : layers_.front().batch_size();
+  }
   [[nodiscard]] Index capacity() const { return layers_.front().capacity(); }
   [[nodiscard]] Index window() const { return layers_.front().window(); }
   [[nodiscard]] Index sinks() const { return layers_.front().sinks(); }

@@ -10,12 +10,15 @@
 #include <charconv>
 #include <cstddef>
 #include <initializer_list>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include <eigenheads/detail/macros_off.inl>
+#include <eigenheads/error.hpp>                 // refuse
 #include <eigenheads/plot/character_width.hpp>  // columns_of
 #include <eigenheads/plot/text.hpp>             // readable, append_utf8
 #include <eigenheads/version.hpp>               // EIGENHEADS_ABI
@@ -25,8 +28,13 @@ namespace eigenheads::inline EIGENHEADS_ABI::plot {
 // The point and minus of the C locale; `precision` counts as in printf's %f, %e and %g.
 [[nodiscard]] inline std::string number(double value, std::chars_format format, int precision) {
   char buffer[512];  // fixed notation of 1e300 and its decimals
-  const auto result = std::to_chars(buffer, buffer + sizeof buffer, value, format, precision);
+  auto result = std::to_chars(buffer, buffer + sizeof buffer, value, format, precision);
   std::string text(buffer, result.ptr);
+  if (result.ec != std::errc()) {  // of many more decimals
+    text.resize(sizeof buffer + static_cast<std::size_t>(precision));
+    result = std::to_chars(text.data(), text.data() + text.size(), value, format, precision);
+    text.resize(static_cast<std::size_t>(result.ptr - text.data()));
+  }
   // Zero has no sign here, nor has what rounding leaves of a small negative number.
   if (text.find_first_of("123456789") == std::string::npos && text[0] == '-') text.erase(0, 1);
   return text;
@@ -116,6 +124,8 @@ class SvgWriter {
     open_.push_back(name);
   }
   void close() {
+    if (open_.empty())
+      detail::refuse<std::logic_error>({"SvgWriter: close without an element that is open"});
     svg_.append("</").append(open_.back()).append(">\n");
     open_.pop_back();
   }

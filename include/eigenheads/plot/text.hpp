@@ -68,6 +68,7 @@ inline void append_utf8(std::string& out, char32_t rune) {
 // takes for one character is left out as a whole.
 [[nodiscard]] inline std::u32string elided(std::u32string_view runes, std::size_t limit) {
   if (runes.size() <= limit) return std::u32string(runes);
+  if (limit == 0) return {};
   std::size_t size = 0;
   for (std::size_t next = 0; next < limit;) {
     size = next;

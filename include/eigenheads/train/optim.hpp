@@ -11,6 +11,7 @@
 // Every product that feeds a sum is a fused multiply-add, and of libm there is only sqrt besides,
 // which IEEE 754 fixes: the same numbers give the same bits from every compiler on every machine,
 // as long as -ffast-math does not let it divide in other ways.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -48,7 +49,7 @@ class SgdRule {
 
   static void require_valid(const SgdOptions& o) {
     using detail::require_option;
-    require_option(name, "learning_rate", o.learning_rate, o.learning_rate > 0, "more than 0");
+    detail::require_learning_rate<T>(name, o.learning_rate, o.learning_rate > 0, "more than 0");
     require_option(name, "momentum", o.momentum, o.momentum >= 0 && o.momentum < 1,
                    "0 <= momentum < 1");
     require_option(name, "weight_decay", o.weight_decay, o.weight_decay >= 0, "0 or more");
@@ -122,7 +123,7 @@ class AdamRule {
 
   static void require_valid(const AdamOptions& o) {
     using detail::require_option;
-    require_option(name, "learning_rate", o.learning_rate, o.learning_rate > 0, "more than 0");
+    detail::require_learning_rate<T>(name, o.learning_rate, o.learning_rate > 0, "more than 0");
     require_option(name, "beta1", o.beta1, o.beta1 >= 0 && o.beta1 < 1, "0 <= beta1 < 1");
     require_option(name, "beta2", o.beta2, o.beta2 >= 0 && o.beta2 < 1, "0 <= beta2 < 1");
     // Where a gradient was always 0, epsilon alone divides.
@@ -206,7 +207,8 @@ double clip_gradient_norm(double max_norm, Gradients&... gradients) {
       pi * (static_cast<double>(step - warmup) / static_cast<double>(total - warmup) - 0.5);
   double series = 1;
   for (int n = 20; n >= 2; n -= 2) series = std::fma(-z * z / (n * (n + 1)), series, 1.0);
-  return peak * 0.5 * std::fma(-z, series, 1.0);
+  // The last of many steps are a rounding below 0.
+  return peak * 0.5 * (std::max)(std::fma(-z, series, 1.0), 0.0);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <span>
 #include <stdexcept>
@@ -46,6 +47,14 @@ inline void require_option(std::string_view owner, std::string_view name, double
   if (!is_finite(value) || !holds)
     refuse({owner, ": ", name, " is ", number_text(value), "; expected ", expected});
 }
+template <class T>
+void require_learning_rate(std::string_view owner, double value, bool holds,
+                           std::string_view expected) {
+  require_option(owner, "learning_rate", value, holds, expected);
+  require_option(owner, "learning_rate", value,
+                 value <= static_cast<double>((std::numeric_limits<T>::max)()),
+                 "a number that the element type has");
+}
 
 }  // namespace detail
 
@@ -70,8 +79,7 @@ class Optimizer {
   [[nodiscard]] const Options& options() const { return options_; }
   // From the next update on. 0, where schedules end, is allowed here.
   void set_learning_rate(double learning_rate) {
-    detail::require_option(Rule::name, "learning_rate", learning_rate, learning_rate >= 0,
-                           "0 or more");
+    detail::require_learning_rate<T>(Rule::name, learning_rate, learning_rate >= 0, "0 or more");
     options_.learning_rate = learning_rate;
   }
   [[nodiscard]] std::int64_t step_count() const { return step_count_; }
