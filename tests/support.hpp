@@ -40,9 +40,11 @@ struct ScalarNames {
 template <class T>
 using Limits = std::numeric_limits<T>;
 template <class T>
-inline constexpr T kNan = eigenheads::detail::quiet_nan<T>;
+using Narrow = std::conditional_t<std::is_same_v<T, float>, float, double>;
 template <class T>
-inline constexpr T kInf = eigenheads::detail::infinity<T>;
+inline constexpr T kNan = static_cast<T>(eigenheads::detail::quiet_nan<Narrow<T>>);
+template <class T>
+inline constexpr T kInf = static_cast<T>(eigenheads::detail::infinity<Narrow<T>>);
 
 // For a Context whose threads share even the smallest call.
 inline constexpr double kAnyWork = 0;
