@@ -246,8 +246,8 @@ template <HeadsTensor Queries, class T = scalar_of<Queries>>
 }
 
 // The same into a result that was made before, which is not allocated anew if its shapes fit, or
-// into `output`, [B, H, Q, V], which must not overlap an input. Allocates nothing once the context
-// has seen such a call.
+// into `output`, [B, H, Q, V]; neither may overlap an input. Allocates nothing once the context has seen
+// such a call.
 template <Scalar T>
 void scaled_dot_product_attention_into(
     AttentionResult<T>& result, const std::type_identity_t<StridedView<T, 4>>& queries,

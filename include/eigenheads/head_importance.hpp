@@ -119,8 +119,9 @@ class HeadImportance {
   [[nodiscard]] Index num_heads() const { return static_cast<Index>(rows_.size()); }
 
   // All measures but `gradient`, from one call of layer.forward(..., saved). The weights must be
-  // those of that call. Throws std::logic_error if nothing is saved or the layer has other sizes, std::invalid_argument if it is not one of as
-  // many heads as this was made for, or if the batch has no sequences or no queries.
+  // those of that call. Throws std::logic_error if nothing is saved or the layer has other sizes,
+  // std::invalid_argument if it is not one of as many heads as this was made for, if its parts do not
+  // fit each other, or if the batch has no sequences or no queries.
   void add(const Layer& layer, const typename Layer::Activations& saved,
            Context& context = default_context()) {
     if (!saved.is_saved())

@@ -18,8 +18,8 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 // `heads` are positions in `layer`, counted from 0, in any order; all of them leave a layer that
 // gives b_o. A key/value head that no query head reads any more goes too. The others keep their
 // gates, and their number in the layer as it was made: original_heads(). Throws std::invalid_argument
-// for a head that the layer does not have or that is named twice, std::logic_error for a lazy
-// layer.
+// for a head that the layer does not have or that is named twice, or a projection or sink logits of
+// another size, std::logic_error for a lazy layer.
 template <Scalar T>
 [[nodiscard]] MultiHeadAttention<T> prune_heads(const MultiHeadAttention<T>& layer,
                                                 const std::vector<Index>& heads) {

@@ -548,8 +548,9 @@ TEST_F(Checkpoint, OfSeveralModulesAsksEachForItsHeads) {
   eh::Linear<double> W_q({8, 12});
   const std::string name = layers + "0.self_attention.W_q.";
   EXPECT_EQ(refused(files, families::llama, W_q, name),
-            "tensor \"model.layers.0.self_attn.q_proj.weight\" lies by heads; expected "
-            "CheckpointOptions::heads, which says their size");
+            "tensor \"model.layers.0.self_attn.q_proj.weight\" has rows of heads, which a rotary "
+            "may turn; expected CheckpointOptions::heads, which says their size and, if there is "
+            "one, the rotary");
   eh::load_checkpoint(files, families::llama, name, W_q, {.heads = {.head_size = 6}});
   EXPECT_TRUE(same_bits(W_q.weight(), whole.encoder.layers[0].self_attention.W_q.weight()));
 }
@@ -581,6 +582,9 @@ TEST_F(Checkpoint, ALanguageModelsHeadNeedsNoPrefix) {
   third.head = model.head;
   eh::load_checkpoint(SafetensorsFiles(saved), families::gpt2, "", third, of_another);
   EXPECT_EQ(numbers_of(third), numbers_of(model));
+  eh::Linear<double> lm_head({8, 11});
+  EXPECT_EQ(refused(files, families::gpt2, lm_head, "lm_head.", of_another),
+            "as a file of GPT-2, it lacks 1 of 1 parameters: lm_head.weight (lm_head.weight)");
 }
 
 TEST_F(Checkpoint, OfParametersThatMakeNoWholeTensorIsRefusedWhereItIsSaved) {

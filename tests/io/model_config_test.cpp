@@ -259,14 +259,17 @@ TEST_F(ModelConfig, RefusesWindowsOfSomeLayers) {
       llama_refusal(R"("layer_types":["full_attention","sliding_attention"])"),
       "layer_types is [\"full_attention\",\"sliding_attention\"]; expected \"full_attention\" in "
       "every layer");
-  EXPECT_EQ(
-      llama_refusal(R"("use_sliding_window":true,"sliding_window":16)"),
-      "use_sliding_window is true; expected false: a window of some layers has no place here");
-  EXPECT_EQ(llama(R"("sliding_window":16)").window, 0);  // which no Llama looks at
-  EXPECT_EQ(
-      refusal(qwen2(R"("use_sliding_window":true,"num_key_value_heads":2)")),
-      "use_sliding_window is true; expected false: a window of some layers has no place here");
-  EXPECT_EQ(read(qwen2(R"("num_key_value_heads":2,"sliding_window":4)")).window, 0);
+  EXPECT_EQ(llama(R"("use_sliding_window":true,"sliding_window":16)").window, 0);  // no Llama looks
+  const std::string slides = R"("use_sliding_window":true)";
+  for (const char* window : {"", R"(,"sliding_window":4)"})
+    EXPECT_EQ(refusal(qwen2(slides + R"(,"max_window_layers":1)" + window)),
+              "use_sliding_window is true; expected false: a window of some layers has no place "
+              "here");
+  // Of two layers.
+  EXPECT_EQ(refusal(qwen2(slides + R"(,"max_window_layers":2)")), kNothing);
+  EXPECT_EQ(refusal(qwen2(slides)), kNothing);
+  EXPECT_EQ(refusal(qwen2(slides + R"(,"max_window_layers":0,"sliding_window":null)")), kNothing);
+  EXPECT_EQ(read(qwen2(R"("sliding_window":4)")).window, 0);
   EXPECT_EQ(read(mistral(R"("sliding_window":16)")).window, 16);
   EXPECT_EQ(refusal(mistral(R"("layer_types":["full_attention","full_attention"])")),
             "layer_types is [\"full_attention\",\"full_attention\"]; expected "

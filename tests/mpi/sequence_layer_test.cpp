@@ -429,7 +429,8 @@ TEST(SequenceLayerRefusals, SayWhatNoRankCanCompute) {
   const auto dealing = Dealing::of<float>({600}, 2);
   run_locally(2, [&](Ranks& ranks) {
     const auto mine = random_tensor<float>(1, dealing.local_rows(ranks.rank()), 16);
-    const SequenceParallel<float> parallel(make_layer<float>(16, small_layer()), ranks);
+    const auto layer = make_layer<float>(16, small_layer());
+    const SequenceParallel<float> parallel(layer, ranks);
     EXPECT_EQ(refusal([&] { return parallel(mine, Dealing({600}, {.ranks = 2, .block = 100})); }),
               "eigenheads: SequenceParallel: the dealing has blocks of 100 rows; expected 256");
     auto other_keys = make_layer<float>(16, small_layer());

@@ -306,8 +306,7 @@ TYPED_TEST(FeedForwards, ALazyOneOfWhichAPartWasSetIsRefused) {
     EXPECT_TRUE(layer.is_lazy());
     return sentence;
   };
-  const std::string rest =
-      " has none; set that too, or call initialize(size) before, to keep weights that are drawn";
+  const std::string rest = " has none; call initialize(size) before, and set weights then";
   FeedForward<T> layer({.hidden_size = 6});
   layer.up.set_weight(random_tensor<T>(2, 6, 4));
   EXPECT_EQ(refused(layer), "eigenheads: FeedForward: up was given a size, and down" + rest);

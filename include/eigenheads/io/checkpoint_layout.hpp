@@ -21,7 +21,8 @@ namespace eigenheads::inline EIGENHEADS_ABI {
 // Of loading and of saving; what is not given is found out from the file or the modules.
 struct CheckpointOptions {
   // What names in the file begin with. If it is given, no other prefix is tried, and tensors whose
-  // names begin otherwise are others'; it is also what saved names begin with.
+  // names begin otherwise are others'; it is also what saved names begin with. But the head of a
+  // language model stands beside the model that a family's own prefix is of.
   std::optional<std::string> prefix{};
   bool strict = true;  // or what is missing stays as it is, and what is unknown is left
   Conversion conversion = Conversion::exact;
@@ -80,6 +81,13 @@ inline void require_heads_layout(const HeadsLayout& heads) {
 // Whose elements lie by heads in the file, or may.
 [[nodiscard]] inline bool is_by_heads(const CheckpointRule& rule) {
   return rule.layout == CheckpointLayout::to_heads || rule.layout == CheckpointLayout::from_heads;
+}
+// What a sentence says of a tensor whose module's type does not tell of heads.
+[[nodiscard]] inline const char* needed_heads(const CheckpointRule& rule) {
+  return is_by_heads(rule)
+             ? " lies by heads; expected CheckpointOptions::heads, which says their size"
+             : " has rows of heads, which a rotary may turn; expected CheckpointOptions::heads, "
+               "which says their size and, if there is one, the rotary";
 }
 // Whether the rows of heads lie in another order in the file.
 [[nodiscard]] inline bool is_turned(const CheckpointRule& rule, const HeadsLayout& heads,

@@ -29,7 +29,6 @@ class CheckpointLoading {
                     const ModuleParts& parts, const CheckpointOptions& options)
       : files_(files), family_(family), parts_(parts), options_(options) {
     require_heads_layout(options.heads);
-    for (const HeadsLayout& heads : parts.heads()) heads_.push_back(heads_of(heads, options.heads));
     report_.family = family.name;
     report_.notes = files.notes();
   }
@@ -82,7 +81,9 @@ class CheckpointLoading {
     if (options_.prefix) {
       if (name.starts_with(*options_.prefix))
         return known_stem(name.substr(options_.prefix->size()));
-      // The head of a language model stands beside the model that the prefix is of.
+      // The head of a language model stands beside the model that the family's prefix is of.
+      if (std::ranges::find(family_.prefixes, *options_.prefix) == family_.prefixes.end())
+        return "";
       const bool is_head = std::ranges::any_of(family_.rules, [&](const CheckpointRule& rule) {
         return rule.presence == CheckpointPresence::tied && rule.name == name;
       });
@@ -186,10 +187,9 @@ class CheckpointLoading {
   template <class T>
   void require_fits(const Parameter<T>& parameter, const Source& source, std::size_t number) {
     const CheckpointRule& rule = *source.rule;
-    const HeadsLayout& heads = heads_[number];
+    const HeadsLayout heads = heads_of(parts_.heads(number), options_.heads);
     if (heads.head_size == 0 && (is_by_heads(rule) || rule.is_rotary))
-      refuse("tensor " + quoted_name(source.tensor) +
-             " lies by heads; expected CheckpointOptions::heads, which says their size");
+      refuse("tensor " + quoted_name(source.tensor) + needed_heads(rule));
     const CheckpointShape of(parameter.shape(), parts_.shares()[number].all);
     const bool turns = is_turned(rule, heads, family_.rotary);
     if ((turns || is_by_heads(rule)) && !has_whole_heads(rule, of, heads.head_size))
@@ -334,7 +334,7 @@ class CheckpointLoading {
       files_.read(source.tensor, (rule.part * of.rows + share.first) * of.columns,
                   std::span(values.get(), size), options_.conversion);
     }
-    const HeadsLayout& heads = heads_[number];
+    const HeadsLayout heads = heads_of(parts_.heads(number), options_.heads);
     if (!is_turned(rule, heads, family_.rotary)) return values;
     const std::vector<Index> from = rows_by_rotary(own_rows, heads, family_.rotary);
     auto turned = std::make_unique_for_overwrite<T[]>(size);
@@ -348,7 +348,6 @@ class CheckpointLoading {
   const CheckpointFamily& family_;
   const ModuleParts& parts_;
   const CheckpointOptions& options_;
-  std::vector<HeadsLayout> heads_;                                   // of each parameter
   std::map<std::string, std::string, std::less<>> by_stem_, stems_;  // stem: name; and name: stem
   std::map<std::string, std::size_t, std::less<>> used_;
   std::vector<Source> sources_;  // of each parameter

@@ -4,6 +4,7 @@
 // names that they have in that model.
 //   ModuleParts parts;
 //   parts.add("token_embedding.", tokens).add("encoder.", encoder);
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -68,11 +69,11 @@ class BasicModuleParts {
   template <class Module>
   requires HasParameters<Module>
   BasicModuleParts& add(std::string_view name, Module& module) {
-    const HeadsLayout layout = detail::heads_layout_of(module);
+    heads_.push_back(detail::heads_layout_of(module));
     const auto keep_share = [&](const auto& parameter, Index first, Index all) {
       parameters_.emplace_back(parameter);
       shares_.push_back({first, all});
-      heads_.push_back(layout);
+      module_of_.push_back(heads_.size() - 1);
     };
     const auto keep = [&](const auto& parameter) {
       keep_share(parameter, 0, parameter.shape()[0]);
@@ -92,8 +93,8 @@ class BasicModuleParts {
 
   [[nodiscard]] const std::vector<Element>& parameters() const { return parameters_; }
   [[nodiscard]] const std::vector<RowShare>& shares() const { return shares_; }
-  // Of each parameter's module; a head_size of 0 where its type does not tell.
-  [[nodiscard]] const std::vector<HeadsLayout>& heads() const { return heads_; }
+  // Of the module of parameter i; a head_size of 0 where its type does not tell.
+  [[nodiscard]] const HeadsLayout& heads(std::size_t i) const { return heads_[module_of_[i]]; }
   // Whether a parameter of that name would be one of these modules'.
   [[nodiscard]] bool covers(std::string_view parameter) const {
     for (const std::string& name : names_)
@@ -103,8 +104,9 @@ class BasicModuleParts {
 
  private:
   std::vector<Element> parameters_;
-  std::vector<RowShare> shares_;    // of each parameter
-  std::vector<HeadsLayout> heads_;  // likewise
+  std::vector<RowShare> shares_;        // of each parameter
+  std::vector<std::size_t> module_of_;  // likewise
+  std::vector<HeadsLayout> heads_;      // of each module
   std::vector<std::string> names_;
 };
 

@@ -31,7 +31,7 @@ class CheckpointSaving {
 
   [[nodiscard]] Safetensors contents() {
     for (std::size_t i = 0; i < parts_.parameters().size(); ++i) {
-      const HeadsLayout heads = heads_of(parts_.heads()[i], options_.heads);
+      const HeadsLayout heads = heads_of(parts_.heads(i), options_.heads);
       std::visit([&](const auto& parameter) { gather(parameter, heads); }, parts_.parameters()[i]);
     }
     for (const auto& [name, tensor] : gathered_) require_whole(name, tensor);
@@ -69,8 +69,7 @@ class CheckpointSaving {
     const auto [rule, name] = place_of(parameter);
     const CheckpointShape of(parameter.shape());
     if (heads.head_size == 0 && (is_by_heads(*rule) || rule->is_rotary))
-      refuse({"save_checkpoint: ", parameter.name(),
-              " lies by heads; expected CheckpointOptions::heads, which says their size"});
+      refuse({"save_checkpoint: ", parameter.name(), needed_heads(*rule)});
     const bool turns = is_turned(*rule, heads, family_.rotary);
     if ((turns || is_by_heads(*rule)) && !has_whole_heads(*rule, of, heads.head_size))
       refuse({"save_checkpoint: ", parameter.name(), " has shape ", parameter.shape(),

@@ -17,7 +17,6 @@
 
 #include <eigenheads/detail/float_bits.hpp>  // is_finite
 #include <eigenheads/detail/macros_off.inl>
-#include <eigenheads/error.hpp>                  // number_text
 #include <eigenheads/io/file.hpp>                // read_file, refuse_file
 #include <eigenheads/io/safetensors_header.hpp>  // printable, quoted_name
 #include <eigenheads/tensor.hpp>                 // Index
@@ -86,8 +85,7 @@ struct EmptiedJson {
 
 }  // namespace detail
 
-// A field that is null, and an object without fields, count as what is not there. Copies share the
-// document.
+// A field that is null counts as one that is not there. Copies share the document.
 class ConfigFields {
  public:
   // Throws FileError unless the file holds one object, as do all that follow for what they refuse.
@@ -154,6 +152,7 @@ class ConfigFields {
     if (!field->is_string()) refuse(name, *field, "a text");
     return field->get<std::string>();
   }
+  // One without fields counts as none.
   [[nodiscard]] std::optional<ConfigFields> object(std::string_view name) const {
     const nlohmann::json* field = find(name);
     if (field == nullptr) return std::nullopt;

@@ -195,8 +195,7 @@ class ModelConfigReader {
     config_.is_causal = true;
     if (config_.model_type == "mistral")
       config_.window = or_the_familys("sliding_window", {.mistral = 4096}, 0);
-    else if (fields_.boolean("use_sliding_window").value_or(false))
-      fields_.refuse("use_sliding_window", "false: a window of some layers has no place here");
+    if (config_.model_type == "qwen2") require_no_window();
     if (const nlohmann::json* types = fields_.find("layer_types")) {
       const nlohmann::json all = config_.window > 0 ? "sliding_attention" : "full_attention";
       if (!types->is_array() || std::ranges::count(*types, all) != std::ssize(*types))
@@ -207,6 +206,14 @@ class ModelConfigReader {
     layer.rotary = RotaryConfigReader(fields_, config_.notes).read(layer.head_size, max_positions);
   }
 
+  // A Qwen2 may have one in its last layers.
+  void require_no_window() const {
+    if (!fields_.boolean("use_sliding_window").value_or(false)) return;
+    const bool is_none = fields_.is_said("sliding_window") && !fields_.has("sliding_window");
+    if (!is_none &&
+        fields_.integer("max_window_layers", 0).value_or(28) < config_.encoder.num_layers)
+      fields_.refuse("use_sliding_window", "false: a window of some layers has no place here");
+  }
   // What a count that is not said stands for in these families; 0: for what it does in a Llama.
   struct Defaults {
     Index mistral = 0, qwen2 = 0;

@@ -3,6 +3,7 @@
 // What config.json says of rotary positions (model_config.hpp). Whatever is read makes a Rotary: what
 // that would refuse is refused here, by the name of the field.
 // Needs nlohmann-json 3.
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,8 @@
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/error.hpp>                  // number_text
 #include <eigenheads/io/config_fields.hpp>       // ConfigFields
-#include <eigenheads/io/safetensors_header.hpp>  // printable
+#include <eigenheads/io/safetensors_header.hpp>  // quoted_name
+#include <eigenheads/rotary.hpp>                 // what RotaryOptions make
 #include <eigenheads/rotary_options.hpp>         // RotaryOptions
 #include <eigenheads/tensor.hpp>                 // Index
 
@@ -30,7 +32,7 @@ class RotaryConfigReader {
     // Newer files say all of it in rope_parameters, older ones the base by itself.
     const auto parameters = fields_.object("rope_parameters");
     const auto older = fields_.object("rope_scaling");
-    if (parameters && older)
+    if (parameters && older && *fields_.find("rope_parameters") != *fields_.find("rope_scaling"))
       fields_.refuse("rope_scaling", "none beside rope_parameters, of which only one would count");
     const auto scaling = parameters ? parameters : older;
     auto base = scaling ? scaling->number("rope_theta") : std::nullopt;
@@ -101,6 +103,11 @@ class RotaryConfigReader {
                      std::to_string(rotary.max_positions));
     return rotary.max_positions;
   }
+  [[nodiscard]] static std::optional<double> mscale(const ConfigFields& scaling, const char* name) {
+    const auto value = scaling.number(name);
+    if (value && *value > 1e6) scaling.refuse(name, "a number above 0, at most 10^6");
+    return value;
+  }
   [[nodiscard]] YarnScaling yarn(const ConfigFields& scaling, const RotaryOptions& rotary) {
     YarnScaling yarn{.factor = factor(scaling),
                      .original_positions = original_positions(scaling, rotary)};
@@ -113,8 +120,8 @@ class RotaryConfigReader {
       fields_.refuse("rope_theta is " + number_text(rotary.base) +
                      "; expected more than 1 for yarn");
     yarn.attention_factor = scaling.number("attention_factor");
-    yarn.mscale = scaling.number("mscale");
-    yarn.mscale_all_dim = scaling.number("mscale_all_dim");
+    yarn.mscale = mscale(scaling, "mscale");
+    yarn.mscale_all_dim = mscale(scaling, "mscale_all_dim");
     yarn.truncate = scaling.boolean("truncate").value_or(true);
     return yarn;
   }

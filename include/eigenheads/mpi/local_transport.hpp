@@ -211,7 +211,8 @@ class LocalTransport final : public Transport {
 }
 
 // run(ranks) on a thread each. Returns when all have; throws what the lowest rank that failed by itself
-// (not by a RankError) threw, or std::system_error if there is no thread for one.
+// (not by a RankError) threw, or std::system_error if there is no thread for one. Throws
+// std::invalid_argument for no transports.
 inline void run_locally(std::vector<std::unique_ptr<Transport>> transports,
                         const std::function<void(Ranks&)>& run, RanksOptions options = {}) {
   if (transports.empty())

@@ -58,6 +58,7 @@ class SequenceParallel {
   // Both must outlive it. The layer may not be lazy, and takes queries, keys and values of one size.
   SequenceParallel(const MultiHeadAttention<T>& layer, Ranks& ranks)
       : layer_(layer), ranks_(ranks) {}
+  SequenceParallel(const MultiHeadAttention<T>&& gone, Ranks& ranks) = delete;
 
   // x: [n, E], this rank's rows of a dealing that is made for these ranks and for T -> [n, num_hiddens].
   // Throws std::invalid_argument for what does not fit, on the rank that was given it, and a RankError

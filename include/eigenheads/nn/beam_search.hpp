@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-#include <eigenheads/detail/float_bits.hpp>  // is_finite, is_nan
+#include <eigenheads/detail/float_bits.hpp>  // infinity, is_finite, is_nan
 #include <eigenheads/detail/macros_off.inl>
 #include <eigenheads/elementary.hpp>  // exp, log
 #include <eigenheads/sequences.hpp>   // Sequences

@@ -58,7 +58,7 @@ class FeedForward {
   std::optional<Linear<T>> gate;  // if it is gated
   Linear<T> down;
 
-  [[nodiscard]] Index size() const { return up.in_features(); }  // 0 while lazy
+  [[nodiscard]] Index size() const { return up.in_features(); }  // 0 until up has one
   [[nodiscard]] Index hidden_size() const { return up.out_features(); }
   [[nodiscard]] Activation activation() const { return options_.activation; }
   [[nodiscard]] bool is_gated() const { return gate.has_value(); }
@@ -324,8 +324,7 @@ class FeedForward {
         if (!set->is_lazy() && linear->is_lazy())
           detail::refuse<std::logic_error>(
               {"FeedForward: ", set_name, " was given a size, and ", name,
-               " has none; set that too, or call initialize(size) before, to keep weights that are "
-               "drawn"});
+               " has none; call initialize(size) before, and set weights then"});
     if (gate_or_up->out_features() != hidden_size())
       detail::refuse({"FeedForward: gate.out_features is ", gate_or_up->out_features(),
                       "; expected ", hidden_size()});
