@@ -182,6 +182,21 @@ TYPED_TEST(ParameterTest, NamesAndTheirOrder) {
   EXPECT_EQ(this->names_of(unbiased, "decoder.0."),
             (Names{"decoder.0.W_q.weight", "decoder.0.W_k.weight", "decoder.0.W_v.weight",
                    "decoder.0.W_o.weight"}));
+  const MultiHeadAttention<T> with_sinks({.num_hiddens = 6,
+                                          .num_heads = 2,
+                                          .query_size = 6,
+                                          .key_size = 6,
+                                          .value_size = 6,
+                                          .sink_logits = true});
+  const Names names{"a.W_q.weight", "a.W_k.weight", "a.W_v.weight", "a.W_o.weight",
+                    "a.sink_logits"};
+  EXPECT_EQ(this->names_of(with_sinks, "a."), names);
+  const auto x = random_tensor<T>(1, 1, 3, 6);
+  typename MultiHeadAttention<T>::Activations saved;
+  (void)with_sinks.forward(x, x, x, {}, saved);
+  auto gradients = with_sinks.backward(x, saved);
+  EXPECT_EQ(this->names_of(gradients, "a."), names);
+  EXPECT_EQ(this->names_of(std::as_const(gradients), "a."), names);
 }
 
 TYPED_TEST(ParameterTest, GradientsAreNamedAndShapedLikeTheirLayer) {

@@ -105,6 +105,14 @@ TEST(DataPlan, CountsTheWholeBatchOnce) {
   }
 }
 
+TEST(RankPlan, HoldsWhatItNames) {
+  mpi::RankPlan plan;
+  plan.weight_bytes = 100;
+  plan.data_bytes = 20;
+  plan.buffer_bytes = 3;
+  EXPECT_EQ(plan.memory_bytes(), 123);
+}
+
 TEST(DataPlan, NeedsARankAndAShard) {
   EXPECT_EQ(support::refusal([] { return mpi::DataParallelPlan({.parameters = 5, .ranks = 0}); }),
             "eigenheads: DataParallel: there are 0 ranks; expected 1 or more");
