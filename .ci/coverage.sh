@@ -86,9 +86,8 @@ has_all = "avx512f" in Path("/proc/cpuinfo").read_text()
 without = []
 for name, file in sorted(files.items(), key=lambda entry: -len(entry[1]["left"])):
     left = file["left"]
-    if left or file.get("BRF", 0) > file.get("BRH", 0):
-        of_branches = file.get("BRF", 0) - file.get("BRH", 0)
-        print(f"{len(left):4} lines {of_branches:4} branches left over in {name}: {left}")
+    if left:
+        print(f"{len(left):4} lines left over in {name}: {', '.join(map(str, left))}")
     if has_all and len(left) > reasons.get(name, 0):
         without.append(name)
 print(f"{lines:.2f} % of lines, {branches:.2f} % of branches")
