@@ -132,6 +132,7 @@ inline void require_heads_layout(const HeadsLayout& heads) {
                                                        RotaryLayout in_file) {
   std::vector<Index> from(static_cast<std::size_t>(rows));
   for (Index i = 0; i < rows; ++i) from[static_cast<std::size_t>(i)] = i;
+  if (!heads.rotary) return from;
   const Index D = heads.head_size;
   const Index turned = heads.rotary->rotated > 0 ? heads.rotary->rotated : D;
   for (Index head = 0; head + D <= rows; head += D)

@@ -20,6 +20,7 @@
 #include <eigenheads/io/file.hpp>                // Replacement, refuse_file
 #include <eigenheads/io/safetensors.hpp>         // Safetensors, write_safetensors_to
 #include <eigenheads/io/safetensors_header.hpp>  // json_text
+#include <eigenheads/io/safetensors_index.hpp>   // is_beside
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
