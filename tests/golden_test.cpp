@@ -2,6 +2,7 @@
 // The layer against PyTorch, computed in float64: tests/golden/make_golden.py made the references.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
@@ -108,9 +109,9 @@ class Case {
   eh::Mask mask() const {
     eh::Mask mask;
     if (const std::string lens = word("valid_lens"); lens == "per_sequence")
-      mask.valid_lens = eh::ValidLens(tensor<Index, 1>("valid_lens"));
+      mask.valid_lens = eh::ValidLens(tensor<std::int64_t, 1>("valid_lens"));
     else if (lens == "per_query")
-      mask.valid_lens = eh::ValidLens(tensor<Index, 2>("valid_lens"));
+      mask.valid_lens = eh::ValidLens(tensor<std::int64_t, 2>("valid_lens"));
     else if (!lens.empty())
       throw std::runtime_error("valid_lens " + lens);
     if (const std::string causal = word("causal"); causal == "top_left")

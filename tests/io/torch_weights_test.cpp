@@ -207,7 +207,7 @@ TEST_F(TorchWeights, FortranOrderIsTransposed) {
 TEST_F(TorchWeights, ASampleTrainedByTorchGivesWhatTorchComputes) {
   const path sample = path(EIGENHEADS_SOURCE_DIR) / "examples" / "sample";
   const auto layer = eh::load_torch_weights<double>(sample / "weights", 5);
-  const eh::Mask mask{.valid_lens = eh::load_npy<Index, 1>(sample / "valid_lens.npy")};
+  const eh::Mask mask{.valid_lens = eh::load_npy<std::int64_t, 1>(sample / "valid_lens.npy")};
   const auto got = layer.with_weights(eh::load_npy<double, 3>(sample / "queries.npy"),
                                       eh::load_npy<double, 3>(sample / "keys.npy"),
                                       eh::load_npy<double, 3>(sample / "values.npy"), mask);
