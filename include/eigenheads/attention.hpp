@@ -10,7 +10,6 @@
 #include <optional>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 
 #include <eigenheads/attention_result.hpp>  // AttentionResult
 #include <eigenheads/context.hpp>           // Context
@@ -81,11 +80,16 @@ template <class T>
   return {x.data(), x.dimension(2), x.dimension(3), x.stride(0), x.stride(2), x.stride(1)};
 }
 
-// Refuses an output that would be written over memory that a view reaches.
-template <class T>
-void require_output_apart(TensorView<T, 4> output, std::string_view name,
-                          const StridedView<T, 4>& x) {
-  require_disjoint("output", output, name, TensorView<T, 1>(x.data(), {x.reach()}));
+// Refuses a part of the result, of any rank, that would be written over memory that an input reaches.
+template <class T, class Part>
+void require_apart(std::string_view name, const Part& part, const AttentionInputs<T>& inputs) {
+  const TensorView<T, 1> written(part.data(), {part.size()});
+  const auto require = [&](std::string_view input, const StridedView<T, 4>& x) {
+    require_disjoint(name, written, input, TensorView<T, 1>(x.data(), {x.reach()}));
+  };
+  require("queries", inputs.queries);
+  require("keys", inputs.keys);
+  require("values", inputs.values);
 }
 
 // Throws std::invalid_argument unless the three fit each other.
@@ -187,18 +191,11 @@ void attend_into(AttentionResult<T>& result, const AttentionInputs<T>& inputs, c
                  const AttentionOptions<T>& options, Context& context) {
   const CheckedAttention<T> call(inputs, mask, options);
   const auto [B, H, G, Q, K, D, V] = call.shape;
-  // Memory that is given back, if a part gets another size, and written over.
-  const auto require_apart = [&](std::string_view part, const auto& tensor) {
-    for (const auto& [name, x] :
-         {std::pair{"queries", &inputs.queries}, std::pair{"keys", &inputs.keys},
-          std::pair{"values", &inputs.values}})
-      require_disjoint(part, TensorView<T, 1>(tensor.data(), {tensor.size()}), name,
-                       TensorView<T, 1>(x->data(), {x->reach()}));
-  };
-  require_apart("output", result.output);
-  require_apart("lse", result.lse);
-  require_apart("weights", result.weights);
-  require_apart("scores", result.scores);
+  // Also since a part that gets another size gives its memory back.
+  require_apart("output", result.output, inputs);
+  require_apart("lse", result.lse, inputs);
+  require_apart("weights", result.weights, inputs);
+  require_apart("scores", result.scores, inputs);
   fit_part("output", true, call.output_shape(), result.output);
   fit_part("lse", true, std::array{B, H, Q}, result.lse);
   fit_part("weights", options.weights, std::array{B, H, Q, K}, result.weights);
@@ -221,9 +218,7 @@ void attend_into(TensorSpan<T, 4> output, const AttentionInputs<T>& inputs, cons
   const CheckedAttention<T> call(inputs, mask, options);
   const TensorView<T, 4> written(output);
   require_shape("output", written, "[B, H, Q, V]", call.output_shape());
-  require_output_apart<T>(written, "queries", inputs.queries);
-  require_output_apart<T>(written, "keys", inputs.keys);
-  require_output_apart<T>(written, "values", inputs.values);
+  require_apart("output", written, inputs);
   call.run(inputs, {.output = output.data()}, context);
 }
 
