@@ -81,8 +81,9 @@ TEST(BoundMask, KeyLensAndPositionsThatNoCallHasAreRefused) {
   EXPECT_EQ(refused({.key_lens = {0, 6}}), "not refused");
 
   EXPECT_EQ(refused({.first_positions = {0, -1}}), first + "[1] is -1; expected 0 to 2147483643");
-  EXPECT_EQ(refused({.first_positions = {Limits<Index>::max(), Index{0}}}),
-            first + "[0] is 9223372036854775807; expected 0 to 2147483643");
+  constexpr Index most = Limits<Index>::max();
+  EXPECT_EQ(refused({.first_positions = {most, Index{0}}}),
+            first + "[0] is " + std::to_string(most) + "; expected 0 to 2147483643");
   EXPECT_EQ(refused({.first_positions = {1, 2, 3}}), first + " has shape [3]" + shape);
   EXPECT_EQ(refused({.first_positions = {{1, 2, 3, 4}, {1, 2, 3, 4}}}),
             first + " has one length a query" + shape);

@@ -56,7 +56,7 @@ TEST(Random, NoTwoNumbersAreTheSame) {
   for (int bit = 0; bit < 64; ++bit) {
     draw((std::uint64_t{1} << bit) ^ 7, 7, 5);
     draw(7, (std::uint64_t{1} << bit) ^ 7, 5);
-    if (bit > 13 && bit < 63) draw(1, 1, Index{1} << bit);
+    if (bit > 13 && bit < Limits<Index>::digits) draw(1, 1, Index{1} << bit);
   }
   EXPECT_EQ(seen.size(), drawn);
 }
