@@ -99,6 +99,7 @@ TYPED_TEST(DropoutMaskTest, ARowIsItsElements) {
 TYPED_TEST(DropoutMaskTest, NothingIsDroppedWithoutDropout) {
   using T = TypeParam;
   EXPECT_TRUE(all_are(dropout_mask<T>(0, DropoutSeed{9}, 2, 3, 4, 5), 1));
+  EXPECT_TRUE(all_are(dropout_mask<T>(1e-11, DropoutSeed{9}, 2, 3, 4, 5), 1));  // below 2^-33
   const DropoutMask<T> none;
   EXPECT_EQ(none.factor(1, 2, 3, 4), T(1));
   std::array<T, 3> row{};

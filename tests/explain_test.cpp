@@ -89,6 +89,19 @@ TEST_F(Explain, MemoryIsWhatTheContextHoldsAfterwards) {
   }
 }
 
+TEST_F(Explain, NoAttentionTakesNoMemory) {
+  auto attention = layer({2, 300, 300, 2, 2});
+  Tensor<float, 1> gates(2);
+  gates.setConstant(0.0f);
+  attention.set_gates(gates);
+  eh::Context context(2, kAnyWork);
+  const auto x = random_tensor<float>(1, 2, 300, kSize);
+  const auto explanation = eh::explain<float>(attention, x, x, {}, context);
+  (void)attention(x, x, x, {}, context);
+  EXPECT_EQ(explanation.tasks, 0);
+  EXPECT_GE(context.scratch_bytes(), explanation.scratch_bytes);
+}
+
 TEST_F(Explain, CountsOnlyWhatTheMaskLeaves) {
   const auto all = explained({2, 8, 8, 2, 2});
   EXPECT_EQ(all.projected_queries, 16);

@@ -335,7 +335,7 @@ TYPED_TEST(ProjectedOnce, TheOutputMayBeTheQueriesAndKeysMayBeReplaced) {
 
 TYPED_TEST(ProjectedOnce, ThereMayBeNoKeysNoQueriesAndNoSequences) {
   using T = TypeParam;
-  const auto layer = layer_of<T>(2, 1);
+  const auto layer = layer_of<T>(2, 2);
   for (const auto& [B, Q, K] : {std::array<Index, 3>{2, 3, 0}, {2, 0, 3}, {0, 3, 3}}) {
     const auto queries = random_tensor<T>(1, B, Q, kQuery), keys = random_tensor<T>(2, B, K, kKey),
                values = random_tensor<T>(3, B, K, kValue);

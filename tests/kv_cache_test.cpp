@@ -361,8 +361,15 @@ TYPED_TEST(Decoding, SinksAndAPrefixAreThoseOfTheWholeCall) {
   KvCache<T> ring = cache_for(layer, B, 9, 9);
   EXPECT_NE(refusal([&] {
               (void)layer.step(part(x, 0, 1), ring, {.sinks = 2});
-            }).find("2 sinks; expected 0 or 0, those of the ring"),
+            }).find("2 sinks; expected 0, those of the ring"),
             std::string::npos);
+  // What it has let go of cannot be seen again.
+  EXPECT_NE(refusal([&] {
+              (void)layer.step(part(x, 0, 1), ring, {.window = {.left = 9}});
+            }).find("a window of 9 keys to the left; expected at most 8, or -1"),
+            std::string::npos);
+  EXPECT_EQ(ring.length(0), 0);
+  (void)layer.step(part(x, 0, 1), ring, {.window = {.left = 8}});
   EXPECT_NE(refusal([&] {
               (void)layer.step(part(x, 0, 1), ring, {.prefix_lens = {1, 1}});
             }).find("prefix_lens"),

@@ -81,6 +81,14 @@ TYPED_TEST(LinearRefusals, AnInputThatCannotBeIsRefusedByItsName) {
             "eigenheads: x has a negative dimension: [-2, 3]");
   EXPECT_EQ(refusal([&] { return linear(TensorView<T, 2>(&x, {Index{1} << 62, 3})); }),
             "eigenheads: x would have shape [4611686018427387904, 3], more than memory can hold");
+  eh::LinearGradients<T> gradients;
+  EXPECT_EQ(
+      refusal([&] {
+        const TensorView<T, 4> many(&x, {Index{1} << 40, Index{1} << 40, 4, 3});
+        return linear.backward(many, TensorView<T, 4>(&x, {1, 1, 1, 2}), gradients);
+      }),
+      "eigenheads: x would have shape [1099511627776, 1099511627776, 4, 3], more than memory can "
+      "hold");
 }
 
 TYPED_TEST(LinearRefusals, AConstLazyLayerCannotInitializeItself) {

@@ -397,6 +397,16 @@ TEST(RotaryRefusals, SayWhatIsWrong) {
       "beta_fast and beta_slow of YarnScaling are 1 and 1; expected beta_fast > beta_slow > 0");
   EXPECT_EQ(scaled(eh::YarnScaling{.factor = 2, .original_positions = 9, .attention_factor = 0.0}),
             "the attention factor of YarnScaling is 0; expected a number above 0");
+  for (const double factor : {1e300, 1e-300})
+    EXPECT_EQ(refusal([&] {
+                return eh::Rotary<float>(
+                    {.head_size = 4,
+                     .scaling = eh::YarnScaling{
+                         .factor = 2, .original_positions = 9, .attention_factor = factor}});
+              }),
+              "eigenheads: Rotary: the attention factor of YarnScaling is " +
+                  eh::detail::number_text(factor) +
+                  "; expected a number that the element type has");
   EXPECT_EQ(refused({.head_size = 8,
                      .base = 1,
                      .scaling = eh::YarnScaling{.factor = 2, .original_positions = 9}}),

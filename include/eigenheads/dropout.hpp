@@ -54,10 +54,11 @@ struct DropoutMask {
 
   [[nodiscard]] static DropoutMask of(const Dropout& dropout, DropoutSeed step) {
     const double steps = (std::min)(std::round(dropout.p() * 0x1p32), 0x1p32 - 1);
-    // Where few are kept, a step more or less of those is much: then as many as are kept count.
+    // Where few are kept, a step more or less of those is much: then as many as are kept count. So do
+    // they where none is dropped.
     const double kept = 1 - dropout.p(), counted = 1 - steps * 0x1p-32;
-    return {static_cast<std::uint32_t>(steps),
-            static_cast<T>(1 / (kept < 0x1p-12 ? counted : kept)), step};
+    const bool counts = steps == 0 || kept < 0x1p-12;
+    return {static_cast<std::uint32_t>(steps), static_cast<T>(1 / (counts ? counted : kept)), step};
   }
 
   // The factor of weight (b, h, q, k): 0 or scale.

@@ -92,7 +92,8 @@ template <class T>
 [[nodiscard]] CarriedOut carried_out(const AttentionCall<T>& call, const Context& context) {
   if (!call.mask->is_packed()) {
     const AttentionPlan one = plan(call, context);
-    return {one.path, one.threads.most, one.tasks(), one.scratch_elements()};
+    return {one.path, one.threads.most, one.tasks(),
+            one.tasks() == 0 ? Index{0} : one.scratch_elements()};
   }
   const PackedShares shares = PackedShares::of(call, context);
   CarriedOut all{.threads = shares.threads.most};

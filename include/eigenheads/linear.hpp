@@ -211,6 +211,8 @@ class Linear {
       LinearGradients<T>& gradients, bool accumulate = false,
       Context& context = default_context()) const {
     const TensorView<T, rank_of<X>> view(x);
+    require_initialized();
+    require_input(view);  // whose rows can be counted then
     const auto shape = view.dimensions();
     Index rows = 1;
     for (std::size_t axis = 0; axis + 1 < shape.size(); ++axis) rows *= shape[axis];
@@ -225,6 +227,8 @@ class Linear {
                                       bool accumulate = false,
                                       Context& context = default_context()) const {
     detail::require_rows("x", x, sequences);
+    require_initialized();
+    require_input(x);
     return backward_checked(x, sequences.as_rows(), grad_y, gradients, accumulate, context);
   }
 
@@ -269,14 +273,13 @@ class Linear {
   }
 
  private:
+  // Of an x that was checked.
   template <int Rank>
   [[nodiscard]] Tensor<T, Rank> backward_checked(TensorView<T, Rank> x,
                                                  const detail::SequenceRows& rows,
                                                  TensorView<T, Rank> grad_y,
                                                  LinearGradients<T>& gradients, bool accumulate,
                                                  Context& context) const {
-    require_initialized();
-    require_input(x);
     auto expected = x.dimensions();
     expected.back() = out_features_;
     require_shape("grad_y", grad_y, "[..., out_features]", expected);

@@ -31,7 +31,8 @@ enum class Causal { none, top_left, bottom_right };
 
 // Keys [aligned - left, aligned + right], both ends included; -1 is unlimited. Without a causal
 // mask or first_positions to say which key stands beside which query, it needs as many queries as
-// keys, in every sequence.
+// keys: in the call (then query q stands beside key q, whatever lengths say), or, where sequences are
+// packed, in every one of them.
 struct Window {
   Index left = -1, right = -1;
 };

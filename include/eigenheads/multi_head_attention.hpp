@@ -185,7 +185,8 @@ class MultiHeadAttention : public detail::StepCalls<T>, public detail::KeyValueC
                        mask, options);
   }
 
-  // The same into `output`, [N, num_hiddens], which may be the queries themselves.
+  // The same into `output`, [N, num_hiddens], which may be the queries themselves where keys and values
+  // are other tensors.
   void forward_into(TensorSpan<T, 2> output, TensorView<T, 2> x, const Sequences& sequences,
                     const Mask& mask = {}, const CallOptions<T>& options = {}) const {
     packed_forward_into(output, Inputs::packed(x, sequences), mask, options);

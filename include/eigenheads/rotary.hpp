@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <ostream>
 #include <span>
@@ -40,7 +41,13 @@ class RotaryRows {
         made_(rotary_frequencies(completed_options, {kernels_.exp_array, kernels_.log_array})),
         is_interleaved_(completed_options.layout == RotaryLayout::interleaved),
         angles_(made_.frequencies),
-        waves_(angles_) {}
+        waves_(angles_) {
+    const double factor = made_.attention_factor;
+    if (factor > static_cast<double>((std::numeric_limits<T>::max)()) ||
+        static_cast<T>(factor) == 0)
+      refuse({"Rotary: the attention factor of YarnScaling is ", number_text(factor),
+              "; expected a number that the element type has"});
+  }
 
   [[nodiscard]] const RotaryFrequencies& made() const { return made_; }
   [[nodiscard]] Index size() const { return std::ssize(angles_) * (is_interleaved_ ? 4 : 2); }

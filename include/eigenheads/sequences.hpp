@@ -53,7 +53,7 @@ class Sequences {
     return sequences;
   }
 
-  // Of an object that was moved from, no sequences.
+  // Of an object that was moved from, no sequences; then nothing below is to be asked but rows().
   [[nodiscard]] Index count() const { return (std::max)(std::ssize(begins_) - 1, Index{0}); }
   [[nodiscard]] Index rows() const { return begins_.empty() ? 0 : begins_.back(); }  // of all
   [[nodiscard]] Index begin(Index b) const { return begins_[static_cast<std::size_t>(b)]; }

@@ -215,6 +215,7 @@ TEST(BeamSearch, SaysWhichRowsGoOnFromWhichAndWhatTheyBring) {
   constexpr float none = -kInf<float>;
   BeamSearch search(2, {.num_beams = 2, .stop_ids = {0}});
   Tensor<float, 2> x(4, 3);
+  EXPECT_EQ(search.parents(), (Ids{0, 0, 2, 2}));  // no row is that of another sequence
   x.setValues({{-1, -2, -3}, {none, none, none}, {none, -1, none}, {none, none, none}});
   search.advance(x);
   EXPECT_EQ(search.parents(), (Ids{0, 0, 2, 2}));
@@ -326,6 +327,24 @@ TEST(BeamSearch, RefusesInvalidOptions) {
     EXPECT_EQ(refusal([&] { return one.is_done(b); }), expected);
   }
   EXPECT_TRUE(BeamSearch(0, {}).is_done());
+}
+
+TEST(BeamSearch, ATextWithoutProbabilityIsRefused) {
+  BeamSearch search(1, {.num_beams = 3});
+  EXPECT_EQ(search.ids(0), Ids{});  // of no tokens
+  EXPECT_EQ(refusal([&] { return search.ids(0, 1); }),
+            "eigenheads: BeamSearch: text 1 of sequence 0 has probability 0");
+  Tensor<float, 2> x(3, 2);
+  x.setConstant(-1);
+  search.advance(x);
+  EXPECT_EQ(search.ids(0, 1), Ids{1});
+  EXPECT_EQ(refusal([&] { return search.ids(0, 2); }),
+            "eigenheads: BeamSearch: text 2 of sequence 0 has probability 0");
+  x.setConstant(-kInf<float>);
+  search.advance(x);
+  EXPECT_TRUE(search.is_done());
+  EXPECT_EQ(refusal([&] { return search.ids(0); }),
+            "eigenheads: BeamSearch: text 0 of sequence 0 has probability 0");
 }
 
 }  // namespace

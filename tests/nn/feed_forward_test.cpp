@@ -322,6 +322,15 @@ TYPED_TEST(FeedForwards, ALazyOneOfWhichAPartWasSetIsRefused) {
   EXPECT_EQ(refusal([&] { return layer(x); }),
             "eigenheads: FeedForward: gate.out_features is 5; expected 6");
   EXPECT_TRUE(layer.is_lazy());
+  layer = FeedForward<T>({.hidden_size = 6});
+  layer.down.set_bias(constant_tensor(T(7), 1));
+  EXPECT_EQ(
+      refusal<std::logic_error>([&] {
+        layer.initialize(1);
+        return 0;
+      }),
+      "eigenheads: FeedForward: down was given a bias, and has no size; call initialize(size) "
+      "before, and set biases then");
 }
 
 // As many rows, but the sums of gradients would run over others.

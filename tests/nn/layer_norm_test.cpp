@@ -330,13 +330,18 @@ TYPED_TEST(LayerNormTest, ParametersAreNamedAsPyTorchs) {
   std::ostringstream out;
   out << std::hex << norm << ' ' << LayerNorm<T>({.size = 384, .eps = 1e-12, .bias = false}) << ' '
       << LayerNorm<T>({.eps = 0.001, .affine = false}) << ' ' << RmsNorm<T>({.size = 4}) << ' '
-      << RmsNorm<T>({.size = 4, .eps = 0.0001});
+      << RmsNorm<T>({.size = 4, .eps = 0.0001}) << ' ' << RmsNorm<T>({.size = 4, .eps = 1}) << ' '
+      << RmsNorm<T>({.size = 4, .eps = 100000}) << ' '
+      << RmsNorm<T>({.size = 4, .eps = 0.00012345678});
   EXPECT_EQ(out.str(),
             "LayerNorm((3,), eps=1e-05, elementwise_affine=True, bias=True) "
             "LayerNorm((384,), eps=1e-12, elementwise_affine=True, bias=False) "
             "LazyLayerNorm((0,), eps=0.001, elementwise_affine=False, bias=False) "
             "RMSNorm((4,), eps=None, elementwise_affine=True) "
-            "RMSNorm((4,), eps=0.0001, elementwise_affine=True)");
+            "RMSNorm((4,), eps=0.0001, elementwise_affine=True) "
+            "RMSNorm((4,), eps=1.0, elementwise_affine=True) "
+            "RMSNorm((4,), eps=100000.0, elementwise_affine=True) "
+            "RMSNorm((4,), eps=0.00012345678, elementwise_affine=True)");
 }
 
 TYPED_TEST(LayerNormTest, ACopyIsAllOfIt) {

@@ -299,6 +299,16 @@ TYPED_TEST(TransformerSteps, WhatFailsLeavesTheCacheAsItWas) {
             std::string::npos);
   const eh::TransformerCache<T> moved = std::move(cache);
   EXPECT_EQ(cache.batch_size(), 0);  // NOLINT
+  const std::string none =
+      "eigenheads: TransformerCache: it was moved from, and has no layers; expected 1 or more";
+  EXPECT_EQ(refusal([&] { return cache.length(0); }), none);
+  EXPECT_EQ(refusal([&] { return cache.capacity(); }), none);
+  EXPECT_EQ(refusal([&] { return cache.window() + cache.sinks(); }), none);
+  EXPECT_EQ(refusal([&] { return cache.shortest(0); }), none);
+  EXPECT_EQ(refusal([&] { return cache.truncate(0, 0), 0; }), none);
+  EXPECT_EQ(refusal([&] { return cache.reset(0), 0; }), none);
+  EXPECT_EQ(refusal([&] { return cache.fork(0, 0), 0; }), none);
+  EXPECT_EQ(refusal([&] { return cache.reorder({0}), 0; }), none);
   EXPECT_EQ(moved.batch_size(), 1);
   encoder.layers.clear();
   EXPECT_EQ(refusal([&] { (void)eh::TransformerCache<T>(encoder, {.batch_size = 1}); }),

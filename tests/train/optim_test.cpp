@@ -426,6 +426,11 @@ TYPED_TEST(OptimTest, OptionsThatCannotBeAreRefused) {
   EXPECT_EQ(adam({.learning_rate = 1e300}),
             sizeof(T) == 8 ? too_large : start + "Adam" + too_large);
   EXPECT_EQ(sgd({.learning_rate = 1e300}), sizeof(T) == 8 ? too_large : start + "Sgd" + too_large);
+  const double rate = 0.5 * static_cast<double>(Limits<T>::max());
+  EXPECT_NE(adam({.learning_rate = rate})
+                .find("expected one of which learning_rate / (1 - beta1) is a number"),
+            std::string::npos);
+  EXPECT_EQ(adam({.learning_rate = rate, .beta1 = 0}), "not refused");
   EXPECT_EQ(adam({.beta1 = 1}), "eigenheads: Adam: beta1 is 1; expected 0 <= beta1 < 1");
   EXPECT_EQ(adam({.beta1 = -0.5}), "eigenheads: Adam: beta1 is -0.5; expected 0 <= beta1 < 1");
   EXPECT_EQ(adam({.beta2 = 1.5}), "eigenheads: Adam: beta2 is 1.5; expected 0 <= beta2 < 1");
@@ -434,6 +439,10 @@ TYPED_TEST(OptimTest, OptionsThatCannotBeAreRefused) {
             "eigenheads: Adam: epsilon is 0; expected more than 0, and not too small for the "
             "element type");
   EXPECT_EQ(adam({.epsilon = 1e-60}) == "not refused", sizeof(T) == 8);
+  EXPECT_EQ(adam({.epsilon = 1e60}) == "not refused", sizeof(T) == 8);
+  EXPECT_EQ(adam({.weight_decay = 1e60}) == "not refused", sizeof(T) == 8);
+  EXPECT_EQ(sgd({.weight_decay = 1e60}) == "not refused", sizeof(T) == 8);
+  EXPECT_EQ(sgd({.momentum = 1 - 1e-12}) == "not refused", sizeof(T) == 8);
   EXPECT_EQ(adam({.weight_decay = -1}), "eigenheads: Adam: weight_decay is -1; expected 0 or more");
   EXPECT_EQ(adam({.beta1 = 0, .beta2 = 0}), "not refused");
 
@@ -449,6 +458,8 @@ TYPED_TEST(OptimTest, OptionsThatCannotBeAreRefused) {
             "eigenheads: Adam: learning_rate is -1; expected 0 or more");
   EXPECT_EQ(refusal([&] { return running.set_learning_rate(nan), 0; }),
             "eigenheads: Adam: learning_rate is nan; expected 0 or more");
+  EXPECT_NE(refusal([&] { return running.set_learning_rate(rate), 0; }).find("1 - beta1"),
+            std::string::npos);
   EXPECT_EQ(running.options().learning_rate, 0.5);
   running.set_learning_rate(0);
   EXPECT_EQ(running.options().learning_rate, 0);
@@ -522,7 +533,10 @@ TYPED_TEST(OptimTest, StatesThatCannotBeAreRefusedAndChangeNothing) {
   const auto refused = [&](std::int64_t step_count, const States& states) {
     return refusal([&] { return adam.restore(step_count, states), 0; });
   };
-  EXPECT_EQ(refused(-1, {}), "eigenheads: Adam: step_count is -1; expected 0 or more");
+  EXPECT_EQ(refused(-1, {}),
+            "eigenheads: Adam: step_count is -1; expected 0 to 4611686018427387903");
+  EXPECT_NE(refused(std::numeric_limits<std::int64_t>::max(), {}).find("; expected 0 to "),
+            std::string::npos);
   EXPECT_EQ(refused(1, {{"w.m", {1, 2}}}), "eigenheads: Adam: state w.v is missing after w.m");
   EXPECT_EQ(refused(1, {{"w.m", {1, 2}}, {"b.m", {1, 2}}}),
             "eigenheads: Adam: state w.v is missing after w.m");

@@ -328,7 +328,7 @@ class CachedHeads {
   void update_heads(Index b) {
     for (Index g = 0; g < size_.heads; ++g)
       heads_[static_cast<std::size_t>(b * size_.heads + g)] = {
-          .blocks = blocks_.data() + b * blocks_each() + g,
+          .blocks = blocks_.empty() ? nullptr : blocks_.data() + b * blocks_each() + g,
           .stride = size_.heads,
           .kept = kept_pages(),
           .dropped = of(b).dropped,

@@ -11,6 +11,7 @@
 #include <array>
 #include <limits>
 #include <span>
+#include <string>
 
 #include <eigenheads/context.hpp>              // Context
 #include <eigenheads/detail/arena.hpp>         // Frame
@@ -48,12 +49,17 @@ inline void require_step_mask(const Mask& mask) {
   refuse_part(mask.allowed.is_given(), "allowed");
 }
 // A ring has let go of what a longer window, a prefix or more sinks would see.
-inline void require_ring_mask(const Mask& mask, Index sinks) {
+inline void require_ring_mask(const Mask& mask, const CacheSize& ring) {
   if (mask.prefix_lens.rank() != 0)
     refuse({"step: the mask has prefix_lens, and the cache is a ring; expected none"});
-  if (mask.sinks != 0 && mask.sinks != sinks)
-    refuse({"step: the mask has ", mask.sinks, " sinks; expected 0 or ", sinks,
+  if (mask.sinks != 0 && mask.sinks != ring.sinks)
+    refuse({"step: the mask has ", mask.sinks, " sinks; expected ",
+            ring.sinks == 0 ? std::string("0") : "0 or " + std::to_string(ring.sinks),
             ", those of the ring, which it keeps whatever the mask says"});
+  if (mask.window.left >= ring.window)
+    refuse({"step: the mask has a window of ", mask.window.left,
+            " keys to the left; expected at most ", ring.window - 1,
+            ", or -1: the ring keeps no more than ", ring.window});
 }
 
 // What a call reads of its inputs: `sequence`'s number of new tokens.
@@ -89,7 +95,7 @@ template <class T>
   const Index B = rows.count();
   require_cache(layer, B, cache.size(), {"the cache is made for", "as x has"});
   require_step_mask(mask);
-  if (cache.is_ring()) require_ring_mask(mask, cache.size().sinks);
+  if (cache.is_ring()) require_ring_mask(mask, cache.size());
   if (!rows.is_packed())
     mask.query_lens.require_fits("query_lens", B, rows.longest(), "the number of new tokens, ");
   auto* const lengths = frame.take<Index>(B);

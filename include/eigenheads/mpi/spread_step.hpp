@@ -9,6 +9,7 @@
 // the heads are gathered. A block of 256 keys of D numbers is 512 D numbers to read, and for each row
 // D + 2 to send: so few rows, as in decoding, are mostly spared the wait for memory.
 #include <algorithm>
+#include <type_traits>
 
 #include <eigenheads/call_options.hpp>  // CallOptions
 #include <eigenheads/detail/macros_off.inl>
@@ -139,9 +140,10 @@ namespace eigenheads::inline EIGENHEADS_ABI::mpi {
 // query_lens). If it throws, the cache is on all ranks what it was, provided that the step is a round
 // by itself: as a part of another, it may be over on some ranks when it fails on one.
 template <Scalar T>
-[[nodiscard]] Tensor<T, 3> step(const MultiHeadAttention<T>& layer, TensorView<T, 3> x,
-                                SpreadCache<T>& cache, Ranks& ranks, const Mask& mask = {},
-                                const CallOptions<T>& options = {}) {
+[[nodiscard]] Tensor<T, 3> step(const MultiHeadAttention<T>& layer,
+                                std::type_identity_t<TensorView<T, 3>> x, SpreadCache<T>& cache,
+                                Ranks& ranks, const Mask& mask = {},
+                                const std::type_identity_t<CallOptions<T>>& options = {}) {
   Tensor<T, 3> output(0, 0, 0);
   Context& context = options.context.get();
   const eigenheads::detail::Frame frame(context);

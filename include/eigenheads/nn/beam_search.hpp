@@ -34,10 +34,12 @@ struct BeamSearchOptions {
   Index num_beams = 1;
   double length_penalty = 0;
   std::vector<Index> stop_ids{};  // a text ends with the first of them, which belongs to it
-  Index max_length = 0;           // tokens; 0: until all beams have ended
+  // Tokens; 0: of any length. (By a penalty of more than 1 the longest may be the best without end.)
+  Index max_length = 0;
 };
 
-// A text, by its last token and what it goes on from.
+// A text, by its last token and what it goes on from. A search ends as soon as no other text of the
+// sequence can become better than the best: those of higher ranks may be cut off there.
 struct Beam {
   static constexpr double none = -detail::infinity<double>;
 
@@ -184,7 +186,11 @@ class BeamSearch {
     detail::require_size<Beam>("the beams of BeamSearch", std::array{B, n});
     beams_.resize(static_cast<std::size_t>(B * n));
     for (Index b = 0; b < B; ++b)
-      beams_[static_cast<std::size_t>(b * n)] = {.log_probability = 0, .score = 0, .parent = b * n};
+      for (Index rank = 0; rank < n; ++rank) {
+        const double number = rank == 0 ? 0 : Beam::none;
+        beams_[static_cast<std::size_t>(b * n + rank)] = {
+            .log_probability = number, .score = number, .parent = b * n};
+      }
     next_ = beams_;
   }
 
@@ -243,13 +249,16 @@ class BeamSearch {
     return lengths;
   }
 
-  // The text of sequence b that is the best but `rank` others.
+  // The text of sequence b that is the best but `rank` others. Throws std::invalid_argument if there
+  // are not so many that have a probability.
   [[nodiscard]] std::vector<Index> ids(Index b, Index rank = 0) const {
     if (b < 0 || b >= count() || rank < 0 || rank >= options_.num_beams)
       detail::refuse({"BeamSearch: there is no text ", rank, " of sequence ", b, "; there are ",
                       options_.num_beams, " of ", count()});
     std::vector<Index> ids;
     Index row = b * options_.num_beams + rank;
+    if (!(beams_[static_cast<std::size_t>(row)].log_probability > Beam::none))
+      detail::refuse({"BeamSearch: text ", rank, " of sequence ", b, " has probability 0"});
     for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
       const auto [parent, token] = (*step)[static_cast<std::size_t>(row)];
       if (token >= 0) ids.push_back(token);

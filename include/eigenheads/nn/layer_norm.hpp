@@ -9,10 +9,13 @@
 // The mean is taken of the distances from the row's first number, and the variance of those from the
 // mean: a constant row gives exactly the bias under any eps above 0, and a mean that is large beside
 // the spread costs no digits. With an eps of 0 a row without spread is NaN, and so is, of RmsNorm, a
-// row of zeros, as in PyTorch. Squares may be too large for a T: a row of numbers around 1e30 has the
-// bits of one of numbers around 1 (in PyTorch, NaN or 0), as long as twice their sum is finite. They
+// row of zeros, as in PyTorch; and a row is wrong, or infinite, if its squares are below what T has at
+// full precision. Squares may be too large for a T: a row of numbers around 1e30 is as
+// exact as one of numbers around 1 (in PyTorch it is NaN or 0), of LayerNorm as long as the distances
+// from its first number, and their sum, are finite. (The flag of an overflow is raised on the way.) They
 // are called, and trained, as norm.hpp says: [..., size] of any rank, packed rows among them; a row's
 // bits are its own.
+#include <charconv>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -40,13 +43,14 @@ struct RmsNormOptions {
 
 namespace detail {
 
-// As Python writes it: 1e-05, 0.001, 1e-12.
+// As Python writes it: 1e-05, 0.001, 1e-12, 1.0.
 [[nodiscard]] inline std::string python_text(double eps) {
-  std::string text = number_text(eps);
-  if (eps < 1e-4 || text.find('e') == std::string::npos) return text;
-  std::string fixed = std::to_string(eps);  // six digits
-  fixed.erase(fixed.find_last_not_of('0') + 1);
-  return std::stod(fixed) == eps ? fixed : text;
+  char text[32];
+  const bool is_fixed = eps == 0 || (eps >= 1e-4 && eps < 1e16);
+  const auto format = is_fixed ? std::chars_format::fixed : std::chars_format::scientific;
+  const std::string digits(text, std::to_chars(text, text + sizeof text, eps, format).ptr);
+  const bool is_whole = is_fixed && digits.find('.') == std::string::npos;
+  return is_whole ? digits + ".0" : digits;
 }
 
 [[nodiscard]] inline const char* python_bool(bool value) { return value ? "True" : "False"; }

@@ -46,7 +46,8 @@ void log_softmax_row(const T* x, T* y, std::span<double> weights, double* block_
 }  // namespace detail
 
 // x, y: [B, V]; y may be x. A row with NaN becomes NaN, and one of -inf alone stays so; where some are
-// +inf, these share the probability. Allocates nothing. Throws std::invalid_argument for another shape.
+// +inf, these share the probability. Allocates nothing once the context has seen such a call. Throws
+// std::invalid_argument for another shape.
 template <TensorOfRank<2> Y, TensorOfRank<2> X>
 void log_softmax_into(Y&& y, const X& x, Context& context = default_context()) {
   using T = element_of<X>;

@@ -91,7 +91,8 @@ class Sampler {
     sample_into(ids, logits, draws, context);
     return ids;
   }
-  // The same into ids, of which nothing is written if the call is refused. Allocates nothing.
+  // The same into ids, of which nothing is written if the call is refused. Allocates nothing once the
+  // context has seen such a call.
   template <TensorOfRank<2> Logits>
   void sample_into(std::span<Index> ids, const Logits& logits, std::span<const SamplingDraw> draws,
                    Context& context = default_context()) const {
@@ -120,7 +121,7 @@ class Sampler {
   }
 
   // What is drawn from: logits: [vocabulary] -> the probability of each id, 0 of those that the filters
-  // leave out. Allocates nothing.
+  // leave out. Allocates nothing once the context has seen such a call.
   template <TensorOfRank<1> Logits>
   void probabilities_into(TensorSpan<double, 1> probabilities, const Logits& logits,
                           std::span<const Index> seen = {},

@@ -42,12 +42,12 @@ class TransformerCache {
   [[nodiscard]] Index batch_size() const {  // 0 of one that was moved from
     return layers_.empty() ? 0 : layers_.front().batch_size();
   }
-  [[nodiscard]] Index capacity() const { return layers_.front().capacity(); }
-  [[nodiscard]] Index window() const { return layers_.front().window(); }
-  [[nodiscard]] Index sinks() const { return layers_.front().sinks(); }
-  [[nodiscard]] Index length(Index b) const { return layers_.front().length(b); }
+  [[nodiscard]] Index capacity() const { return first().capacity(); }
+  [[nodiscard]] Index window() const { return first().window(); }
+  [[nodiscard]] Index sinks() const { return first().sinks(); }
+  [[nodiscard]] Index length(Index b) const { return first().length(b); }
   [[nodiscard]] Index shortest(Index b) const {
-    Index shortest = 0;
+    Index shortest = first().shortest(b);
     for (const auto& layer : layers_) shortest = (std::max)(shortest, layer.shortest(b));
     return shortest;
   }
@@ -57,6 +57,7 @@ class TransformerCache {
     return bytes;
   }
   void truncate(Index b, Index length) {
+    require_layers();
     layers_.front().truncate(b, length);  // which refuses for all of them
     for (std::size_t i = 1; i < layers_.size(); ++i)
       layers_[i].truncate(b, (std::min)(length, layers_[i].length(b)));
@@ -65,12 +66,15 @@ class TransformerCache {
     for (auto& layer : layers_) layer.reset();
   }
   void reset(Index b) {
+    require_layers();
     for (auto& layer : layers_) layer.reset(b);
   }
   void fork(Index from, Index to) {
+    require_layers();
     for (auto& layer : layers_) layer.fork(from, to);
   }
   void reorder(std::span<const Index> parents) {
+    require_layers();
     for (auto& layer : layers_) layer.reorder(parents);
   }
   void reorder(const std::vector<Index>& parents) { reorder(std::span(parents)); }
@@ -84,6 +88,16 @@ class TransformerCache {
 
  private:
   explicit TransformerCache(std::vector<KvCache<T, Storage>> layers) : layers_(std::move(layers)) {}
+
+  void require_layers() const {
+    if (layers_.empty())
+      detail::refuse(
+          {"TransformerCache: it was moved from, and has no layers; expected 1 or more"});
+  }
+  [[nodiscard]] const KvCache<T, Storage>& first() const {
+    require_layers();
+    return layers_.front();
+  }
 
   std::vector<KvCache<T, Storage>> layers_;
 };

@@ -32,7 +32,8 @@
 
 namespace eigenheads::inline EIGENHEADS_ABI {
 
-// What a row of a decoder may see: of its own sequence, and of the memory.
+// What a row of a decoder may see: of its own sequence, and of the memory. Another `self` than this one
+// takes its place whole, so it names `causal` too.
 struct DecoderMask {
   Mask self{.causal = Causal::top_left};
   Mask memory{};

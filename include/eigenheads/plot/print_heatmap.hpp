@@ -41,7 +41,9 @@ struct PrintHeatmapOptions {
   Colormap colormap = Colormap::reds;
   std::optional<double> minimum = {};  // the low end of the scale; none: the least value
   std::optional<double> maximum = {};  // the high end; none: the greatest
-  Index width = 80;  // columns of text; of more keys than fit, several share a cell
+  // Columns of text for the matrix and its labels: of more keys than fit, several share a cell. Titles
+  // and the sentences below are printed whole.
+  Index width = 80;
 };
 
 namespace detail::plot {

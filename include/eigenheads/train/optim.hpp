@@ -48,11 +48,14 @@ class SgdRule {
   static constexpr std::array<std::string_view, 1> moments{"momentum"};  // u
 
   static void require_valid(const SgdOptions& o) {
+    using detail::require_number;
     using detail::require_option;
-    detail::require_learning_rate<T>(name, o.learning_rate, o.learning_rate > 0, "more than 0");
+    require_number<T>(name, "learning_rate", o.learning_rate, o.learning_rate > 0, "more than 0");
     require_option(name, "momentum", o.momentum, o.momentum >= 0 && o.momentum < 1,
                    "0 <= momentum < 1");
-    require_option(name, "weight_decay", o.weight_decay, o.weight_decay >= 0, "0 or more");
+    require_option(name, "momentum", o.momentum, static_cast<T>(o.momentum) < 1,
+                   "one that the element type does not round to 1");
+    require_number<T>(name, "weight_decay", o.weight_decay, o.weight_decay >= 0, "0 or more");
     if (o.nesterov && o.momentum == 0)
       detail::refuse({name, ": nesterov is asked for; expected a momentum of more than 0 then"});
   }
@@ -122,14 +125,21 @@ class AdamRule {
   static constexpr std::array<std::string_view, 2> moments{"m", "v"};
 
   static void require_valid(const AdamOptions& o) {
+    using detail::require_number;
     using detail::require_option;
-    detail::require_learning_rate<T>(name, o.learning_rate, o.learning_rate > 0, "more than 0");
     require_option(name, "beta1", o.beta1, o.beta1 >= 0 && o.beta1 < 1, "0 <= beta1 < 1");
     require_option(name, "beta2", o.beta2, o.beta2 >= 0 && o.beta2 < 1, "0 <= beta2 < 1");
+    require_number<T>(name, "learning_rate", o.learning_rate, o.learning_rate > 0, "more than 0");
+    // The first step's.
+    require_option(name, "learning_rate", o.learning_rate,
+                   detail::has_number<T>(o.learning_rate / (1 - o.beta1)),
+                   "one of which learning_rate / (1 - beta1) is a number of the element type");
+    require_option(name, "epsilon", o.epsilon, detail::has_number<T>(o.epsilon),
+                   "a number that the element type has");
     // Where a gradient was always 0, epsilon alone divides.
     require_option(name, "epsilon", o.epsilon, static_cast<T>(o.epsilon) > 0,
                    "more than 0, and not too small for the element type");
-    require_option(name, "weight_decay", o.weight_decay, o.weight_decay >= 0, "0 or more");
+    require_number<T>(name, "weight_decay", o.weight_decay, o.weight_decay >= 0, "0 or more");
   }
   static std::array<double, 5> numbers(const AdamOptions& o) {
     return {o.learning_rate, o.beta1, o.beta2, o.epsilon, o.weight_decay};
@@ -162,8 +172,8 @@ using Sgd = Optimizer<SgdRule<T>>;
 template <Scalar T>
 using Adam = Optimizer<AdamRule<T>>;
 
-// Scales the gradients so that all of them together have at most the norm max_norm, and returns the
-// norm that they had: sqrt(sum of squares), added up in double in the order of the arguments, their
+// Scales the gradients so that all of them together have at most the norm max_norm (to a rounding of each
+// of them), and returns the norm that they had: sqrt(sum of squares), added up in double in the order of the arguments, their
 // parameters and elements. If it is not finite, which is for the caller to see, they stay as they
 // are. Throws std::invalid_argument unless max_norm is finite and more than 0.
 template <HasParameters... Gradients>

@@ -48,12 +48,15 @@ inline void require_option(std::string_view owner, std::string_view name, double
     refuse({owner, ": ", name, " is ", number_text(value), "; expected ", expected});
 }
 template <class T>
-void require_learning_rate(std::string_view owner, double value, bool holds,
-                           std::string_view expected) {
-  require_option(owner, "learning_rate", value, holds, expected);
-  require_option(owner, "learning_rate", value,
-                 value <= static_cast<double>((std::numeric_limits<T>::max)()),
-                 "a number that the element type has");
+[[nodiscard]] bool has_number(double value) {
+  return value <= static_cast<double>((std::numeric_limits<T>::max)());
+}
+// And, of 0 or more, one of the element type.
+template <class T>
+void require_number(std::string_view owner, std::string_view name, double value, bool holds,
+                    std::string_view expected) {
+  require_option(owner, name, value, holds, expected);
+  require_option(owner, name, value, has_number<T>(value), "a number that the element type has");
 }
 
 }  // namespace detail
@@ -79,8 +82,12 @@ class Optimizer {
   [[nodiscard]] const Options& options() const { return options_; }
   // From the next update on. 0, where schedules end, is allowed here.
   void set_learning_rate(double learning_rate) {
-    detail::require_learning_rate<T>(Rule::name, learning_rate, learning_rate >= 0, "0 or more");
-    options_.learning_rate = learning_rate;
+    detail::require_option(Rule::name, "learning_rate", learning_rate, learning_rate >= 0,
+                           "0 or more");
+    Options options = options_;
+    options.learning_rate = learning_rate;
+    if (learning_rate > 0) Rule::require_valid(options);
+    options_ = options;
   }
   [[nodiscard]] std::int64_t step_count() const { return step_count_; }
 
@@ -132,8 +139,9 @@ class Optimizer {
   // in the order in which it gave them, every later step has the same bits. Throws
   // std::invalid_argument, and then changes nothing, unless they are such.
   void restore(std::int64_t step_count, const std::vector<OptimizerState<T>>& states) {
-    if (step_count < 0)
-      detail::refuse({Rule::name, ": step_count is ", step_count, "; expected 0 or more"});
+    constexpr std::int64_t most = (std::numeric_limits<std::int64_t>::max)() / 2;
+    if (step_count < 0 || step_count > most)
+      detail::refuse({Rule::name, ": step_count is ", step_count, "; expected 0 to ", most});
     Optimizer restored;
     restored.options_ = options_;
     restored.step_count_ = step_count;
