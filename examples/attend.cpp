@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <iostream>
 #include <limits>
-#include <set>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -20,6 +19,7 @@
 #include <eigenheads/plot/heatmap.hpp>
 
 #include "command_line.hpp"
+#include "writable.hpp"
 
 namespace {
 
@@ -185,25 +185,15 @@ int attend(const Job& job, const eh::TorchWeights& weights) {
   return fits ? 0 : 1;
 }
 
-// What would otherwise come to light when the first file is written.
-void require_outputs(const CommandLine& line) {
-  std::set<path> files;
-  for (const char* name : {"--output", "--attention", "--heatmap"}) {
-    if (!line.has(name)) continue;
-    const path file = std::filesystem::absolute(line.value(name)).lexically_normal();
-    if (!files.insert(file).second)
-      throw UsageError(std::string(name) + " is the file that another option writes");
-    if (!std::filesystem::is_directory(file.parent_path()))
-      refuse(line.value(name), "there is no such folder");
-    if (std::filesystem::is_directory(file)) refuse(line.value(name), "Is a directory");
-  }
+void require_options(const CommandLine& line) {
+  require_outputs(line, {"--output", "--attention", "--heatmap"});
   for (const char* name : {"--sequence", "--query-labels", "--key-labels"})
     if (line.has(name) && !line.has("--heatmap"))
       throw UsageError(name + std::string(" needs --heatmap"));
 }
 
 int run(const std::vector<std::string>& words) {
-  if (std::ranges::count(words, "--help") > 0) {
+  if (words == std::vector<std::string>{"--help"}) {
     std::cout << kUsage;
     command_line::print_options(std::cout, kOptions);
     std::cout << kStatus;
@@ -218,7 +208,7 @@ int run(const std::vector<std::string>& words) {
                 line.value("--values", keys),
                 line.count("--num-heads", std::numeric_limits<int>::max()),
                 line.has("--threads") ? line.count("--threads", 1024) : 1};
-  require_outputs(line);
+  require_options(line);
 
   const auto& files = line.values("--weights");
   const eh::TorchWeights weights(std::vector<path>(files.begin(), files.end()));

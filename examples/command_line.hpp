@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
+#include <cstdio>
 #include <exception>
 #include <iostream>
 #include <map>
@@ -105,21 +106,38 @@ class CommandLine {
   std::map<std::string, std::vector<std::string>> given_;
 };
 
-// A program's main: run(words) and its exit status, or a sentence and 2.
+// What an exception says, for a line that begins with the program's name.
+[[nodiscard]] inline std::string said(const std::exception& error) {
+  const std::string_view what = error.what(), prefix = "eigenheads: ";
+  return std::string(what.substr(what.starts_with(prefix) ? prefix.size() : 0));
+}
+
+// After the standard input's end: unlike an empty one, what cannot be read is an error.
+inline void require_input_was_read() {
+  if (std::cin.bad() || std::ferror(stdin) != 0)
+    throw std::runtime_error("cannot read the standard input");
+}
+
+// A program's main: run(words) and its exit status, or a sentence and 2. Where --help stands among the
+// words, or -h alone, run({"--help"}).
 template <class Run>
 int run_program(const std::string& name, int argc, char** argv, const Run& run) {
+  std::string sentence;
   try {
-    const int status = run(std::vector<std::string>(argv + 1, argv + argc));
+    std::vector<std::string> words(argv + 1, argv + argc);
+    if (std::ranges::count(words, "--help") > 0 || (words.size() == 1 && words[0] == "-h"))
+      words = {"--help"};
+    const int status = run(words);
     if (!std::cout.flush()) throw std::runtime_error("cannot write to the standard output");
     return status;
   } catch (const UsageError& error) {
-    std::cerr << name << ": " << error.what() << " (" << name << " --help lists the options)\n";
+    sentence = error.what() + (" (" + name + " --help lists the options)");
   } catch (const std::bad_alloc&) {
-    std::cerr << name << ": not enough memory\n";
+    sentence = "not enough memory";
   } catch (const std::exception& error) {
-    const std::string_view what = error.what(), prefix = "eigenheads: ";
-    std::cerr << name << ": " << what.substr(what.starts_with(prefix) ? prefix.size() : 0) << '\n';
+    sentence = said(error);
   }
+  std::cerr << name + ": " + sentence + '\n';  // in one piece: there may be several such processes
   return 2;
 }
 

@@ -93,46 +93,60 @@ mpi::Deal deal_of(const std::string& name) {
   throw UsageError("--deal is '" + name + "'; expected contiguous, early-and-late or cyclic");
 }
 
-int run(const CommandLine& line, mpi::Ranks& ranks) {
-  const auto count = [&](const char* name, int otherwise) {
-    return line.has(name) ? line.count(name, 100'000'000) : otherwise;
+struct Job {
+  Index length;
+  int layers, threads;
+  bool is_one_process;
+  mpi::Deal deal;
+  eh::Mask mask;
+};
+
+Job job_of(const CommandLine& line) {
+  const auto count = [&](const char* name, int most, int otherwise) {
+    return line.has(name) ? line.count(name, most) : otherwise;
   };
-  const Index length = count("--tokens", 16384);
-  const int layers = count("--layers", 2);
-  const bool is_one_process = line.has("--one-process");
-  if (is_one_process && ranks.size() > 1)
+  constexpr int most = 100'000'000;
+  return {.length = count("--tokens", most, 16384),
+          .layers = count("--layers", most, 2),
+          .threads = count("--threads", 1024, 1),
+          .is_one_process = line.has("--one-process"),
+          .deal = deal_of(line.value("--deal", "cyclic")),
+          .mask = {.causal = line.has("--no-causal") ? eh::Causal::none : eh::Causal::top_left,
+                   .window = {.left = count("--window", most, -1)}}};
+}
+
+int run(const Job& job, mpi::Ranks& ranks) {
+  if (job.is_one_process && ranks.size() > 1)
     throw UsageError("--one-process is given to " + std::to_string(ranks.size()) +
                      " ranks; expected one");
-  const auto dealing =
-      mpi::Dealing::of<float>({length}, ranks.size(), deal_of(line.value("--deal", "cyclic")));
-  const eh::Mask mask{.causal = line.has("--no-causal") ? eh::Causal::none : eh::Causal::top_left,
-                      .window = {.left = line.has("--window") ? count("--window", 0) : -1}};
-  const eh::MultiHeadAttention<float> layer({.num_hiddens = kWidth,
-                                             .num_heads = 4,
-                                             .query_size = kWidth,
-                                             .key_size = kWidth,
-                                             .value_size = kWidth,
-                                             .num_kv_heads = 2,
-                                             .rotary = eh::RotaryOptions{.max_positions = length}});
-  eh::Context context(count("--threads", 1));
+  const auto dealing = mpi::Dealing::of<float>({job.length}, ranks.size(), job.deal);
+  const eh::MultiHeadAttention<float> layer(
+      {.num_hiddens = kWidth,
+       .num_heads = 4,
+       .query_size = kWidth,
+       .key_size = kWidth,
+       .value_size = kWidth,
+       .num_kv_heads = 2,
+       .rotary = eh::RotaryOptions{.max_positions = job.length}});
+  eh::Context context(job.threads);
   eh::Tensor<float, 2> x = tokens(dealing, ranks.rank());
 
   mpi::SequenceParallel parallel(layer, ranks);
   std::optional<Progress> progress;  // of the first rank: the others are as far
   double done = 0;
   if (ranks.rank() == 0) {
-    progress.emplace(layers);
+    progress.emplace(job.layers);
     parallel.on_progress([&](double of_layer) {
-      progress->add(of_layer - done, std::to_string(length) + " tokens");
+      progress->add(of_layer - done, std::to_string(job.length) + " tokens");
       done = of_layer < 1 ? of_layer : 0;
     });
   }
   const auto begin = std::chrono::steady_clock::now();
-  for (int i = 0; i < layers; ++i)
-    if (is_one_process)
-      x = layer(x, dealing.sequences(), mask, context);
+  for (int i = 0; i < job.layers; ++i)
+    if (job.is_one_process)
+      x = layer(x, dealing.sequences(), job.mask, context);
     else
-      parallel.forward_into(x, x, dealing, mask, context);
+      parallel.forward_into(x, x, dealing, job.mask, context);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
 
   rusage usage{};
@@ -158,8 +172,10 @@ int main(int argc, char** argv) {
   return command_line::run_program(
       "long_document", argc, argv, [&](const std::vector<std::string>& words) {
         const CommandLine line(kOptions, words);
-        if (!line.has("--help"))
-          return environment.run([&](mpi::Ranks& ranks) { return run(line, ranks); });
+        if (!line.has("--help")) {
+          const Job job = job_of(line);
+          return environment.run([&](mpi::Ranks& ranks) { return run(job, ranks); });
+        }
         std::cout << "Usage: mpirun -n RANKS long_document [OPTION...]\n";
         command_line::print_options(std::cout, kOptions);
         return 0;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <iostream>
 
@@ -19,9 +20,10 @@ namespace eh = eigenheads;
 // [3 E, E], and in_proj_bias, [3 E]. A TensorView looks at a part of such a tensor, or at the data
 // of a std::vector, without a copy.
 eh::MultiHeadAttention<float> load(const eh::Safetensors& file, eh::Index num_heads) {
-  const auto in_weight = file.tensor<float, 2>("in_proj_weight");
-  const auto in_bias = file.tensor<float, 1>("in_proj_bias");
-  const eh::Index E = in_weight.dimension(1);
+  const auto out_bias = file.tensor<float, 1>("out_proj.bias");
+  const eh::Index E = out_bias.size();
+  const auto in_weight = file.tensor<float, 2>("in_proj_weight", {3 * E, E});
+  const auto in_bias = file.tensor<float, 1>("in_proj_bias", {3 * E});
   const auto weight = [&](eh::Index i) {
     return eh::TensorView<float, 2>(&in_weight(i * E, 0), {E, E});
   };
@@ -35,11 +37,11 @@ eh::MultiHeadAttention<float> load(const eh::Safetensors& file, eh::Index num_he
   layer.W_q.set_bias(bias(0));
   layer.W_k.set_bias(bias(1));
   layer.W_v.set_bias(bias(2));
-  layer.W_o.set_bias(file.tensor<float, 1>("out_proj.bias", {E}));
+  layer.W_o.set_bias(out_bias);
   return layer;
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const std::filesystem::path folder = argc > 1 ? argv[1] : "examples/sample";
   const eh::Safetensors file = eh::read_safetensors(folder / "layer.safetensors");
   for (const auto& name : file.names())
@@ -53,9 +55,19 @@ int main(int argc, char** argv) {
   const auto expected = eh::load_npy<float, 3>(folder / "expected_output.npy");
   const auto output = layer(queries, keys, values, {.valid_lens = lens});
 
+  eh::require_shape<float, 3>("expected_output.npy", expected, "[B, Q, E]",
+                              {output.dimension(0), output.dimension(1), output.dimension(2)});
   float distance = 0;
-  for (eh::Index i = 0; i < output.size(); ++i)
-    distance = std::max(distance, std::abs(output.data()[i] - expected.data()[i]));
+  bool is_close = true;  // NaN is not
+  for (eh::Index i = 0; i < output.size(); ++i) {
+    const float one = std::abs(output.data()[i] - expected.data()[i]);
+    distance = std::max(distance, one);
+    is_close = is_close && one < 1e-5f;
+  }
   std::cout << "The largest distance from PyTorch's output is " << distance << ".\n";
-  return distance < 1e-5f ? 0 : 1;
+  if (!is_close) std::cout << "Expected one of less than 1e-5 everywhere.\n";
+  return is_close ? 0 : 1;
+} catch (const std::exception& error) {
+  std::cerr << error.what() << '\n';
+  return 2;
 }

@@ -65,7 +65,8 @@ int main() {
   const auto [y, weights] = attention.with_weights(x, x, x);  // [B, T, E], [B, H, T, T]
   float before = 1;
   for (eh::Index b = 0; b < B; ++b)
-    for (eh::Index t = 1; t < T; ++t) before = std::min(before, weights(b, 0, t, t - 1));
+    for (eh::Index t = 1; t < T; ++t)
+      if (const float weight = weights(b, 0, t, t - 1); !(weight >= before)) before = weight;
   std::cout << "The word before has at least " << before << " of the attention.\n";
   return last < first / 100 && before > 0.5f ? 0 : 1;
 }

@@ -5,6 +5,7 @@
 //   what run; "shards" of its batches, if there is more than one
 // Of many ranks the first one reads and writes for all: no other needs the folder.
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <iterator>
@@ -23,6 +24,9 @@
 namespace training_state {
 
 inline constexpr std::string_view kOptimizer = "adam.";
+// What a run writes.
+inline const std::array<std::string, 3> kFiles{"weights.safetensors", "loss.svg",
+                                               "checkpoint.safetensors"};
 
 using eigenheads::mpi::Ranks;
 

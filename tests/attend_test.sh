@@ -190,6 +190,9 @@ refuses "--query-labels needs --heatmap $usage" "${all[@]}" --query-labels sampl
 refuses "--key-labels needs --heatmap $usage" "${all[@]}" --key-labels sample/key_labels.txt
 refuses "--attention is the file that another option writes $usage" "${all[@]}" \
   --attention out/../out/y.npy
+ln -s out/y.npy link.npy
+refuses "--attention is the file that another option writes $usage" "${all[@]}" --attention link.npy
+refuses '/dev/null: not a regular file' "${all[@]}" --attention /dev/null
 refuses 'none/y.npy: there is no such folder' "${given[@]}" --output none/y.npy
 refuses 'none/w.npy: there is no such folder' "${all[@]}" --attention none/w.npy
 refuses 'sample: Is a directory' "${all[@]}" --heatmap sample

@@ -32,3 +32,22 @@ refused 'other options' train --steps 511 --out "$work/one" --resume
 refused 'No such file or directory' translate x --weights "$work/none"
 refused "unknown command 'read'" read
 refused '--steps is' train --steps 0
+
+# What is asked for is made, or said not to be; nothing is trained whose weights cannot be written.
+refused 'nothing is drawn' translate "$long" '5.3.1999' --heatmap "$work/none.svg"
+[ ! -e "$work/none.svg" ]
+refused '--heads is the file that another option writes' translate 5.3.1999 --heatmap "$work/a.svg" \
+  --heads "$work/../${work##*/}/a.svg"
+refused 'cannot read the standard input' translate <"$work"
+mkdir -p "$work/taken/weights.safetensors"
+refused 'weights.safetensors: Is a directory' train --out "$work/taken" --steps 1000000
+refused 'out: ' train --out "$work/out" --steps 1000000 # a file
+sed 's/"reach":"[0-9]*"/"reach":"xx"/' "$work/one/weights.safetensors" >"$work/bad"
+refused "$work/bad: not a model of dates: metadata \"reach\" is \"xx\"" translate x --weights "$work/bad"
+
+# Help wherever it is asked for; and of nothing there is no share.
+expect 'help' "$("$program" --help)" "$("$program" train --help)"
+expect 'help' "$("$program" --help)" "$("$program" -h)"
+"$program" evaluate --count 9 >"$work/out"
+if grep -q ' of 0' "$work/out" && grep ' of 0 and 0' "$work/out" | grep '%'; then exit 1; fi
+grep -qE 'numbers +- ' "$work/out" || { echo 'no "-" of 0 texts:' && cat "$work/out" && exit 1; }

@@ -80,3 +80,7 @@ refused "--top-p is 'much'; expected a number" 'Tom' --top-p much
 refused 'expected no --top-k' 'Tom' --beams 2 --top-k 3
 refused '--stop needs a value' 'Tom' --stop ''
 refused 'expected 16384 at most' "$(head -c 10000 /dev/zero | tr '\0' 'a')" --tokens 9000
+
+mkdir -p "$work/taken/loss.svg"
+refused 'loss.svg: Is a directory' train --out "$work/taken"
+expect 'help' "$("$program" --help)" "$("$program" evaluate --help)"

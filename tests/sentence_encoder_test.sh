@@ -37,6 +37,12 @@ echo 'cats sleep' >>b.txt
 grep -q '^1 texts of' err || { echo 'not one new line:' && cat err && exit 1; }
 "$program" "${search[@]}" --index kept.safetensors >/dev/null 2>&1
 [ -s kept.safetensors ] || { echo 'no index' && exit 1; }
+refused 'expected a file that search has written, or a new one' "${search[@]}" --index a.txt
+expect 'what is no index' 'the river bank' "$(head -n 1 a.txt)"
+refused 'cannot read the standard input' embed --model "$tiny" <"$work"
+refused '--heatmap is the file that another option writes' attention 'a dog' --model "$tiny" \
+  --view one.html --heatmap ./one.html
+expect 'help' "$("$program" --help)" "$("$program" embed --help)"
 
 "$program" attention 'the kitten sleeps' --model "$tiny" --view heads.html --heatmap heads.svg --layer 1
 grep -q '"name":"Layer 2"' heads.html && grep -q 'kitten' heads.svg || { echo 'no pictures' && exit 1; }

@@ -16,6 +16,7 @@
 #include <eigenheads/io/module.hpp>       // add_parameters, set_parameters
 #include <eigenheads/io/safetensors.hpp>  // Safetensors
 
+#include "../command_line.hpp"    // said
 #include "../training_state.hpp"  // add, on_first, read, restore_optimizer
 #include "model.hpp"              // Model, ModelOptions
 #include "train.hpp"              // Trainer
@@ -46,8 +47,9 @@ void for_each_size(Options& options, const Visit& visit) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
     // reach may be 0; nothing is so large that a product of two of them overflows.
     if (error != std::errc() || end != text.data() + text.size() || size < 0 || size > 4096)
-      throw std::runtime_error("not a model of dates: metadata \"" + std::string(name) +
-                               "\" is \"" + text + "\"; expected a number from 0 to 4096");
+      throw std::runtime_error(file.path().string() + ": not a model of dates: metadata \"" +
+                               std::string(name) + "\" is \"" + text +
+                               "\"; expected a number from 0 to 4096");
   });
   return options;
 }
@@ -86,9 +88,15 @@ inline void save_model(const std::filesystem::path& path, const Model<float>& mo
 
 // Also from a checkpoint.
 [[nodiscard]] inline Model<float> load_model(const eigenheads::Safetensors& file) {
-  Model<float> model(detail::options_in(file), 0);
-  eigenheads::set_parameters(model, file, detail::kModel);
-  return model;
+  const ModelOptions options = detail::options_in(file);
+  try {
+    Model<float> model(options, 0);
+    eigenheads::set_parameters(model, file, detail::kModel);
+    return model;
+  } catch (const std::invalid_argument& error) {  // sizes that do not fit each other
+    throw std::runtime_error(file.path().string() +
+                             ": not a model of dates: " + command_line::said(error));
+  }
 }
 
 [[nodiscard]] inline Model<float> load_model(const std::filesystem::path& path) {

@@ -22,6 +22,7 @@
 #include "../loss_curve.hpp"
 #include "../many_ranks.hpp"
 #include "../progress.hpp"
+#include "../writable.hpp"
 #include "alphabet.hpp"
 #include "checkpoint.hpp"
 #include "evaluation.hpp"
@@ -51,7 +52,8 @@ constexpr std::array<Option, 3> kTranslate{{
 constexpr std::array<Option, 3> kEvaluate{{
     {"--weights", "FILE", "another model than the one that comes with this program"},
     {"--count", "N",
-     "of dates in seen and in new templates each, and ten times as many\nas of any kind without "
+     "of dates in seen and in new templates each, and a tenth of that of\nevery kind of text "
+     "without "
      "(20000)"},
     {"--errors", "", "show those of the test that are read wrong", Takes::nothing},
 }};
@@ -128,9 +130,10 @@ int translate(std::vector<std::string> words) {
       std::ranges::find_if(words, [](const std::string& word) { return word.starts_with("--"); });
   std::vector<std::string> texts(words.begin(), first_option);
   const CommandLine line(kTranslate, std::vector<std::string>(first_option, words.end()));
+  require_outputs(line, {"--heatmap", "--heads"});
   const auto model = model_of(line);
   eh::Context context;
-  bool is_first = true;
+  bool is_first = true, is_drawn = !line.has("--heatmap") && !line.has("--heads");
   const auto read_one = [&](const std::string& text) {
     const std::string ascii = dates::fold(text);
     std::string said = "no date";
@@ -139,12 +142,13 @@ int translate(std::vector<std::string> words) {
     } else if (!ascii.empty()) {
       const auto reading = dates::read(model, {ascii}, context).front();
       said = answer(reading);
-      if (is_first && (line.has("--heatmap") || line.has("--heads"))) {
+      if (is_first && !is_drawn) {
         const auto layers = look(model, ascii, reading.symbols, context);
         const std::string title = "\"" + ascii + "\" is " + reading.symbols;
         if (line.has("--heatmap")) draw(path(line.value("--heatmap")), layers.back(), title);
         if (line.has("--heads"))
           eh::write_attention_view(path(line.value("--heads")), layers, {.title = title});
+        is_drawn = true;
       }
     }
     is_first = false;
@@ -156,6 +160,11 @@ int translate(std::vector<std::string> words) {
       if (text.ends_with('\r')) text.pop_back();
       read_one(text);
     }
+  if (texts.empty()) command_line::require_input_was_read();
+  if (!is_drawn)
+    throw std::runtime_error(
+        "nothing is drawn, since the first text is not read; expected one of 1 to " +
+        std::to_string(dates::kMaxLength) + " characters");
   return 0;
 }
 
@@ -176,34 +185,41 @@ void print_score(const dates::Model<float>& model, Index count, bool shows_error
       context);
   std::printf(
       "%ld phrases of the test, in templates and years that training has not seen:\n"
-      "  dates read to the day          %.2f %% of %ld\n"
-      "  dates read as none             %.2f %%\n"
-      "  dates found where there is none %.2f %% of %ld\n",
-      static_cast<long>(count), 100 * score.exact_share(), static_cast<long>(score.dates),
-      100 * score.false_reject_share(), 100 * score.false_accept_share(),
-      static_cast<long>(score.others));
+      "  dates read to the day          %s of %ld\n"
+      "  dates read as none             %s\n"
+      "  dates found where there is none %s of %ld\n",
+      static_cast<long>(count), percent(score.exact, score.dates).c_str(),
+      static_cast<long>(score.dates), percent(score.false_rejects, score.dates).c_str(),
+      percent(score.false_accepts, score.others).c_str(), static_cast<long>(score.others));
+}
+
+// "97.25 %", or "-" of nothing.
+[[nodiscard]] std::string percent(Index part, Index whole) {
+  if (whole == 0) return "-";
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.2f %%",
+                100 * static_cast<double>(part) / static_cast<double>(whole));
+  return text.data();
 }
 
 void print_row(std::string_view name, const dates::Score& seen, const dates::Score& unseen) {
-  std::printf("  %-34s %8.2f %% %10.2f %%   of %ld and %ld\n", std::string(name).c_str(),
-              100 * seen.exact_share(), 100 * unseen.exact_share(), static_cast<long>(seen.dates),
-              static_cast<long>(unseen.dates));
+  std::printf("  %-34s %10s %12s   of %ld and %ld\n", std::string(name).c_str(),
+              percent(seen.exact, seen.dates).c_str(), percent(unseen.exact, unseen.dates).c_str(),
+              static_cast<long>(seen.dates), static_cast<long>(unseen.dates));
 }
 
 // What is said of dates in a format, or of texts that hold none.
 void print_format(const dates::HeldOutFormat& format, const dates::Score& score) {
-  const auto percent = [](Index part, Index whole) {
-    return 100 * dates::Score::share(part, whole);
-  };
   if (format.holds_date)
-    std::printf("  %-34s %8.2f %% read, %6.2f %% refused, %6.2f %% misread\n",
-                std::string(format.name).c_str(), percent(score.exact, score.dates),
-                percent(score.false_rejects, score.dates), percent(score.misread(), score.dates));
+    std::printf("  %-34s %10s read, %8s refused, %8s misread\n", std::string(format.name).c_str(),
+                percent(score.exact, score.dates).c_str(),
+                percent(score.false_rejects, score.dates).c_str(),
+                percent(score.misread(), score.dates).c_str());
   else
-    std::printf("  %-34s %8.2f %% refused, as they should be, %6.2f %% misread\n",
+    std::printf("  %-34s %10s refused, as they should be, %8s misread\n",
                 std::string(format.name).c_str(),
-                percent(score.others - score.false_accepts, score.others),
-                percent(score.false_accepts, score.others));
+                percent(score.others - score.false_accepts, score.others).c_str(),
+                percent(score.false_accepts, score.others).c_str());
 }
 
 void print_tables(const dates::Model<float>& model, Index count, eh::Context& context) {
@@ -223,9 +239,9 @@ void print_tables(const dates::Model<float>& model, Index count, eh::Context& co
 
   std::printf("\nDates found where there is none\n");
   for (std::size_t i = 1; i < dates::kKindNames.size(); ++i)
-    std::printf("  %-34s %8.2f %% %10.2f %%   of %ld each\n",
-                std::string(dates::kKindNames[i]).c_str(), 100 * seen.kinds[i].false_accept_share(),
-                100 * unseen.kinds[i].false_accept_share(),
+    std::printf("  %-34s %10s %12s   of %ld each\n", std::string(dates::kKindNames[i]).c_str(),
+                percent(seen.kinds[i].false_accepts, seen.kinds[i].others).c_str(),
+                percent(unseen.kinds[i].false_accepts, unseen.kinds[i].others).c_str(),
                 static_cast<long>(unseen.kinds[i].others));
 
   const std::vector<dates::Score> formats = score_formats(model, count / 10, context);
@@ -272,7 +288,7 @@ int train_on(eh::mpi::Ranks* ranks, const std::vector<std::string>& words) {
   const path checkpoint = folder / "checkpoint.safetensors";
   eh::Context context(line.has("--threads") ? line.count("--threads", 1024) : 2);
   std::optional<eh::Safetensors> begun;
-  training_state::on_first(ranks, [&] { std::filesystem::create_directories(folder); });
+  training_state::on_first(ranks, [&] { require_writable(folder, training_state::kFiles); });
   if (line.has("--resume")) begun = training_state::read(checkpoint, ranks);
   options.shards = many_ranks::shards_of(line, begun, ranks);
 

@@ -24,6 +24,7 @@
 #include "../loss_curve.hpp"
 #include "../many_ranks.hpp"
 #include "../progress.hpp"
+#include "../writable.hpp"
 #include "byte_writing.hpp"
 #include "checkpoint.hpp"
 #include "shipped_weights.hpp"
@@ -264,7 +265,7 @@ int train_on(eh::mpi::Ranks* ranks, std::vector<std::string> words) {
                                         byte_model::stories(kHeldOutSeed, kHeldOutStories)}
                     : byte_model::split(training_state::read_bytes(path(files.front()), ranks)),
       ranks);
-  training_state::on_first(ranks, [&] { std::filesystem::create_directories(folder); });
+  training_state::on_first(ranks, [&] { require_writable(folder, training_state::kFiles); });
   if (begun) byte_model::load_checkpoint(*begun, trainer);
   const bool speaks = many_ranks::is_first(ranks);
   std::vector<double> losses;

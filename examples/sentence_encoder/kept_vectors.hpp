@@ -11,8 +11,10 @@
 #include <filesystem>
 #include <iostream>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <eigenheads/context.hpp>         // Context
@@ -20,26 +22,34 @@
 #include <eigenheads/random.hpp>          // random_stream
 #include <eigenheads/tensor.hpp>          // Tensor, TensorView
 
-#include "model.hpp"  // Model
+#include "../command_line.hpp"  // said
+#include "model.hpp"            // Model
 
 namespace sentences {
 
 class KeptVectors {
  public:
-  // An empty path: nothing is kept. A file that is damaged, or of another model, is as none.
-  KeptVectors(path file, const Model& model)
+  // An empty path: nothing is kept. A file of another model's vectors is as none. What is no such file,
+  // or a damaged one, is only replaced in this program's own cache: another name may be a slip.
+  KeptVectors(path file, bool is_cache, const Model& model)
       : file_(std::move(file)), model_(std::to_string(model.fingerprint())) {
     std::error_code error;
     if (file_.empty() || !std::filesystem::exists(file_, error)) return;
     try {
       const auto kept = eigenheads::read_safetensors(file_);
       const auto of = kept.metadata().find("model");
-      if (of == kept.metadata().end() || of->second != model_) return;
+      if (of == kept.metadata().end() || kept.names().size() != 2)
+        eigenheads::detail::refuse_file(file_, "holds no vectors of texts");
       const auto texts = kept.tensor<std::uint64_t, 1>("texts");
+      const auto vectors = kept.tensor<float, 2>("vectors", {texts.size(), eigenheads::any_size});
+      if (of->second != model_) return;
       vectors_ = kept.tensor<float, 2>("vectors", {texts.size(), model.encoder.size()});
       for (Index i = 0; i < texts.size(); ++i) places_.emplace(texts(i), i);
     } catch (const eigenheads::FileError& damage) {
-      std::cerr << damage.what() << "; made anew\n";
+      if (!is_cache)
+        throw std::runtime_error(command_line::said(damage) +
+                                 "; expected a file that search has written, or a new one");
+      std::cerr << "sentence_encoder: " << command_line::said(damage) << "; made anew\n";
     }
   }
 
@@ -91,7 +101,8 @@ class KeptVectors {
       std::filesystem::create_directories(file_.parent_path(), error);
       eigenheads::write_safetensors(file_, kept);
     } catch (const eigenheads::FileError& error) {
-      std::cerr << error.what() << "; the vectors are not kept\n";
+      std::cerr << "sentence_encoder: " << command_line::said(error)
+                << "; the vectors are not kept\n";
     }
   }
 

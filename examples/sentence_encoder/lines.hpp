@@ -3,6 +3,7 @@
 // Texts that stand in files, one a line.
 #include <cstddef>
 #include <filesystem>
+#include <iostream>
 #include <istream>
 #include <iterator>
 #include <string>
@@ -10,6 +11,8 @@
 #include <vector>
 
 #include <eigenheads/io/file.hpp>  // read_file
+
+#include "../command_line.hpp"  // require_input_was_read
 
 namespace sentences {
 
@@ -37,9 +40,11 @@ inline void add_lines(std::string_view text, Lines& lines) {
     add_lines(eigenheads::read_file(std::filesystem::path(file)), lines);
   return lines;
 }
+// Throws std::runtime_error if the standard input cannot be read.
 [[nodiscard]] inline Lines lines_of(std::istream& in) {
   Lines lines;
   add_lines(std::string(std::istreambuf_iterator<char>(in), {}), lines);
+  if (&in == &std::cin) command_line::require_input_was_read();
   return lines;
 }
 

@@ -106,7 +106,7 @@ constexpr std::array<Option, 8> kHeads{{
 [[nodiscard]] Model load(const path& folder) {
   if (!exists(folder))
     throw std::runtime_error("there is no model in " + folder.string() +
-                             "; `bash examples/sentence_encoder/get-model` gets one (90 MB), and "
+                             "; `bash examples/sentence_encoder/get-model` gets one (83 MB), and "
                              "--model FOLDER names another");
   return Model(folder);
 }
@@ -210,8 +210,9 @@ int search(std::vector<std::string> words) {
       texts.push_back(lines.texts[i]);
       numbers.push_back(i);
     }
-  sentences::KeptVectors kept(
-      line.has("--index") ? path(line.value("--index")) : default_index(files), model);
+  const bool is_named = line.has("--index");
+  sentences::KeptVectors kept(is_named ? path(line.value("--index")) : default_index(files),
+                              !is_named, model);
   const auto vectors =
       kept(texts, [&](const auto& fresh) { return encode(model, fresh, context); });
   const auto asked = model.encoder(std::vector<sentences::Ids>{model.ids(query)}, context);
@@ -238,6 +239,7 @@ int attention(std::vector<std::string> words) {
     throw UsageError("nothing is asked for; expected --view, --heatmap or both");
   if (line.has("--layer") && !line.has("--heatmap"))
     throw UsageError("--layer is that of a heat map; expected --heatmap");
+  require_outputs(line, {"--view", "--heatmap"});
   const Model model = load(line);
   const auto layers_count = static_cast<int>(model.encoder.encoder.num_layers());
   const int shown = line.has("--layer") ? line.count("--layer", layers_count) : layers_count;

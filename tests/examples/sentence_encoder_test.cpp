@@ -446,9 +446,10 @@ TEST(SentenceEncoder, HeadsAreShownOverWords) {
 TEST_F(SentenceEncoderFolder, OnlyNewTextsAreEncodedAgain) {
   const path file = folder_ / "deep" / "kept.safetensors";
   std::vector<std::string> encoded;
+  bool is_cache = true;
   eigenheads::Context context;
   const auto vectors_of = [&](const Model& model, const std::vector<std::string>& texts) {
-    KeptVectors kept(file, model);
+    KeptVectors kept(file, is_cache, model);
     return kept(texts, [&](const std::vector<std::string>& fresh) {
       encoded = fresh;
       return model.encoder(model.ids(fresh, context), context);
@@ -471,6 +472,16 @@ TEST_F(SentenceEncoderFolder, OnlyNewTextsAreEncodedAgain) {
   static_cast<void>(vectors_of(model, {"the cat"}));
   EXPECT_NE(testing::internal::GetCapturedStderr().find("made anew"), std::string::npos);
   EXPECT_EQ(encoded.size(), 1u);
+  // Whose name was given: what is no such file stays as it is.
+  is_cache = false;
+  const path weights = model_ / "model.safetensors";
+  const std::string before = eigenheads::read_file(weights);
+  for (const path& other : {weights, folder_ / "notes.txt"}) {
+    if (other != weights) eigenheads::write_file(other, "milk");
+    EXPECT_THROW(KeptVectors(other, false, model), std::runtime_error);
+  }
+  EXPECT_EQ(eigenheads::read_file(weights), before);
+  EXPECT_EQ(eigenheads::read_file(folder_ / "notes.txt"), "milk");
   set("sentence_bert_config.json", "max_seq_length", 4);
   static_cast<void>(vectors_of(Model(model_), {"the cat"}));
   EXPECT_EQ(encoded.size(), 1u);
