@@ -26,6 +26,26 @@ step() {
   fi
 }
 
+# ---- Arguments -----------------------------------------------------------------------------------
+
+# --help prints the comment that the script begins with.
+print_help() { sed -n '3,$ { /^#/!q; s/^# \?//p }' "$0"; }
+refuse_argument() { # refuse_argument WORD [EXPECTED]
+  echo "${0##*/}: '$1' is not expected${2:+; expected $2} (--help tells what is)" >&2
+  exit 2
+}
+# take_arguments "WORD..." "$@": these are known, each at most once; the script looks for them then.
+take_arguments() {
+  local known=" $1 " word
+  for word in "${@:2}"; do
+    if [ "$word" = --help ]; then print_help && exit; fi
+    case $known in
+      *" $word "*) known=${known/ $word / } ;;
+      *) refuse_argument "$word" "${1:-no argument}" ;;
+    esac
+  done
+}
+
 # ---- Installing ----------------------------------------------------------------------------------
 
 has_header() {

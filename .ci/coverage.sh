@@ -6,6 +6,7 @@
 # not those of exceptions. By clang: gcov 12 says of lambdas in templates that they do not run, where
 # they do, and counts a branch for each call that may throw.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+take_arguments '' "$@"
 build=$root/build/coverage
 profiles=$build/profiles
 

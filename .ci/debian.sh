@@ -4,6 +4,7 @@
 # for what runs there (it takes root). The package is installed by apt-get and used, and .ci/Dockerfile is
 # gone through line by line. --read: only looks whether that file says what is done here.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+take_arguments --read "$@"
 work=$root/build/debian
 
 # Each line of the Dockerfile is one of these; what an image is made of is another instruction here.

@@ -3,6 +3,7 @@
 # The documentation site: it is built without a warning, every link in it leads somewhere, and a browser
 # shows it and searches it from file://, on a phone and on a desk.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+take_arguments '' "$@"
 for chromium in "${CHROMIUM:-chromium}" chromium-browser google-chrome; do
   if command -v "$chromium" >/dev/null; then break; fi
 done

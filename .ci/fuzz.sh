@@ -7,11 +7,16 @@
 # command that runs it again; then this ends non-zero.
 #   fuzz.sh keep [TARGET...] makes a new corpus for the repository of all these inputs.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+[ "${1:-}" != --help ] || { print_help && exit; }
 seconds=${1:-30}
+[[ $seconds =~ ^([1-9][0-9]*|keep)$ ]] || refuse_argument "$seconds" 'seconds, or keep'
 fuzz=$root/tests/fuzz
 build=$root/build/fuzz
 mkdir -p "$build/found"
 targets=("${@:2}")
+for name in "${targets[@]}"; do
+  [ -e "$fuzz/$name.cpp" ] || refuse_argument "$name" 'the name of a file of tests/fuzz'
+done
 if ((${#targets[@]} == 0)); then
   for file in "$fuzz"/*.cpp; do
     name=$(basename "$file" .cpp)

@@ -240,6 +240,7 @@ for word in "$@"; do
   case $word in
     --list) rows && exit ;;
     --again) again=yes ;;
+    --help) print_help && exit ;;
     *) names+=("$word") ;;
   esac
 done

@@ -4,6 +4,7 @@
 # one at a time, and shows that the test that is named for each finds it. All of them, or N that change
 # from day to day, or those of these names; bash.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+[ "${1:-}" != --help ] || { print_help && exit; }
 
 need g++ command -v "${CXX:-g++}"
 need python3 command -v python3

@@ -3,6 +3,7 @@
 # Makes every package that there is, and uses each as a stranger would, by the very lines that README.md
 # has. CMake is 3.22 wherever a stranger's may be. What it makes is in build/packaging/.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+take_arguments '' "$@"
 work=$root/build/packaging
 conan_tools=$root/build/conan cmake_3_22=$root/build/cmake-3.22
 version=$(sed -nE 's/^#define EIGENHEADS_VERSION_(MAJOR|MINOR|PATCH) //p' \
