@@ -13,9 +13,8 @@ template <Scalar T>
 struct AttentionResult {
   Tensor<T, 4> output;  // [B, H, Q, V]
   Tensor<T, 3> lse;     // [B, H, Q], log sum_k exp(score); -inf where a query sees no key
-  Tensor<T, 4>
-      weights{};  // [B, H, Q, K], before dropout; each row sums to 1 (beside a sink logit to
-                  // less), or is all 0
+  // [B, H, Q, K], before dropout; each row sums to 1 (beside a sink logit to less), or is all 0.
+  Tensor<T, 4> weights{};
   Tensor<T, 4> scores{};  // [B, H, Q, K], -inf where a key is hidden
 };
 

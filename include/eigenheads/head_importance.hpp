@@ -53,7 +53,8 @@ struct HeadMeasures {
   double confidence;
   // The share of rows, 0 to 1, whose largest weight (the first, if several) is at the key before,
   // after or at the one that stands beside the query: key q, and with causal bottom_right key
-  // q + K - Q, or where first_positions say. Voita et al. call a head positional if it is `previous` or `next` for 0.9 of them.
+  // q + K - Q, or where first_positions say. Voita et al. call a head positional if it is `previous` or
+  // `next` for 0.9 of them.
   double previous, next, same;
 
   // Over all queries that are not padding, of what the head adds to the layer's output: c = gate *

@@ -31,11 +31,12 @@ class StepCalls {
   // tokens that the cache (a KvCache<T>, whatever its storage) holds and, causally, to themselves, and
   // are in the cache afterwards: each row has the bits of one causal call over the whole sequence,
   // however it is cut into steps. Of the mask, a step takes window, sinks, prefix_lens and query_lens
-  // (how many of the n tokens a sequence brings); a ring's own window and sinks go without saying. Keys of heads with a gate of 0 are kept too. Throws
-  // std::invalid_argument, with the cache as it was, if x, the cache, the mask or the score function
-  // does not fit, or the cache has no room; std::logic_error if the layer is lazy. What a score
-  // function throws leaves the cache as it was too, but for a sequence that brings a ring more tokens
-  // at once than it has room for: the ring has let go of what it held then, and is empty.
+  // (how many of the n tokens a sequence brings); the window and the sinks of a ring need not be said.
+  // Keys of heads with a gate of 0 are kept too. Throws std::invalid_argument, with the cache as it was,
+  // if x, the cache, the mask or the score function does not fit, or the cache has no room;
+  // std::logic_error if the layer is lazy. What a score function throws leaves the cache as it was too,
+  // but for a sequence that brings a ring more tokens at once than it has room for: the ring has let go
+  // of what it held then, and is empty.
   [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, AnyKvCache<T>& cache, const Mask& mask = {},
                                   const CallOptions<T>& options = {}) const;
   [[nodiscard]] Tensor<T, 3> step(TensorView<T, 3> x, AnyKvCache<T>& cache,

@@ -328,8 +328,7 @@ class FeedForward {
     if (down.has_bias() && down.bias()(0) != 0)  // of the one output that it has while lazy
       detail::refuse<std::logic_error>(
           {"FeedForward: down was given a bias, and has no size; call initialize(size) before, and "
-           "set "
-           "biases then"});
+           "set biases then"});
     if (gate_or_up->out_features() != hidden_size())
       detail::refuse({"FeedForward: gate.out_features is ", gate_or_up->out_features(),
                       "; expected ", hidden_size()});

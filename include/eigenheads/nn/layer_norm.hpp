@@ -9,12 +9,11 @@
 // The mean is taken of the distances from the row's first number, and the variance of those from the
 // mean: a constant row gives exactly the bias under any eps above 0, and a mean that is large beside
 // the spread costs no digits. With an eps of 0 a row without spread is NaN, and so is, of RmsNorm, a
-// row of zeros, as in PyTorch; and a row is wrong, or infinite, if its squares are below what T has at
-// full precision. Squares may be too large for a T: a row of numbers around 1e30 is as
-// exact as one of numbers around 1 (in PyTorch it is NaN or 0), of LayerNorm as long as the distances
-// from its first number, and their sum, are finite. (The flag of an overflow is raised on the way.) They
-// are called, and trained, as norm.hpp says: [..., size] of any rank, packed rows among them; a row's
-// bits are its own.
+// row of zeros, as in PyTorch; a row whose squares are subnormal is then inexact or infinite. Squares
+// may be too large for a T: a row of numbers around 1e30 is as exact as one of numbers around 1 (in
+// PyTorch it is NaN or 0), of LayerNorm as long as the distances from its first number, and their sum,
+// are finite; the flag of an overflow is raised on the way. They are called, and trained, as norm.hpp
+// says: [..., size] of any rank, packed rows among them; a row's bits are its own.
 #include <charconv>
 #include <cmath>
 #include <limits>

@@ -172,10 +172,10 @@ using Sgd = Optimizer<SgdRule<T>>;
 template <Scalar T>
 using Adam = Optimizer<AdamRule<T>>;
 
-// Scales the gradients so that all of them together have at most the norm max_norm (to a rounding of each
-// of them), and returns the norm that they had: sqrt(sum of squares), added up in double in the order of the arguments, their
-// parameters and elements. If it is not finite, which is for the caller to see, they stay as they
-// are. Throws std::invalid_argument unless max_norm is finite and more than 0.
+// Scales the gradients so that all of them together have at most the norm max_norm, to a rounding of
+// each number, and returns the norm that they had: sqrt(sum of squares), added up in double in the order
+// of the arguments, their parameters and elements. If it is not finite, which is for the caller to see,
+// they stay as they are. Throws std::invalid_argument unless max_norm is finite and more than 0.
 template <HasParameters... Gradients>
 requires(sizeof...(Gradients) > 0)
 double clip_gradient_norm(double max_norm, Gradients&... gradients) {
