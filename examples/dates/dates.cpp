@@ -52,8 +52,7 @@ constexpr std::array<Option, 3> kTranslate{{
 constexpr std::array<Option, 3> kEvaluate{{
     {"--weights", "FILE", "another model than the one that comes with this program"},
     {"--count", "N",
-     "of dates in seen and in new templates each, and a tenth of that of\nevery kind of text "
-     "without "
+     "of dates in seen and in new templates each, and a tenth of it of each\nkind of text without "
      "(20000)"},
     {"--errors", "", "show those of the test that are read wrong", Takes::nothing},
 }};

@@ -38,11 +38,11 @@ class KeptVectors {
     try {
       const auto kept = eigenheads::read_safetensors(file_);
       const auto of = kept.metadata().find("model");
-      if (of == kept.metadata().end() || kept.names().size() != 2)
+      if (of == kept.metadata().end() || kept.names().size() != 2 || !kept.contains("texts") ||
+          !kept.contains("vectors"))
         eigenheads::detail::refuse_file(file_, "holds no vectors of texts");
-      const auto texts = kept.tensor<std::uint64_t, 1>("texts");
-      const auto vectors = kept.tensor<float, 2>("vectors", {texts.size(), eigenheads::any_size});
       if (of->second != model_) return;
+      const auto texts = kept.tensor<std::uint64_t, 1>("texts");
       vectors_ = kept.tensor<float, 2>("vectors", {texts.size(), model.encoder.size()});
       for (Index i = 0; i < texts.size(); ++i) places_.emplace(texts(i), i);
     } catch (const eigenheads::FileError& damage) {
