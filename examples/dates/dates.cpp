@@ -169,6 +169,15 @@ int translate(std::vector<std::string> words) {
 
 // ---- evaluate ----------------------------------------------------------------------------------
 
+// "97.25 %", or "-" of nothing.
+[[nodiscard]] std::string percent(Index part, Index whole) {
+  if (whole == 0) return "-";
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.2f %%",
+                100 * static_cast<double>(part) / static_cast<double>(whole));
+  return text.data();
+}
+
 void print_score(const dates::Model<float>& model, Index count, bool shows_errors,
                  eh::Context& context) {
   const dates::Phrases test(dates::Split::test, dates::kTestSeed);
@@ -190,15 +199,6 @@ void print_score(const dates::Model<float>& model, Index count, bool shows_error
       static_cast<long>(count), percent(score.exact, score.dates).c_str(),
       static_cast<long>(score.dates), percent(score.false_rejects, score.dates).c_str(),
       percent(score.false_accepts, score.others).c_str(), static_cast<long>(score.others));
-}
-
-// "97.25 %", or "-" of nothing.
-[[nodiscard]] std::string percent(Index part, Index whole) {
-  if (whole == 0) return "-";
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), "%.2f %%",
-                100 * static_cast<double>(part) / static_cast<double>(whole));
-  return text.data();
 }
 
 void print_row(std::string_view name, const dates::Score& seen, const dates::Score& unseen) {
