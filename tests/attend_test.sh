@@ -64,6 +64,8 @@ run 0 --help
 says 'Usage: attend --queries FILE --weights PATH... --num-heads N --output FILE [OPTION...]'
 says 'bottom-right aligned'
 says '--expect FILE'
+run 0 -h
+says 'Usage: attend'
 run 0 --queries --help # wherever it stands
 says 'Usage: attend'
 
@@ -169,7 +171,7 @@ refuses "--weights is missing $usage" --queries q.npy --num-heads 5 --output out
 refuses "--num-heads is missing $usage" --queries q.npy --weights w --output out/y.npy
 refuses "--output is missing $usage" "${given[@]}"
 refuses "unknown option '--quiet' $usage" "${all[@]}" --quiet
-refuses "unknown option '-h' $usage" -h
+refuses "unknown option '-h' $usage" "${all[@]}" -h
 refuses "unknown option '--threads=2' $usage" "${all[@]}" --threads=2
 refuses "unexpected word 'more' $usage" "${all[@]}" more
 refuses "unexpected word 'yes' $usage" "${all[@]}" --causal yes
@@ -190,8 +192,9 @@ refuses "--query-labels needs --heatmap $usage" "${all[@]}" --query-labels sampl
 refuses "--key-labels needs --heatmap $usage" "${all[@]}" --key-labels sample/key_labels.txt
 refuses "--attention is the file that another option writes $usage" "${all[@]}" \
   --attention out/../out/y.npy
-ln -s out/y.npy link.npy
-refuses "--attention is the file that another option writes $usage" "${all[@]}" --attention link.npy
+mkdir kept && touch kept/y.npy && ln -s kept/y.npy link.npy
+refuses "--attention is the file that another option writes $usage" "${given[@]}" \
+  --output kept/y.npy --attention link.npy
 refuses '/dev/null: not a regular file' "${all[@]}" --attention /dev/null
 refuses 'none/y.npy: there is no such folder' "${given[@]}" --output none/y.npy
 refuses 'none/w.npy: there is no such folder' "${all[@]}" --attention none/w.npy

@@ -42,8 +42,8 @@ refused 'cannot read the standard input' translate <"$work"
 mkdir -p "$work/taken/weights.safetensors"
 refused 'weights.safetensors: Is a directory' train --out "$work/taken" --steps 1000000
 refused 'out: ' train --out "$work/out" --steps 1000000 # a file
-sed 's/"reach":"[0-9]*"/"reach":"xx"/' "$work/one/weights.safetensors" >"$work/bad"
-refused "$work/bad: not a model of dates: metadata \"reach\" is \"xx\"" translate x --weights "$work/bad"
+LC_ALL=C sed 's/"reach":"[0-9]/"reach":"x/' "$work/one/weights.safetensors" >"$work/bad"
+refused "$work/bad: not a model of dates: metadata \"reach\" is \"x" translate x --weights "$work/bad"
 
 # Help wherever it is asked for; and of nothing there is no share.
 expect 'help' "$("$program" --help)" "$("$program" train --help)"

@@ -31,7 +31,7 @@ mkdir -p "$work/taken/report.html"
 refused "$work/taken/report.html: Is a directory" --out "$work/taken"
 expect 'left behind' 'report.html' "$(ls "$work/taken")"
 if [ "$(id -u)" = 0 ]; then
-  refused '/proc/self: ' --out /proc/self # root may write to any folder but such
+  refused '/proc/self/importance.csv: ' --out /proc/self # root may write to any folder but such
 else
   mkdir -m 500 "$work/closed"
   refused "$work/closed: Permission denied" --out "$work/closed"

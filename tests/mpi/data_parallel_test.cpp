@@ -372,7 +372,7 @@ TEST(DataParallelTest, BadCallsAreRefused) {
     states.push_back({name, {values.begin(), values.end()}});
   });
   EXPECT_NE(restore(1, {}).find("Adam: there are 0 states; expected "), std::string::npos);
-  EXPECT_NE(restore(-1, {}).find("step_count is -1; expected 0 or more"), std::string::npos);
+  EXPECT_NE(restore(-1, {}).find("step_count is -1; expected 0 to "), std::string::npos);
   States<float> wrong = states;
   wrong[1].name = "none";
   EXPECT_NE(restore(1, wrong).find(states[1].name + " is missing"), std::string::npos);
