@@ -42,7 +42,10 @@ struct Threads {
 // How many of `most` threads have at least `work_per_thread` to do, and the one that calls.
 [[nodiscard]] constexpr int threads_worth(double work, double work_per_thread, int most) {
   if (work >= work_per_thread * most) return most;
-  return (std::max)(static_cast<int>(work / work_per_thread), 1);
+  // A compiler may divide before it compares, as clang 19 does: neither the quotient nor the whole number
+  // is out of range then, which would raise a floating-point exception.
+  const double shares = work / (std::max)(work_per_thread, 1e-200);
+  return (std::max)(static_cast<int>((std::min)(shares, static_cast<double>(most))), 1);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
