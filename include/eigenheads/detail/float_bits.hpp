@@ -32,26 +32,39 @@ template <Scalar T>
 inline constexpr T quiet_nan =
     std::bit_cast<T>(static_cast<BitsOf<T>>(sizeof(T) == 4 ? 0x7FC00000 : 0x7FF8000000000000));
 
+// Where the compiler assumes something of numbers, by way of memory that it must read: clang 19 makes a
+// question about these bits one about the number again, and answers that as it assumes.
+template <Scalar T>
+[[nodiscard]] constexpr BitsOf<T> bits_of(const T& x) {
+  const auto bits = std::bit_cast<BitsOf<T>>(x);
+  if constexpr (compiler_assumes_no_nan) {
+    if (!std::is_constant_evaluated()) {
+      const volatile BitsOf<T> read = bits;
+      return read;
+    }
+  }
+  return bits;
+}
+
 template <Scalar T>
 [[nodiscard]] constexpr bool is_finite(const T& x) {
-  return (std::bit_cast<BitsOf<T>>(x) & infinity_bits<T>) != infinity_bits<T>;
+  return (bits_of(x) & infinity_bits<T>) != infinity_bits<T>;
 }
 
 template <Scalar T>
 [[nodiscard]] constexpr bool is_nan(const T& x) {
-  return static_cast<BitsOf<T>>(std::bit_cast<BitsOf<T>>(x) << 1) >
-         static_cast<BitsOf<T>>(infinity_bits<T> << 1);
+  return static_cast<BitsOf<T>>(bits_of(x) << 1) > static_cast<BitsOf<T>>(infinity_bits<T> << 1);
 }
 
 // Of either sign. x == 0 may also hold for NaN.
 template <Scalar T>
 [[nodiscard]] constexpr bool is_zero(const T& x) {
-  return static_cast<BitsOf<T>>(std::bit_cast<BitsOf<T>>(x) << 1) == 0;
+  return static_cast<BitsOf<T>>(bits_of(x) << 1) == 0;
 }
 
 template <Scalar T>
 [[nodiscard]] constexpr bool is_negative_infinity(const T& x) {
-  return std::bit_cast<BitsOf<T>>(x) == std::bit_cast<BitsOf<T>>(-infinity<T>);
+  return bits_of(x) == std::bit_cast<BitsOf<T>>(-infinity<T>);
 }
 
 }  // namespace eigenheads::inline EIGENHEADS_ABI::detail
