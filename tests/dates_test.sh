@@ -49,5 +49,5 @@ refused "$work/bad: not a model of dates: metadata \"reach\" is \"x" translate x
 expect 'help' "$("$program" --help)" "$("$program" train --help)"
 expect 'help' "$("$program" --help)" "$("$program" -h)"
 "$program" evaluate --count 9 >"$work/out"
-if grep -q ' of 0' "$work/out" && grep ' of 0 and 0' "$work/out" | grep '%'; then exit 1; fi
+if grep ' of 0 and 0' "$work/out" | grep '%'; then exit 1; fi
 grep -qE 'numbers +- ' "$work/out" || { echo 'no "-" of 0 texts:' && cat "$work/out" && exit 1; }

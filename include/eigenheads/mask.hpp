@@ -112,7 +112,7 @@ class BoundMask {
            "at the end of the keys; expected top_left or none"});
     const auto [left, right] = mask.window;
     left_ = left;
-    if (known.window > 0 && (left < 0 || left > known.window - 1)) left_ = known.window - 1;
+    if (known.window > 0 && left < 0) left_ = known.window - 1;
     has_exceptions_ = sinks_ > 0 || mask.prefix_lens.rank() != 0;
     hides_none_ = mask.valid_lens.rank() == 0 && !is_causal_ && left_ == -1 && right == -1 &&
                   mask.query_lens.rank() == 0 && mask.key_lens.rank() == 0 &&
