@@ -44,6 +44,15 @@ inline void print_options(std::ostream& out, std::span<const Option> options) {
   }
 }
 
+// The words before the first option: those of a command, whose options are left in `words`.
+[[nodiscard]] inline std::vector<std::string> take_words(std::vector<std::string>& words) {
+  const auto first_option =
+      std::ranges::find_if(words, [](const std::string& word) { return word.starts_with("--"); });
+  const std::vector<std::string> taken(words.begin(), first_option);
+  words.erase(words.begin(), first_option);
+  return taken;
+}
+
 class CommandLine {
  public:
   // Throws UsageError, as do all that follow, with a sentence for the user.

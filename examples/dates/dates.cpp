@@ -35,7 +35,7 @@ namespace {
 
 namespace eh = eigenheads;
 using command_line::CommandLine, command_line::Option, command_line::Takes,
-    command_line::UsageError;
+    command_line::take_words, command_line::UsageError;
 using eh::Index;
 using std::filesystem::path;
 
@@ -125,10 +125,8 @@ void draw(const path& file, const eh::AttentionViewLayer<float>& layer, const st
 }
 
 int translate(std::vector<std::string> words) {
-  const auto first_option =
-      std::ranges::find_if(words, [](const std::string& word) { return word.starts_with("--"); });
-  std::vector<std::string> texts(words.begin(), first_option);
-  const CommandLine line(kTranslate, std::vector<std::string>(first_option, words.end()));
+  std::vector<std::string> texts = take_words(words);
+  const CommandLine line(kTranslate, words);
   require_outputs(line, {"--heatmap", "--heads"});
   const auto model = model_of(line);
   eh::Context context;

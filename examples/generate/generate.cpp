@@ -42,7 +42,7 @@ namespace {
 namespace eh = eigenheads;
 using byte_model::Model, language_model::Ids, language_model::Voice;
 using command_line::CommandLine, command_line::Option, command_line::Takes,
-    command_line::UsageError;
+    command_line::take_words, command_line::UsageError;
 using eh::Index;
 using std::filesystem::path;
 
@@ -90,15 +90,6 @@ constexpr std::uint64_t kTextSeed = 1;
 constexpr std::uint64_t kTextStories = 30'000;  // 4 MB
 constexpr std::uint64_t kHeldOutSeed = 2, kHeldOutStories = 120;
 constexpr Index kHeldOutEvery = 500;  // steps
-
-// The words before the first option.
-[[nodiscard]] std::vector<std::string> take_words(std::vector<std::string>& words) {
-  const auto first_option =
-      std::ranges::find_if(words, [](const std::string& word) { return word.starts_with("--"); });
-  const std::vector<std::string> taken(words.begin(), first_option);
-  words.erase(words.begin(), first_option);
-  return taken;
-}
 
 [[nodiscard]] Index count(const CommandLine& line, const std::string& name, int most,
                           Index otherwise) {

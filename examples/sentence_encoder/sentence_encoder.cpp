@@ -39,7 +39,7 @@ namespace {
 
 namespace eh = eigenheads;
 using command_line::CommandLine, command_line::Option, command_line::Takes,
-    command_line::UsageError;
+    command_line::take_words, command_line::UsageError;
 using eh::Index;
 using sentences::Model;
 using std::filesystem::path;
@@ -89,15 +89,6 @@ constexpr std::array<Option, 8> kHeads{{
     kModel,
     kThreads,
 }};
-
-// The words before the first option.
-[[nodiscard]] std::vector<std::string> take_words(std::vector<std::string>& words) {
-  const auto first_option =
-      std::ranges::find_if(words, [](const std::string& word) { return word.starts_with("--"); });
-  const std::vector<std::string> taken(words.begin(), first_option);
-  words.erase(words.begin(), first_option);
-  return taken;
-}
 
 [[nodiscard]] bool is_blank(const std::string& text) {
   return text.find_first_not_of(" \t\v\f\r") == std::string::npos;
