@@ -5,8 +5,10 @@
 #include <atomic>
 #include <cfenv>
 #include <cmath>
+#include <future>
 #include <optional>
 #include <thread>
+#include <unsupported/Eigen/CXX11/ThreadPool>
 #include <utility>
 #include <vector>
 
@@ -91,6 +93,18 @@ TEST(FloatEnvironment, ThreadsThatWereStartedBeforeHaveTheCallers) {
   };
   in_each_environment([&](const char* name) { expect_of_all(of_this_thread(), name); });
   expect_of_all(usual, "as it was");
+}
+
+TEST(FloatEnvironment, ThreadsOfTheCallersPoolHaveTheirOwnAgainAfterACall) {
+  Eigen::ThreadPool pool(1);
+  eh::Context context(pool);
+  const auto usual = of_this_thread();
+  in_each_environment([&](const char* name) {
+    start_threads(context);  // ends when the pool's thread has taken part too
+    std::promise<std::pair<float, float>> of_the_pool;
+    pool.Schedule([&] { of_the_pool.set_value(of_this_thread()); });
+    EXPECT_EQ(of_the_pool.get_future().get(), usual) << name;
+  });
 }
 
 TYPED_TEST(FloatEnvironmentTest, IsAfterACallWhatItWasBefore) {
