@@ -205,9 +205,12 @@ as_programs() {
   mkdir -p "${programs[@]/#/$build/}"
   printf '%s\n' "${programs[@]}" |
     "${each[@]}" "${own[@]}" "tests/{}_test.cpp" "${parts[@]}" -o "$build/{}/test" || return
+  # shellcheck disable=SC2016
+  printf '%s\n' "${programs[@]}" | "${each[@]}" bash -c \
+    'timeout 3600 "${@:2}" "$0/$1/test" --gtest_brief=1 >"$0/$1/log" 2>&1 || exit 1' \
+    "$build" {} "${run[@]}" || status=1
   for name in "${programs[@]}"; do
-    echo "---- $name"
-    timeout 3600 "${run[@]}" "$build/$name/test" --gtest_brief=1 || status=1
+    echo "---- $name" && cat "$build/$name/log"
   done
   return $status
 }
