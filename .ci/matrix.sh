@@ -176,7 +176,8 @@ as_programs() {
   local words programs parts run=() name status=0 gtest=/usr/src/googletest/googletest
   read -ra words <<<"$flags"
   read -rd '' -a programs <<<"${!tests}" || true
-  [ "$runner" = - ] || read -ra run <<<"$runner"
+  local -x EIGENHEADS_TEST_RUNNER=${runner#-}
+  read -ra run <<<"$EIGENHEADS_TEST_RUNNER"
   local command=("$compiler" -std=c++20 -O1 "${words[@]}" -pthread -I"$root/include"
     -isystem "$(eigen_at "$eigen")/include/eigen3" -isystem "$gtest/include")
   local own=("${command[@]}" -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror

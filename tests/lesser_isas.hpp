@@ -11,7 +11,8 @@
 
 namespace support {
 
-// All tests but those of the filter, of which this is called.
+// All tests but those of the filter, of which this is called. EIGENHEADS_TEST_RUNNER is the emulator that
+// runs this program, if one does: the system cannot.
 inline void run_on_lesser_instruction_sets(const std::string& but) {
   namespace eh = eigenheads;
   using enum eh::InstructionSet;
@@ -20,9 +21,11 @@ inline void run_on_lesser_instruction_sets(const std::string& but) {
   const auto length = readlink("/proc/self/exe", program, sizeof program - 1);
   if (length < 0) GTEST_SKIP() << "the program does not know where it is";
   program[length] = '\0';
+  const char* runner = std::getenv("EIGENHEADS_TEST_RUNNER");
   for (const eh::InstructionSet set : {portable, neon, avx2, avx512}) {
     if (set == eh::instruction_set() || !eh::detail::runs_here(set)) continue;
-    const std::string command = std::string("EIGENHEADS_ISA=") + eh::name_of(set) + " '" + program +
+    const std::string command = std::string("EIGENHEADS_ISA=") + eh::name_of(set) + ' ' +
+                                (runner != nullptr ? runner : "") + " '" + program +
                                 "' --gtest_brief=1 --gtest_filter=-" + but;
     EXPECT_EQ(std::system(command.c_str()), 0) << eh::name_of(set);
   }
