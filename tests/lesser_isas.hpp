@@ -11,8 +11,8 @@
 
 namespace support {
 
-// All tests but those of the filter, of which this is called. EIGENHEADS_TEST_RUNNER is the emulator that
-// runs this program, if one does: the system cannot.
+// All tests but those of the filter, of which this is called. EIGENHEADS_TEST_RUNNER is the command that
+// runs this program, if one does (an emulator): it runs it again.
 inline void run_on_lesser_instruction_sets(const std::string& but) {
   namespace eh = eigenheads;
   using enum eh::InstructionSet;
