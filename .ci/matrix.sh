@@ -208,7 +208,7 @@ as_programs() {
     "${each[@]}" "${own[@]}" "tests/{}_test.cpp" "${parts[@]}" -o "$build/{}/test" || return
   # shellcheck disable=SC2016
   printf '%s\n' "${programs[@]}" | "${each[@]}" bash -c \
-    'timeout 3600 "${@:2}" "$0/$1/test" --gtest_brief=1 >"$0/$1/log" 2>&1 || exit 1' \
+    'timeout 7200 "${@:2}" "$0/$1/test" --gtest_brief=1 >"$0/$1/log" 2>&1 || exit 1' \
     "$build" {} "${run[@]}" || status=1
   for name in "${programs[@]}"; do
     echo "---- $name" && cat "$build/$name/log"

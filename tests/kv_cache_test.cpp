@@ -811,9 +811,9 @@ TYPED_TEST(Decoding, AStepThatFailsLeavesARingWithoutRoomForItEmptyAndOthersAsTh
                         .sinks = sinks});
       (void)layer.step(random_tensor<T>(2, 3, 10, kSize), cache);
       KvCache<T> before = cache.copy();
-      EXPECT_EQ(refusal<std::runtime_error>([&, b = b, from = from] {
-                  (void)layer.step(x, counts, cache, {}, {.score = ThrowsIn<T>{b, from}});
-                }),
+      const ThrowsIn<T> fails{b, from};
+      EXPECT_EQ(refusal<std::runtime_error>(
+                    [&] { (void)layer.step(x, counts, cache, {}, {.score = fails}); }),
                 "no further");
       for (Index s = 0; s < 3; ++s) {
         EXPECT_EQ(cache.length(s), left[static_cast<std::size_t>(s)]);
