@@ -134,18 +134,13 @@ class CheckpointLoading {
   void find(const Parameter<T>& parameter, std::size_t number) {
     Source source;
     const CheckpointRule* expected = nullptr;
-    std::string expected_name;
     for (const CheckpointRule& rule : family_.rules) {
       const auto match = match_name(rule.parameter, parameter.name());
       if (!match || rule.presence == CheckpointPresence::ignored ||
           rule.presence == CheckpointPresence::refused)
         continue;
-      const std::string name = filled(rule.name, *match);
-      if (expected == nullptr) {
-        expected = &rule;
-        expected_name = name;
-      }
-      const auto found = by_stem_.find(name);
+      if (expected == nullptr) expected = &rule;
+      const auto found = by_stem_.find(filled(rule.name, *match));
       if (found == by_stem_.end()) continue;
       if (source.kind == Source::Kind::tensor)
         refuse("tensors " + quoted_name(source.tensor) + " and " + quoted_name(found->second) +
@@ -157,7 +152,8 @@ class CheckpointLoading {
              std::string(family_.name));
     if (source.kind == Source::Kind::none) source = without_tensor(parameter, *expected);
     if (source.kind == Source::Kind::none) {
-      missing_.push_back(parameter.name() + " (" + expected_name + ')');
+      const auto match = match_name(expected->parameter, parameter.name());
+      missing_.push_back(parameter.name() + " (" + filled(expected->name, *match) + ')');
       report_.missing.push_back(parameter.name());
     }
     if (source.kind == Source::Kind::zero) report_.zero.push_back(parameter.name());
