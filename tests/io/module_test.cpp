@@ -184,7 +184,7 @@ TYPED_TEST(ModuleFile, KeepsThePayloadOfNaNs) {
   saved.set_weight(weight);
   eh::save_parameters(this->path(), saved);
   const std::string bytes = eh::read_file(this->path());
-  EXPECT_TRUE(bytes.ends_with(bytes_of(weight)));
+  EXPECT_TRUE(bytes.ends_with(file_bytes_of(weight)));
   eh::load_parameters(this->path(), loaded);
   eh::save_parameters(this->path(), loaded);
   EXPECT_EQ(eh::read_file(this->path()), bytes);
