@@ -12,7 +12,8 @@ matrix=$root/build/matrix
 # depend on the compiler. The others are one of these lists, and are compiled here. (uncounted_units: what
 # does not define malloc, to count its calls: no static program can, and of zig's they end at once;
 # narrow_units: nor says sizes that an Index of 32 bits has not; narrow_files: nor asks for a long double
-# that is wider than a double; sample: likewise, and valgrind takes a minute for each.)
+# that is wider than a double; sample: likewise, and valgrind takes a minute for each, but for kv_cache
+# more than half an hour.)
 # shellcheck disable=SC2034,SC2086
 {
   few_files='io/npy io/safetensors'
