@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # debian.sh [--read]: a newcomer on a bare Debian, in a folder that mmdebstrap fills and that is the root
-# for what runs there (it takes root). The package is installed by apt-get and used, and .ci/Dockerfile is
-# gone through line by line. --read: only looks whether that file says what is done here.
+# for what runs there (it takes root). The package is installed by apt-get and used, .ci/Dockerfile is gone
+# through line by line, and all tests are run. --read: only looks whether that file says what is done here.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 take_arguments --read "$@"
 work=$root/build/debian
@@ -36,9 +36,10 @@ inside() {
   unshare --mount --pid --fork bash -c 'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" &&
     exec chroot "$0" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -c "$1"' "$@"
 }
-# A machine NAME, and what is needed to look names up.
+# A machine NAME, and what is needed to look names up, its own too: mpirun waits for it.
 start() {
-  rm -rf "${work:?}/$1" && cp -a "$work/bare" "$work/$1" && cp -L /etc/resolv.conf "$work/$1/etc"
+  rm -rf "${work:?}/$1" && cp -a "$work/bare" "$work/$1" && cp -L /etc/resolv.conf "$work/$1/etc" &&
+    echo "127.0.0.1 localhost $(uname -n)" >"$work/$1/etc/hosts"
 }
 make_bare() { mmdebstrap --quiet --variant=minbase "$suite" "$work/bare"; }
 
@@ -75,6 +76,8 @@ go_through_dockerfile() {
       inside "$work/docker" "cd /eigenheads && $command" || return
     done
 }
+# What the Dockerfile's first lines say of the tests.
+run_tests_there() { inside "$work/docker" 'cd /eigenheads && bash tests/run'; }
 
 if (($(id -u) != 0)); then
   echo 'Please start this as root: it makes a root of its own.' && exit 1
@@ -89,3 +92,4 @@ step 'lintian' ask_lintian
 [ -d "$work/bare/usr" ] || step 'making it' make_bare
 step 'the package, installed and used there' use_package
 step 'Dockerfile' go_through_dockerfile
+step 'all tests there' run_tests_there
