@@ -34,7 +34,8 @@ matrix=$root/build/matrix
     tensor train/optim"
   narrow_files="contract io/file io/kv_cache io/module io/safetensors io/safetensors_files
     io/safetensors_shards io/torch_weights kv_cache random sequences storage"
-  sample='io/npy io/safetensors_shards kv_cache mask merge_attention sequences'
+  sample='io/file io/module io/npy io/safetensors_shards kv_cache mask merge_attention sequences storage
+    strided_view tensor'
 }
 
 # Of the tests' own std::stable_sort, clang 19 says that libstdc++ 12 makes it of what is deprecated.
