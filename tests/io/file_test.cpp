@@ -309,18 +309,15 @@ class Interruptions {
     signals = 0;
     struct sigaction action {};
     action.sa_handler = [](int) { signals = signals + 1; };
-    sigaction(SIGALRM, &action, &before_);
+    sigaction(SIGALRM, &action, nullptr);
     const itimerval every{{0, 1000}, {0, 1000}};
     setitimer(ITIMER_REAL, &every, nullptr);
   }
+  // The last signal may still be on its way, and ends a program that does not handle it: the action stays.
   ~Interruptions() {
     const itimerval never{};
     setitimer(ITIMER_REAL, &never, nullptr);
-    sigaction(SIGALRM, &before_, nullptr);
   }
-
- private:
-  struct sigaction before_ {};
 };
 
 // At the other end of a pipe, in a program that the signals do not reach.
